@@ -1,0 +1,1 @@
+"""A sealed document-OCR service: page images in, Markdown out, nothing else leaves."""

@@ -1,0 +1,58 @@
+"""Every error that a user can meet, each with its exit code."""
+
+from typing import ClassVar
+
+
+class CloisterError(Exception):
+    """A failure that the user can act on; printed without a traceback.
+
+    `message` says what was found and what was expected, `hint` what to type next.
+    Exit code 1 is left to bugs and bad command lines (Invoke's own), 4, 5, 7 and 9 to the model
+    store, the images, the isolation proof and the load test.
+    """
+
+    exit_code: ClassVar[int]
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message if self.hint is None else f"{self.message}\nhint: {self.hint}"
+
+
+class ConfigError(CloisterError):
+    """A configuration key, type or value that the schema does not allow."""
+
+    exit_code = 2
+
+
+class EngineError(CloisterError):
+    """An engine cannot be launched with this configuration."""
+
+    exit_code = 3
+
+
+class DeploymentError(CloisterError):
+    """The deployment could not be brought to, or kept in, the wanted state."""
+
+    exit_code = 6
+
+
+class OcrError(CloisterError):
+    """At least one page was not read."""
+
+    exit_code = 8
+
+
+class ToolError(CloisterError):
+    """A program that Cloister calls is missing or failed."""
+
+    exit_code = 10
+
+
+class GatewayError(CloisterError):
+    """The gateway's configuration cannot be rendered, or nginx refuses it."""
+
+    exit_code = 11
