@@ -1,0 +1,93 @@
+"""One page over the OpenAI chat API: the request's body, and what the answer says."""
+
+import base64
+from dataclasses import dataclass
+from typing import Any
+
+import requests
+
+from cloister.errors import OcrError
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A page as an engine read it; `seconds` is from the first byte sent to the last received."""
+
+    text: str
+    finish_reason: str
+    engine: str
+    completion_tokens: int
+    seconds: float
+
+
+class RefusedError(OcrError):
+    """The service answered with an error; `status` is its HTTP status, 0 when it was not reached.
+
+    `retry_after_s` is what the service asked for, None when it did not.
+    """
+
+    def __init__(self, message: str, status: int, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after_s = retry_after_s
+
+
+def body(image: bytes, mime: str, *, model: str, prompt: str, max_tokens: int) -> dict[str, Any]:
+    """Return the request of one page: the image first, then the prompt, as the model's card has it."""
+    url = f"data:{mime};base64,{base64.b64encode(image).decode()}"
+    content = [
+        {"type": "image_url", "image_url": {"url": url}},
+        {"type": "text", "text": prompt},
+    ]
+    return {
+        "model": model,
+        "messages": [{"role": "user", "content": content}],
+        "temperature": 0,
+        "max_tokens": max_tokens,
+    }
+
+
+def complete(
+    session: requests.Session, url: str, request: dict[str, Any], *, timeout_s: float
+) -> Reading:
+    """Send one page to the service at `url`; raises RefusedError unless it answered with text."""
+    try:
+        answer = session.post(f"{url}/v1/chat/completions", json=request, timeout=(5, timeout_s))
+    except requests.RequestException as error:
+        raise RefusedError(f"`{url}` cannot be reached: {_reason(error)}", 0) from error
+    if not answer.ok:
+        retry_after = answer.headers.get("Retry-After", "")
+        raise RefusedError(
+            f"HTTP {answer.status_code}: {_message(answer)}",
+            answer.status_code,
+            float(retry_after) if retry_after.isdigit() else None,
+        )
+    try:
+        parsed = answer.json()
+        choice = parsed["choices"][0]
+        return Reading(
+            text=str(choice["message"]["content"] or ""),
+            finish_reason=str(choice["finish_reason"]),
+            engine=answer.headers.get("X-Cloister-Engine") or str(parsed["model"]),
+            completion_tokens=int(parsed["usage"]["completion_tokens"]),
+            seconds=answer.elapsed.total_seconds(),
+        )
+    except (ValueError, LookupError, TypeError) as error:
+        raise RefusedError(
+            f"`{url}` does not answer like the OpenAI API: {answer.text[:200]!r}",
+            answer.status_code,
+        ) from error
+
+
+def _message(answer: requests.Response) -> str:
+    try:
+        return str(answer.json()["error"]["message"])
+    except (ValueError, LookupError, TypeError):
+        return answer.text[:200] or answer.reason
+
+
+def _reason(error: requests.RequestException) -> str:
+    if isinstance(error, requests.Timeout):
+        return "no answer in time"
+    cause = error.args[0] if error.args else error
+    return str(getattr(cause, "reason", cause)).rpartition(": ")[2] or type(error).__name__

@@ -1,0 +1,28 @@
+"""Cloister's configuration: one strict schema, four sources, and where each value came from."""
+
+from cloister.config.document import default_yaml, markdown_table
+from cloister.config.fields import project_root
+from cloister.config.loading import Loaded, Setting, load
+from cloister.config.schema import (
+    EnginesSettings,
+    GatewaySettings,
+    ModelSettings,
+    OcrSettings,
+    Settings,
+    TesseractSettings,
+)
+
+__all__ = [
+    "EnginesSettings",
+    "GatewaySettings",
+    "Loaded",
+    "ModelSettings",
+    "OcrSettings",
+    "Setting",
+    "Settings",
+    "TesseractSettings",
+    "default_yaml",
+    "load",
+    "markdown_table",
+    "project_root",
+]

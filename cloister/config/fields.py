@@ -1,0 +1,151 @@
+"""The types of the schema's text-like values: paths, addresses, networks, and how they refuse.
+
+Whole numbers and choices need nothing of their own: pydantic checks them strictly.
+"""
+
+import os
+import unicodedata
+from dataclasses import dataclass
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_interface,
+    ip_network,
+)
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator
+from pydantic_core import PydanticCustomError
+
+STATE_DIR_MAX_BYTES = 80
+
+IpAddress = IPv4Address | IPv6Address
+IpNetwork = IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a value must be, in the words that follow "must be" in an error and in the docs."""
+
+    words: str
+
+
+def refusal(predicate: str, *, hint: str = "", key: str = "") -> PydanticCustomError:
+    """Return an error whose text follows the key's name; `key` names it where pydantic cannot."""
+    return PydanticCustomError(
+        "refused", "{predicate}", {"predicate": predicate, "hint": hint, "key": key}
+    )
+
+
+def printable(text: str, limit: int = 80) -> str:
+    """Return `text` on one line: control characters escaped, cut after `limit` characters."""
+    cut = text if len(text) <= limit else f"{text[: limit - 1]}…"
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut)
+
+
+def project_root() -> Path:
+    """Return the checkout's folder: the parent of the package."""
+    return Path(__file__).resolve().parents[2]
+
+
+def _path(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    # Control characters, lone surrogates, line and paragraph separators: a path is rendered into
+    # the configuration of nginx and supervisor, where a line break would start a new directive.
+    if any(unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} for character in value):
+        raise refusal(f"must not hold control characters or line breaks: `{printable(value)}`")
+    if not value:
+        raise ValueError
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:
+        raise refusal(f"names a home folder that does not exist: `{printable(value)}`") from None
+
+
+def _absolute(path: Path | None) -> Path | None:
+    if path is not None and not path.is_absolute():
+        raise ValueError
+    return path
+
+
+def _state_dir(path: Path) -> Path:
+    root = project_root()
+    # Lexical on purpose: nothing is read, and a symbolic link keeps its short name.
+    absolute = Path(os.path.normpath(root / path))
+    if root.is_relative_to(absolute):
+        raise refusal(
+            f"must be a folder of its own, but `{printable(str(absolute))}` holds the project"
+        )
+    size = len(str(absolute).encode())
+    if size > STATE_DIR_MAX_BYTES:
+        raise refusal(
+            f"is {size} bytes long as an absolute path, over the limit of {STATE_DIR_MAX_BYTES}: "
+            f"`{printable(str(absolute))}`",
+            hint="it holds Unix sockets, whose paths end at 107 bytes; choose a shorter folder",
+        )
+    return absolute
+
+
+def _address(value: object) -> IpAddress:
+    if isinstance(value, IpAddress):
+        return value
+    # A zone ("fe80::1%eth0") may hold any character at all, and nginx cannot listen on one.
+    if not isinstance(value, str) or "%" in value:
+        raise ValueError
+    return ip_address(value)
+
+
+def _network(value: object) -> IpNetwork:
+    if isinstance(value, IpNetwork):
+        return value
+    if not isinstance(value, str) or "%" in value:
+        raise ValueError
+    meant = ip_interface(value).network
+    try:
+        return ip_network(value)
+    except ValueError:  # host bits are set; guessing would admit more addresses than meant
+        raise refusal(
+            f"holds `{value}`, which is one address inside the network `{meant}`",
+            hint=f"write `{meant}` for all of it, or `{value.partition('/')[0]}` for the one",
+        ) from None
+
+
+def _as_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+StateDir = Annotated[
+    Path, BeforeValidator(_path), AfterValidator(_state_dir), Expected("the path of a folder")
+]
+OptionalPath = Annotated[
+    Path | None, BeforeValidator(_path), AfterValidator(_absolute), Expected("an absolute path")
+]
+Address = Annotated[
+    IpAddress,
+    BeforeValidator(_address),
+    Expected("an IP address such as 127.0.0.1 or ::1"),
+]
+Networks = Annotated[
+    tuple[Annotated[IpNetwork, BeforeValidator(_network)], ...],
+    BeforeValidator(_as_tuple),
+    Expected("a list of IP networks such as 127.0.0.1/32"),
+]
+ModelName = Annotated[str, Expected("1 to 200 letters, digits or any of . _ - /")]
+Languages = Annotated[str, Expected("Tesseract language codes joined by +, such as eng+deu")]
+Prompt = Annotated[str, Expected("text of 1 to 20000 characters")]
+
+
+def described(value: object) -> str:
+    """Return a short name of a value that was found, for an error."""
+    if value is None:
+        return "null"
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list | tuple):
+        return "a list"
+    return f"`{printable(str(value))}`" if value != "" else "an empty text"

@@ -1,0 +1,201 @@
+"""The schema: every key with its type, range, default and meaning, each said once."""
+
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from cloister.config.fields import (
+    Address,
+    Languages,
+    ModelName,
+    Networks,
+    OptionalPath,
+    Prompt,
+    StateDir,
+    refusal,
+)
+
+# Verbatim from the card of nanonets/Nanonets-OCR2-3B: the model was trained on these words.
+NANONETS_PROMPT = (
+    "Extract the text from the above document as if you were reading it naturally. Return the "
+    "tables in html format. Return the equations in LaTeX representation. If there is an image in "
+    "the document and image caption is not present, add a small description of the image inside "
+    "the <img></img> tag; otherwise, add the image caption inside <img></img>. Watermarks should "
+    "be wrapped in brackets. Ex: <watermark>OFFICIAL COPY</watermark>. Page numbers should be "
+    "wrapped in brackets. Ex: <page_number>14</page_number> or <page_number>9/22</page_number>. "
+    "Prefer using ☐ and ☑ for check boxes."
+)
+
+
+class _Section(BaseModel):
+    # Strict, because the sources parse text by the type of its key: what is still text when it
+    # comes to a number is a mistake.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True)
+
+
+class ModelSettings(_Section):
+    """The model that clients ask for."""
+
+    name: ModelName = Field(
+        default="nanonets/Nanonets-OCR2-3B",
+        pattern=r"^[A-Za-z0-9._/-]{1,200}$",
+        description="Name that a request may give as its `model`",
+    )
+
+
+class GatewaySettings(_Section):
+    """The gateway: nginx, the only door for clients."""
+
+    address: Address = Field(
+        default=ip_address("127.0.0.1"),
+        description="Address it listens on; one that other machines reach needs `insecure: true`",
+    )
+    port: int = Field(default=8001, ge=1, le=65535, description="TCP port it listens on")
+    max_body_mib: int = Field(
+        default=50, ge=1, le=1024, description="Largest request body, in MiB; beyond it 413"
+    )
+    timeout_s: int = Field(
+        default=300,
+        ge=1,
+        le=3600,
+        description="Longest wait for an engine in one read or write step of a page, in seconds",
+    )
+    client_body_timeout_s: int = Field(
+        default=30,
+        ge=1,
+        le=600,
+        description="Longest pause of a client while it sends its request, in seconds",
+    )
+    max_connections_per_address: int = Field(
+        default=64, ge=1, le=65535, description="Connections that one client address may hold open"
+    )
+    metrics_allow: Networks = Field(
+        default=(ip_network("127.0.0.1/32"), ip_network("::1/128")),
+        description="Networks whose clients may read /metrics",
+    )
+    nginx: OptionalPath = Field(
+        default=None,
+        description="The nginx program; null looks on PATH, then in the usual system folders",
+    )
+
+
+class EnginesSettings(_Section):
+    """The engines, which answer the gateway on 127.0.0.1."""
+
+    first_port: int = Field(
+        default=8101,
+        ge=1,
+        le=65000,
+        description="TCP port of the first replica; each further replica takes the next one",
+    )
+
+
+class TesseractSettings(_Section):
+    """The Tesseract engine."""
+
+    languages: Languages = Field(
+        default="eng",
+        pattern=r"^[A-Za-z0-9_]+(\+[A-Za-z0-9_]+)*$",
+        max_length=200,
+        description="Languages of the pages, the main one first",
+    )
+    tessdata_dir: OptionalPath = Field(
+        default=None,
+        description="Folder of *.traineddata files; null takes the bundled English data",
+    )
+    workers: int | None = Field(
+        default=None,
+        ge=1,
+        le=256,
+        description="Worker processes of each replica; null shares this machine's cores among them",
+    )
+    queue_depth: int = Field(
+        default=32,
+        ge=0,
+        le=10000,
+        description="Requests of each replica that may wait for a worker; beyond it 503",
+    )
+    page_timeout_s: int = Field(
+        default=120, ge=1, le=3600, description="Longest time for one page, in seconds"
+    )
+    max_megapixels: int = Field(
+        default=100, ge=1, le=500, description="Largest image, in millions of pixels"
+    )
+    max_images: int = Field(default=16, ge=1, le=256, description="Images in one request")
+
+
+class OcrSettings(_Section):
+    """The client: `invoke ocr`."""
+
+    dpi: int = Field(
+        default=200, ge=72, le=600, description="Resolution at which a PDF page becomes an image"
+    )
+    concurrency: int | None = Field(
+        default=None,
+        ge=1,
+        le=256,
+        description="Pages under way at once; null derives it from workers and replicas",
+    )
+    max_tokens: int = Field(
+        default=15000, ge=1, le=131072, description="Longest answer for one page, in tokens"
+    )
+    prompt: Prompt = Field(
+        default=NANONETS_PROMPT,
+        min_length=1,
+        max_length=20000,
+        description="What the model is asked to do with a page",
+    )
+
+
+class Settings(_Section):
+    """The whole configuration, valid as a whole; `state_dir` is absolute.
+
+    Raises pydantic.ValidationError when it is built by hand; `load` raises ConfigError instead.
+    """
+
+    runtime: Literal["process"] = Field(
+        default="process", description="What runs the parts: child processes of this machine"
+    )
+    engine: Literal["auto", "tesseract"] = Field(
+        default="auto", description="What reads the pages; auto takes the best one this machine has"
+    )
+    replicas: int = Field(default=1, ge=1, le=64, description="Engines behind the gateway")
+    state_dir: StateDir = Field(
+        default=Path(".cloister"),
+        description="Folder for logs, sockets and rendered files; relative to the project's folder",
+    )
+    insecure: bool = Field(
+        default=False,
+        description="Allow a gateway.address that other machines reach, although there are no "
+        "API keys",
+    )
+    model: ModelSettings = Field(default_factory=ModelSettings)
+    gateway: GatewaySettings = Field(default_factory=GatewaySettings)
+    engines: EnginesSettings = Field(default_factory=EnginesSettings)
+    tesseract: TesseractSettings = Field(default_factory=TesseractSettings)
+    ocr: OcrSettings = Field(default_factory=OcrSettings)
+
+    @model_validator(mode="after")
+    def _closed_by_default(self) -> Self:
+        address = self.gateway.address
+        if not (address.is_loopback or self.insecure):
+            raise refusal(
+                f"is {address}, which other machines can reach, and API keys and TLS do not "
+                "exist yet: anyone who reaches it could use the service",
+                hint="use 127.0.0.1, or accept the risk with `insecure: true`",
+                key="gateway.address",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _ports_apart(self) -> Self:
+        first, last = self.engines.first_port, self.engines.first_port + self.replicas - 1
+        if first <= self.gateway.port <= last:
+            raise refusal(
+                f"is {self.gateway.port}, but the replicas take the ports {first} to {last}",
+                hint="change `gateway.port` or `engines.first_port`",
+                key="gateway.port",
+            )
+        return self

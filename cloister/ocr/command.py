@@ -1,0 +1,77 @@
+"""`invoke ocr`: finds the service, reads the documents, writes what came back."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from cloister import console, deployment
+from cloister.config import Settings
+from cloister.errors import OcrError
+from cloister.files import write_atomically
+from cloister.ocr import client, documents, output
+
+
+def run(
+    settings: Settings, paths: Sequence[str], *, url: str | None, out: str | None, as_json: bool
+) -> None:
+    """Read the documents that `paths` name and print or write them.
+
+    Raises OcrError when the service is not there, and at the end when a page was not read.
+    """
+    found = documents.find(paths)
+    url, concurrency = _service(settings, url)
+    reader = client.Client(
+        url, settings.ocr, model=settings.model.name, timeout_s=settings.gateway.timeout_s
+    )
+    reader.require_healthy()
+    targets = output.targets(found, Path(out)) if out else {}
+    results = []
+    for result in _read(settings, reader, found, concurrency):
+        results.append(result)
+        if out:
+            write_atomically(targets[result.document], result.markdown)
+            console.say(f"{result.document} -> {targets[result.document]}")
+        elif not as_json:
+            heading = f"<!-- {result.document} -->\n\n" if len(found) > 1 else ""
+            console.show(heading + result.markdown)
+    if as_json:
+        console.dump({"documents": [asdict(result) for result in results]})
+    _require_all(results)
+
+
+def _service(settings: Settings, url: str | None) -> tuple[str, int]:
+    """Return the address of the service and how many pages to send at once."""
+    if url is not None:
+        return url.rstrip("/").removesuffix("/v1"), settings.ocr.concurrency or 4
+    planned = deployment.plan(deployment.required(settings), deployment.cores())
+    # One more than the engines read at once, so that the next page is there when one is done.
+    return planned.url, settings.ocr.concurrency or planned.slots + 1
+
+
+def _read(
+    settings: Settings,
+    reader: client.Client,
+    found: Sequence[documents.Document],
+    concurrency: int,
+) -> Iterator[output.DocumentResult]:
+    with console.bar(documents.count(found), "pages") as advance:
+
+        def counted() -> Iterator[client.PageResult]:
+            for result in reader.read_all(documents.pages(found, settings.ocr.dpi), concurrency):
+                advance()
+                yield result
+
+        yield from output.documents(counted())
+
+
+def _require_all(results: Sequence[output.DocumentResult]) -> None:
+    failed = [page for result in results for page in result.failed]
+    for page in failed:
+        console.say(f"{page.document} page {page.page or '-'}: {page.error}")
+    for result in results:
+        for page in result.pages:
+            if page.text == "":
+                console.say(f"{result.document} page {page.page}: no text was found on it")
+    if failed:
+        total = sum(len(result.pages) for result in results)
+        raise OcrError(f"{len(failed)} of {total} pages were not read")

@@ -1,0 +1,70 @@
+"""The one door to other programs: lists only, captured, and a typed failure."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cloister.errors import ToolError
+
+_TAIL_LINES = 12
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a program printed, and its exit code."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+def run(command: Sequence[str], *, timeout_s: float = 60.0, check: bool = True) -> Result:
+    """Run a program to its end.
+
+    Raises ToolError when it is missing, takes longer than `timeout_s`, or (with `check`) ends
+    with another code than 0; the message has the last lines it printed.
+    """
+    program = command[0]
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            check=False,
+            encoding="utf-8",
+            errors="replace",
+            stdin=subprocess.DEVNULL,
+            timeout=timeout_s,
+        )
+    except FileNotFoundError as error:
+        raise ToolError(f"`{program}` is not installed, or not on PATH") from error
+    except PermissionError as error:
+        raise ToolError(f"`{program}` may not be run: {error.strerror}") from error
+    except subprocess.TimeoutExpired as error:
+        raise ToolError(f"`{program}` did not end within {timeout_s:g} s") from error
+    if check and done.returncode != 0:
+        tail = "\n".join((done.stderr or done.stdout).strip().splitlines()[-_TAIL_LINES:])
+        raise ToolError(f"`{' '.join(command)}` ended with code {done.returncode}:\n{tail}")
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
+def find(program: str, folders: Sequence[Path] = ()) -> Path | None:
+    """Return the path of a program on PATH or in `folders`, which an ordinary PATH may lack."""
+    found = shutil.which(program)
+    for folder in [] if found else folders:
+        found = shutil.which(program, path=str(folder))
+        if found:
+            break
+    return Path(found) if found else None
+
+
+def tail(files: Sequence[Path], *, lines: int, follow: bool) -> None:
+    """Become `tail`, which prints the ends of files and, to `follow`, whatever comes after."""
+    if find("tail") is None:
+        raise ToolError("`tail` is not installed")
+    options = ["-n", str(lines), *(["-F"] if follow else [])]
+    sys.stdout.flush()
+    os.execvp("tail", ["tail", *options, *map(str, files)])  # noqa: S606  # a list, no shell

@@ -1,0 +1,252 @@
+"""The command surface: every task parses its flags, calls `cloister` and prints the answer.
+
+`cloister` is imported inside the tasks, so that `invoke --list` stays quick.
+"""
+
+import functools
+import inspect
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from invoke.collection import Collection
+from invoke.context import Context
+from invoke.exceptions import Exit
+from invoke.parser import Argument
+from invoke.tasks import Task, task
+
+if TYPE_CHECKING:
+    from cloister.config import Settings
+
+_SET = "override a setting, such as gateway.port=9001 (repeatable; see `invoke config`)"
+_JSON = "print JSON for scripts"
+_INTERRUPTED, _BROKEN_PIPE = 130, 141
+
+
+class _Paths(Argument):
+    """A positional argument that takes every value, which Invoke lacks (its issue 132).
+
+    Invoke offers a value to the first positional argument that has none yet, and complains at the
+    end about those that still have none. So this one has none as long as values are handled.
+    """
+
+    @property
+    def value(self) -> Any:
+        frame = inspect.currentframe()
+        while frame is not None:
+            if frame.f_code.co_name == "handle":
+                return None
+            frame = frame.f_back
+        return self._value or None
+
+    @value.setter
+    def value(self, path: str) -> None:
+        self.raw_value = path
+        self._value = [*self._value, path]
+
+
+class _PathsTask(Task[Any]):
+    def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
+        """Return the task's arguments, `paths` as one that takes many."""
+        arguments = super().get_arguments(ignore_unknown_help)
+        paths = next(argument for argument in arguments if argument.name == "paths")
+        paths.__class__ = _Paths
+        return arguments
+
+
+def command(**flags: str) -> Callable[[Callable[..., None]], Task[Any]]:
+    """Make a task of a function: `flags` are its help texts, its errors are one or two lines."""
+
+    def decorate(body: Callable[..., None]) -> Task[Any]:
+        @functools.wraps(body)
+        def run(context: Context, /, *arguments: Any, **options: Any) -> None:
+            from cloister.errors import CloisterError
+
+            try:
+                body(context, *arguments, **options)
+                sys.stdout.flush()
+            except CloisterError as error:
+                raise Exit(f"error: {error}", code=error.exit_code) from error
+            except KeyboardInterrupt as error:
+                raise Exit("interrupted", code=_INTERRUPTED) from error
+            except BrokenPipeError as error:  # `invoke ocr ... | head`
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                raise Exit(code=_BROKEN_PIPE) from error
+
+        iterable = [name for name in ("set_", "paths") if name in flags]
+        help_ = {name.rstrip("_").replace("_", "-"): text for name, text in flags.items()}
+        kind = _PathsTask if "paths" in flags else Task
+        return task(klass=kind, help=help_, iterable=iterable, auto_shortflags=False)(run)
+
+    return decorate
+
+
+def _settings(overrides: Sequence[str], **flags: object) -> "Settings":
+    from cloister import config
+
+    given = [f"{name}={value}" for name, value in flags.items() if value is not None]
+    return config.load(flags=[*given, *overrides]).settings
+
+
+@command(set_=_SET)
+def setup(_: Context, set_: list[str] | None = None) -> None:
+    """Check this machine, and write a commented cloister.yaml if there is none."""
+    from cloister import console, machine
+
+    for line in machine.prepare(_settings(set_ or [])):
+        console.say(line)
+
+
+@command(
+    replicas="number of engine processes",
+    port="TCP port of the gateway",
+    json_=_JSON,
+    set_=_SET,
+)
+def up(
+    _: Context,
+    replicas: str | None = None,
+    port: str | None = None,
+    json_: bool = False,
+    set_: list[str] | None = None,
+) -> None:
+    """Start the service, or bring a running one to the configuration; wait for a page."""
+    from cloister import console, deployment
+
+    settings = _settings(set_ or [], **{"replicas": replicas, "gateway.port": port})
+    with console.steps() as report:
+        result = deployment.up(settings, report)
+    if json_:
+        console.dump(
+            {"url": result.plan.url, "engine": result.reading.engine, "started": result.started}
+        )
+        return
+    console.show(f"reads documents at {result.plan.url}/v1 ({result.reading.engine})")
+    console.say("next: invoke ocr samples/invoice.png | invoke status | invoke down")
+
+
+@command(set_=_SET)
+def down(_: Context, set_: list[str] | None = None) -> None:
+    """Stop the service; pages in flight are finished first."""
+    from cloister import console, deployment
+
+    console.say("stopped" if deployment.down(_settings(set_ or [])) else "nothing was up")
+
+
+@command(name="one program, such as tesseract-1 or gateway (default: all)", set_=_SET)
+def restart(_: Context, name: str | None = None, set_: list[str] | None = None) -> None:
+    """Restart programs one after the other, each proven by a page."""
+    from cloister import console, deployment
+
+    with console.steps() as report:
+        names = deployment.restart(_settings(set_ or []), (name,) if name else (), report)
+    console.say(f"restarted {', '.join(names)}")
+
+
+@command(json_=_JSON, set_=_SET)
+def status(_: Context, json_: bool = False, set_: list[str] | None = None) -> None:
+    """Show what runs: state, memory and pages of every program."""
+    from cloister import console, deployment
+
+    found = deployment.status(_settings(set_ or []))
+    if json_:
+        console.dump(found)
+    elif not found.programs:
+        console.say(f"nothing is up in `{_settings(set_ or []).state_dir}`; next: invoke up")
+    else:
+        columns = ("program", "state", "pid", "for s", "MiB", "reading", "waiting")
+        rows = [
+            (p.name, p.state, p.pid, p.since_s, p.memory_mib, p.running, p.waiting)
+            for p in found.programs
+        ]
+        console.table(columns, rows)
+        console.show(f"{'healthy' if found.healthy else 'NOT healthy'}: {found.url}")
+    if not found.up or not found.healthy:
+        raise Exit(code=1)
+
+
+@command(json_=_JSON, set_=_SET)
+def health(_: Context, json_: bool = False, set_: list[str] | None = None) -> None:
+    """Let the service read a fresh page, and say how long it took."""
+    from cloister import console, deployment
+
+    reading = deployment.health(_settings(set_ or []))
+    if json_:
+        console.dump(reading)
+    else:
+        console.show(f"read a fresh page in {reading.seconds:.2f} s ({reading.engine})")
+
+
+@command(
+    name="one program, `access` for the gateway's access log (default: all)",
+    follow="go on as new lines come, until Ctrl-C",
+    lines="lines from the end of each log",
+    set_=_SET,
+)
+def logs(
+    _: Context,
+    name: str | None = None,
+    follow: bool = False,
+    lines: int = 20,
+    set_: list[str] | None = None,
+) -> None:
+    """Print the last lines of the logs."""
+    from cloister import deployment, shell
+
+    shell.tail(deployment.log_files(_settings(set_ or []), name), lines=lines, follow=follow)
+
+
+@command(
+    paths="images, PDFs, folders or quoted patterns",
+    out="folder for one Markdown file a document (default: standard output)",
+    url="another service, such as http://localhost:8001 (default: the one that is up)",
+    dpi="dots per inch at which PDF pages are rendered",
+    concurrency="pages at once (default: as many as the engines read at once)",
+    json_=_JSON,
+    set_=_SET,
+)
+def ocr(
+    _: Context,
+    paths: list[str],
+    out: str | None = None,
+    url: str | None = None,
+    dpi: str | None = None,
+    concurrency: str | None = None,
+    json_: bool = False,
+    set_: list[str] | None = None,
+) -> None:
+    """Read documents: Markdown to standard output or a folder; fails unless every page was read."""
+    from cloister.ocr import command as read
+
+    flags = {"ocr.dpi": dpi, "ocr.concurrency": concurrency}
+    read.run(_settings(set_ or [], **flags), paths, url=url, out=out, as_json=json_)
+
+
+@command(json_=_JSON, set_=_SET)
+def config(_: Context, json_: bool = False, set_: list[str] | None = None) -> None:
+    """Show every setting in force and where it came from."""
+    from cloister import config as configuration
+    from cloister import console
+
+    settings = configuration.load(flags=set_ or []).origins
+    if json_:
+        console.dump({item.key: {"value": item.value, "origin": item.origin} for item in settings})
+    else:
+        rows = [(item.key, item.value, item.origin) for item in settings]
+        console.table(("setting", "value", "from"), rows)
+
+
+@command(out="folder to write to")
+def samples(_: Context, out: str = "samples") -> None:
+    """Generate the sample documents again, with their exact truth."""
+    from pathlib import Path
+
+    from cloister import console
+    from cloister.corpus.samples import write_samples
+
+    write_samples(Path(out))
+    console.say(f"written to `{out}`")
+
+
+namespace = Collection(config, down, health, logs, ocr, restart, samples, setup, status, up)
