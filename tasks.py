@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from invoke.collection import Collection
 from invoke.context import Context
 from invoke.exceptions import Exit
-from invoke.parser import Argument
+from invoke.parser.argument import Argument
 from invoke.tasks import Task, task
 
 if TYPE_CHECKING:
@@ -32,18 +32,19 @@ class _Paths(Argument):
     """
 
     @property
-    def value(self) -> Any:
+    def value(self) -> list[str] | None:
+        """What was given so far, and None while Invoke looks for a place for the next value."""
         frame = inspect.currentframe()
         while frame is not None:
             if frame.f_code.co_name == "handle":
                 return None
             frame = frame.f_back
-        return self._value or None
+        return list(self._value or []) or None
 
     @value.setter
     def value(self, path: str) -> None:
         self.raw_value = path
-        self._value = [*self._value, path]
+        self._value = [*(self._value or []), path]
 
 
 class _PathsTask(Task[Any]):
@@ -77,7 +78,10 @@ def command(**flags: str) -> Callable[[Callable[..., None]], Task[Any]]:
         iterable = [name for name in ("set_", "paths") if name in flags]
         help_ = {name.rstrip("_").replace("_", "-"): text for name, text in flags.items()}
         kind = _PathsTask if "paths" in flags else Task
-        return task(klass=kind, help=help_, iterable=iterable, auto_shortflags=False)(run)
+        made: Task[Any] = task(
+            klass=kind, help=help_, iterable=iterable, auto_shortflags=False
+        )(run)
+        return made
 
     return decorate
 

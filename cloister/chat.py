@@ -33,7 +33,7 @@ class RefusedError(OcrError):
 
 
 def body(image: bytes, mime: str, *, model: str, prompt: str, max_tokens: int) -> dict[str, Any]:
-    """Return the request of one page: the image first, then the prompt, as the model's card has it."""
+    """Return the request of one page: the image, then the prompt, as the model's card has it."""
     url = f"data:{mime};base64,{base64.b64encode(image).decode()}"
     content = [
         {"type": "image_url", "image_url": {"url": url}},

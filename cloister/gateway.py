@@ -26,7 +26,10 @@ class Place:
 
 @dataclass(frozen=True)
 class _Refusal:
-    """One answer that nginx gives by itself; `codes` are those it uses inside for it."""
+    """One answer that nginx gives by itself; `inner_codes` are its own names for the same.
+
+    `early` ones can come before the request line is understood.
+    """
 
     status: int
     type: str
@@ -34,10 +37,15 @@ class _Refusal:
     message: str
     inner_codes: tuple[int, ...] = ()
     headers: dict[str, str] = field(default_factory=dict)
+    early: bool = False
 
     @property
     def codes(self) -> tuple[int, ...]:
         return (self.status, *self.inner_codes)
+
+    @property
+    def page(self) -> str:
+        return f"/-/error/{self.status}" if self.early else f"@error_{self.status}"
 
     @property
     def body(self) -> str:
@@ -97,39 +105,29 @@ def _path(value: Path) -> str:
 def _refusals(settings: GatewaySettings) -> tuple[_Refusal, ...]:
     client, server = "invalid_request_error", "server_error"
     retry = {"Retry-After": "5"}
+    malformed = "the request is malformed"
+    routes = "unknown route; there are POST /v1/chat/completions, GET /v1/models and GET /health"
+    too_large = f"the body is larger than {settings.max_body_mib} MiB (`gateway.max_body_mib`)"
+    too_many = (
+        f"more than {settings.max_connections_per_address} requests at once from one address "
+        "(`gateway.max_connections_per_address`)"
+    )
+    silent = f"the engine sent nothing for {settings.timeout_s} s (`gateway.timeout_s`)"
+    failed = "the gateway failed; its error log has the reason"
+    died = "the engine died or refused the page"
+    coding = "this transfer encoding is not supported"
     return (
-        _Refusal(400, client, "bad_request", "the request is malformed", (414, 494, 495, 496, 497)),
+        _Refusal(400, client, "bad_request", malformed, (414, 494, 495, 496, 497), early=True),
         _Refusal(403, client, "forbidden", "this address may not use this route"),
-        _Refusal(
-            404,
-            client,
-            "unknown_url",
-            "unknown route; there are POST /v1/chat/completions, GET /v1/models and GET /health",
-        ),
+        _Refusal(404, client, "unknown_url", routes),
         _Refusal(405, client, "method_not_allowed", "this route does not take this method"),
         _Refusal(408, client, "timeout", "the request came too slowly"),
-        _Refusal(
-            413,
-            client,
-            "request_too_large",
-            f"the body is larger than {settings.max_body_mib} MiB (`gateway.max_body_mib`)",
-        ),
-        _Refusal(
-            429,
-            "rate_limit_error",
-            "too_many_connections",
-            f"more than {settings.max_connections_per_address} requests at once from one address "
-            "(`gateway.max_connections_per_address`)",
-            headers={"Retry-After": "1"},
-        ),
-        _Refusal(500, server, "gateway_error", "the gateway failed; its error log has the reason"),
-        _Refusal(501, server, "not_implemented", "this transfer encoding is not supported"),
-        _Refusal(502, server, "engine_down", "the engine died or refused the page", headers=retry),
+        _Refusal(413, client, "request_too_large", too_large),
+        _Refusal(429, "rate_limit_error", "too_many_requests", too_many, headers=retry),
+        _Refusal(500, server, "gateway_error", failed, early=True),
+        _Refusal(501, server, "not_implemented", coding),
+        _Refusal(502, server, "engine_down", died, headers=retry),
         _Refusal(503, server, "no_replica", "no replica of the engine answers", headers=retry),
-        _Refusal(
-            504,
-            server,
-            "engine_timeout",
-            f"the engine sent nothing for {settings.timeout_s} s (`gateway.timeout_s`)",
-        ),
+        _Refusal(504, server, "engine_timeout", silent),
+        _Refusal(505, client, "http_version", "HTTP/1.0 and HTTP/1.1 are spoken here", early=True),
     )

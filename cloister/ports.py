@@ -37,6 +37,7 @@ def _owner(port: int) -> str:
         for connection in psutil.net_connections("tcp"):
             if (
                 connection.status == psutil.CONN_LISTEN
+                and connection.laddr
                 and connection.laddr.port == port
                 and connection.pid
             ):

@@ -1,5 +1,6 @@
 """Everything a page says: names, dates, sums and sentences, drawn from one seed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from random import Random
@@ -34,6 +35,7 @@ class Content:
         self.region = self.rng.choice(REGIONS)
         self._fake = Faker(self.region.locale)
         self._fake.seed_instance(seed)
+        self._deck: list[str] = []
         self._places = [self._fake.city() for _ in range(4)]
 
     def person(self) -> str:
@@ -56,7 +58,10 @@ class Content:
         """Return the lines of a postal address, without the addressee."""
         street = f"{self.rng.randint(1, 240)} {self._fake.street_name()}"
         if self.region.locale == "en_US":
-            return [street, f"{self.town()}, {self._fake.state_abbr()} {self._fake.postcode()}"]
+            state = self._fake.state_abbr(
+                include_territories=False, include_freely_associated_states=False
+            )
+            return [street, f"{self.town()}, {state} {self._fake.postcode()}"]
         return [street, self.town(), self._fake.postcode()]
 
     def phone(self) -> str:
@@ -86,6 +91,14 @@ class Content:
         """Return `pattern` with digits for `#` and `%` (not 0), and capital letters for `?`."""
         return str(self._fake.bothify(pattern, letters="ABCDEFGHKLMNPRSTUVWXYZ"))
 
-    def paragraph(self, templates: tuple[str, ...], shortest: int, longest: int) -> str:
-        """Return a paragraph of `shortest` to `longest` sentences made from `templates`."""
-        return sentences(self.rng, templates, self.rng.randint(shortest, longest), self._places)
+    def sentence(self, templates: Sequence[str]) -> str:
+        """Return a sentence made from one of `templates`."""
+        return sentences(self.rng, [self.rng.choice(templates)], self._places)
+
+    def paragraph(self, templates: Sequence[str], shortest: int, longest: int) -> str:
+        """Return `shortest` to `longest` sentences; all templates are used before one returns."""
+        count = self.rng.randint(shortest, longest)
+        if len(self._deck) < count:
+            self._deck = self.rng.sample(templates, len(templates))
+        drawn, self._deck = self._deck[:count], self._deck[count:]
+        return sentences(self.rng, drawn, self._places)

@@ -2,7 +2,7 @@
 
 from cloister.corpus.canvas import Align, Face
 from cloister.corpus.content import Content
-from cloister.corpus.prose import LETTER, TOPICS
+from cloister.corpus.prose import LETTER, OPENINGS, TOPICS
 from cloister.corpus.sheet import Sheet
 
 _SIZES = {"Times": 11.5, "Helvetica": 10.5, "Courier": 10.5}
@@ -40,14 +40,16 @@ def letter(content: Content, pages: int) -> tuple[Sheet, dict[str, str]]:
     letterhead(sheet, content, fields["sender"], face)
     _opening(sheet, content, face, fields)
     listed = rng.random() < 0.5  # noqa: PLR2004
-    closing = 9 * face.line_mm + rng.uniform(0, 50)
+    closing = 7 * face.line_mm + rng.uniform(0, 25)
     while True:
         text = content.paragraph(LETTER, 2, 4)
-        if sheet.page == pages and sheet.height(text, face) + closing > sheet.room:
+        needed = sheet.height(text, face) + closing + (5 * face.line_mm if listed else 0)
+        if sheet.page == pages and needed > sheet.room:
             break
         sheet.paragraph(text, face, justify=family == "Times")
         sheet.y += face.line_mm * 0.6
         if listed:
+            sheet.paragraph("These matters remain to be settled between us:", face)
             for topic in rng.sample(TOPICS, 3):
                 sheet.paragraph(topic, face, item=True)
             sheet.y += face.line_mm * 0.6
@@ -58,17 +60,15 @@ def letter(content: Content, pages: int) -> tuple[Sheet, dict[str, str]]:
 
 def _opening(sheet: Sheet, content: Content, face: Face, fields: dict[str, str]) -> None:
     about = [f"Our reference: {fields['reference']}", fields["date"]]
-    sheet.beside(
-        lambda: sheet.lines(
-            [fields["recipient"], *content.address()], face, sheet.full.part(0, 0.5)
-        ),
-        lambda: sheet.lines(about, face, sheet.full.part(0.5, 1), "R"),
-    )
+    sheet.lines(about, face, sheet.full, content.rng.choice(("L", "R")))
+    sheet.y += face.line_mm
+    sheet.lines([fields["recipient"], *content.address()], face, sheet.full)
     sheet.y += 2 * face.line_mm
     sheet.paragraph(f"Re: {content.rng.choice(TOPICS)}", face.variant())
     sheet.y += face.line_mm
-    sheet.paragraph(f"Dear {fields['recipient']},", face)
-    sheet.y += face.line_mm * 0.6
+    for text in (f"Dear {fields['recipient']},", content.sentence(OPENINGS)):
+        sheet.paragraph(text, face)
+        sheet.y += face.line_mm * 0.6
 
 
 def _closing(sheet: Sheet, content: Content, face: Face, signatory: str) -> None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 # After a closed syllable ("com-mittee") or before a common ending ("informa-tion"): a rule of thumb
 # that keeps two-letter sounds such as `th` and `ck` together.
 _BREAK = re.compile(
-    r"(?<=[aeiouy][bcdfglmnprstv])(?=[bcdfglmnprstv][aeiouy])|(?=(?:tion|sion|ment|ness|tive)s?\b)"
+    r"(?<=[aeiouy][bcdfglmnprstv])(?=[bcdfglmnprstv][aeiouy])(?!.(?:ings?|ed|er|es)\b)"
+    r"|(?=(?:tion|sion|ment|ness|tive|ing)s?\b)"
 )
 # Lower case only: names stay whole.
 _LONG_WORD = re.compile(r"[a-z]{7,}[.,;:]?")
@@ -16,7 +17,7 @@ _SHORTEST_PART = 3
 
 @dataclass(frozen=True)
 class Line:
-    """One line as drawn; `words` of the text end in it, `broken` tells that its last one does not."""
+    """One line as drawn: how many words end in it, and whether its last one is `broken`."""
 
     text: str
     words: int

@@ -57,20 +57,21 @@ def table(content: Content, _pages: int) -> tuple[Sheet, dict[str, str]]:
     face = Face(rng.choice(("Helvetica", "Times")), 9)
     sheet = Sheet(content.region.paper, 18)
     first = rng.randint(1955, 2008)
-    what, of_place, heads = rng.choice(
+    years = [str(first + i) for i in range(rng.randint(6, 8))]
+    what, of_place, heads, most, scale = rng.choice(
         (
-            (f"Rainfall in millimetres, {first}", "Station", _MONTHS[: rng.randint(7, 9)]),
-            ("Cattle sold at market", "Market", [str(first + i) for i in range(rng.randint(6, 8))]),
-            ("Passengers in thousands", "Station", [str(first + i) for i in range(7)]),
+            (f"Rainfall in millimetres, {first}", "Station", _MONTHS[: len(years) + 1], 1_800, 10),
+            ("Cattle sold at weekly markets", "Town", years, 9_000, 1),
+            ("Passengers in thousands", "Station", years, 30_000, 10),
         )
     )
     caption = f"Table {rng.randint(1, 19)}. {what}, by {of_place.lower()}"
-    places = sorted({content.town() for _ in range(rng.randint(24, 34))})
-    values = [[rng.randint(40, 19_999) for _ in heads] for _ in places]
+    places = sorted({content.town() for _ in range(rng.randint(28, 38))})
+    values = [[rng.randint(most // 100, most) for _ in heads] for _ in places]
     sums = [sum(column) for column in zip(*values, strict=True)]
     rows = [[of_place, *heads]]
     for place, row in zip([*places, "Total"], [*values, sums], strict=True):
-        rows.append([place, *(f"{tenths / 10:,.1f}" for tenths in row)])
+        rows.append([place, *(f"{n / scale:,.{len(str(scale)) - 1}f}" for n in row)])
     sheet.paragraph(caption, face.variant("B", 1.2))
     sheet.y += 3
     rules: tuple[Rules, ...] = ("grid", "lines", "zebra", "open")

@@ -1,11 +1,18 @@
 """English sentences from templates."""
 
+from collections.abc import Sequence
 from random import Random
 
-LETTER = (
+OPENINGS = (
     "Thank you for your letter of {day}, which reached our {place} office on the following Monday.",
+    "With reference to our conversation of {day} I am writing to you about {thing}.",
+    "We are pleased to answer the questions that you put to our {role} on {day}.",
+    "Your order of {day} for our branch in {place} has received our full attention.",
+)
+
+LETTER = (
     "We have now compared your figures with our own and can confirm that {count} entries agree.",
-    "The difference of {percent} per cent is explained by {thing}, which was booked twice in {year}.",
+    "The difference of {percent} per cent is explained by {thing}, booked twice in {year}.",
     "Our {role} will call on you before the end of the month to settle the remaining questions.",
     "Please return the enclosed copy, signed and dated, so that we can complete our records.",
     "As agreed by telephone, the {count} cartons will be collected from {place} free of charge.",
@@ -14,20 +21,16 @@ LETTER = (
     "You will find our present conditions, which have applied since {year}, on the reverse.",
     "We regret the inconvenience that {thing} has caused you and your customers in {place}.",
     "The parts that you ordered are in stock again, and {count} of them left our works on {day}.",
-    "In view of our long business relationship we are prepared to grant a discount of {percent} per"
-    " cent.",
+    "As a long-standing customer you may deduct a discount of {percent} per cent.",
     "Your comments about {thing} were discussed at length when the board met in {place}.",
     "May we remind you that the warranty ends {count} days after delivery unless it is extended?",
 )
 
 REPORT = (
-    "The survey covered {count} households in {place} and was repeated under the same conditions in"
-    " {year}.",
+    "The survey covered {count} households in {place} and was repeated in {year}.",
     "According to the {role}, {thing} accounted for {percent} per cent of the annual expenditure.",
-    "This result differs considerably from the estimate that was published in {place} a decade"
-    " earlier.",
-    "Between {year} and the end of the observation period, maintenance costs rose by {percent} per"
-    " cent.",
+    "This result differs considerably from the estimate published in {place} a decade earlier.",
+    "Between {year} and the end of the period, maintenance costs rose by {percent} per cent.",
     "Several respondents mentioned {thing}, although the questionnaire had not asked about it.",
     "Measurements were taken every {count} minutes and corrected for temperature and humidity.",
     "It remains uncertain whether {thing} or the unusually long winter was responsible.",
@@ -35,14 +38,12 @@ REPORT = (
     "Only {count} of the original recordings have been preserved in the municipal archive.",
     "A comparison with neighbouring districts shows that {thing} is by no means exceptional.",
     "Nevertheless, the committee recommended that {thing} should be examined again in {year}.",
-    "For the present purpose it is sufficient to distinguish between permanent and seasonal"
-    " residents.",
+    "For our purpose it is sufficient to distinguish permanent from seasonal residents.",
     "Transport to {place} took {count} hours on average, and considerably longer after heavy rain.",
-    "The correlation was weak in the northern settlements (less than {percent} per cent of the"
-    " variance).",
+    "The correlation was weak in the northern settlements ({percent} per cent of the variance).",
     "Where written evidence is lacking, the interpretation must depend on {thing}.",
     "By contrast, the introduction of {thing} in {year} had an immediate and lasting effect.",
-    "Independent observers confirmed the general tendency, but not the magnitude of the difference.",
+    "Independent observers confirmed the general tendency, but not the magnitude of the change.",
     "Our {role} estimated that {count} additional samples would be necessary for certainty.",
 )
 
@@ -81,8 +82,8 @@ HEADINGS = (
 )
 
 
-def sentences(rng: Random, templates: tuple[str, ...], count: int, places: list[str]) -> str:
-    """Return a paragraph of `count` different sentences, at most as many as there are templates."""
+def sentences(rng: Random, templates: Sequence[str], places: Sequence[str]) -> str:
+    """Return a paragraph with one sentence for each template."""
     return " ".join(
         template.format(
             day=f"{rng.randint(1, 28)} {rng.choice(('March', 'June', 'August', 'November'))}",
@@ -93,5 +94,5 @@ def sentences(rng: Random, templates: tuple[str, ...], count: int, places: list[
             year=rng.randint(1961, 2014),
             role=rng.choice(ROLES),
         )
-        for template in rng.sample(templates, count)
+        for template in templates
     )

@@ -26,6 +26,7 @@ class Sheet:
         self._margin, self._footer = margin, footer
         self._columns = [self.full]
         self._notes: list[list[str]] = []
+        self.y = self._top = margin
         self._start_page()
 
     @property

@@ -58,11 +58,7 @@ def invoice(content: Content, _pages: int) -> tuple[Sheet, dict[str, str]]:
     letterhead(sheet, content, seller, face)
     sheet.heading("INVOICE", face.variant("B", 2))
     sheet.y += 4
-    bill_to = ["Bill to", customer, content.person(), *content.address()]
-    sheet.beside(
-        lambda: sheet.lines(bill_to, face, sheet.full.part(0, 0.48)),
-        lambda: sheet.pairs(list(about.items()), face, sheet.full.part(0.54, 1), "R"),
-    )
+    _particulars(sheet, content, face, [customer, content.person()], about)
     sheet.y += 8
     total = _items(sheet, content, face)
     sheet.y += 8
@@ -72,6 +68,25 @@ def invoice(content: Content, _pages: int) -> tuple[Sheet, dict[str, str]]:
     return sheet, {"seller": seller, "customer": customer, **about, "Total": total}
 
 
+def _particulars(
+    sheet: Sheet, content: Content, face: Face, customer: list[str], about: dict[str, str]
+) -> None:
+    """Set the customer, and dates and numbers: beside it, or below it as a small table."""
+
+    def bill_to() -> None:
+        span = sheet.full.part(0, 0.48)
+        sheet.lines(["Bill to"], face.variant(), span)
+        sheet.lines([*customer, *content.address()], face, span)
+
+    if content.rng.choice((True, False)):
+        span = sheet.full.part(0.54, 1)
+        sheet.beside(bill_to, lambda: sheet.pairs(list(about.items()), face, span, "R"))
+    else:
+        bill_to()
+        sheet.y += 6
+        sheet.table([list(about), list(about.values())], (1, 1, 1, 1), face, "grid")
+
+
 def _items(sheet: Sheet, content: Content, face: Face) -> str:
     """Set the goods and their sums; return the total as printed."""
     rng = content.rng
@@ -79,8 +94,8 @@ def _items(sheet: Sheet, content: Content, face: Face) -> str:
     for number, name in enumerate(rng.sample(list(_GOODS), rng.randint(4, 14)), start=1):
         quantity, price = rng.randint(1, 24), _GOODS[name] + rng.randint(0, 99)
         net += quantity * price
-        sums = [content.money(price), content.money(quantity * price)]
-        rows.append([str(number), name, str(quantity), *sums])
+        amount = content.money(quantity * price)
+        rows.append([str(number), name, str(quantity), content.money(price), amount])
     rules: tuple[Rules, ...] = ("grid", "lines", "zebra", "open")
     sheet.table(rows, (1, 6, -1.7, -2, -2.2), face, rng.choice(rules))
     name, rate = content.region.tax
@@ -101,7 +116,7 @@ def receipt(content: Content, _pages: int) -> tuple[Sheet, dict[str, str]]:
     rng = content.rng
     face = Face("Courier", 9)
     bought = rng.sample(list(_GROCERIES), rng.randint(3, 10))
-    sheet = Sheet((80, 88 + len(bought) * face.line_mm), margin=6)
+    sheet = Sheet((80, 78 + len(bought) * face.line_mm), margin=6)
     shop, day = content.company(), content.day()
     sheet.lines([shop], face.variant("B", 1.2), sheet.full, "C")
     sheet.lines([*content.address(), content.phone()], face, sheet.full, "C")

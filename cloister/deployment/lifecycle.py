@@ -59,6 +59,8 @@ def up(settings: Settings, progress: Progress) -> Up:
         program = nginx.find(settings.gateway.nginx)
         nginx.check(program, partial(nginx_text, planned))
         running = runtime(settings)
+        if not running.states():
+            running.stop()  # what a killed supervisor left would hold the ports
         _check_ports(planned, running)
         record.write(settings)
         progress("starting")
@@ -76,7 +78,7 @@ def down(settings: Settings) -> bool:
     if not layout.state.exists():
         return False
     with exclusive(layout.lock):
-        ran = runtime(settings).stop()
+        ran = runtime(settings).stop(first=(GATEWAY,))
         record.erase(settings)
     return ran
 

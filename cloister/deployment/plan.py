@@ -55,7 +55,7 @@ class Layout:
 
     @property
     def gateway(self) -> Path:
-        """nginx' configuration and temporary files."""
+        """The configuration and temporary files of nginx."""
         return self.state / "gateway"
 
     @property

@@ -52,7 +52,8 @@ def status(settings: Settings) -> Status:
     states = runtime(recorded or settings).states()
     urls = {replica.name: replica.url for replica in planned.replicas}
     return Status(
-        up=bool(states) and all(state.state == "running" for state in states),
+        # One that just started counts: the supervisor calls it running only after some seconds.
+        up=bool(states) and all(state.state in {"running", "starting"} for state in states),
         healthy=_get(f"{planned.url}/health") is not None,
         url=planned.url,
         engine=planned.engine,

@@ -22,6 +22,7 @@ from cloister.runtimes.program import Program, ProgramState, State
 
 _START_S = 15.0
 _STOP_S = 330.0  # pages in flight are finished first, see `gateway.timeout_s`
+_GROUP_SUFFIX = ".group"
 _STATES: dict[str, State] = {
     "STARTING": "starting",
     "RUNNING": "running",
@@ -63,15 +64,24 @@ class ProcessRuntime:
                 supervisor.startProcess(name, False)  # noqa: FBT003  # XML-RPC: do not wait
         return (*changed, *added, *idle)
 
-    def stop(self) -> bool:
-        """Stop everything, politely first; return False when nothing ran."""
+    def stop(self, first: tuple[str, ...] = ()) -> bool:
+        """Stop `first`, then everything else at once; return False when nothing ran."""
         ran = self._alive()
         if ran:
             with self._rpc() as supervisor:
                 pid = supervisor.getPID()
+                # The gateway first: it lets go of its port and finishes the pages in flight.
+                for name in [program.name for program in self.states() if program.name in first]:
+                    with contextlib.suppress(xmlrpc.client.Fault):  # it is not running: good
+                        supervisor.stopProcess(name)
+                supervisor.stopAllProcesses()
                 supervisor.shutdown()
             _wait_for_end(pid)
-        orphans = takeover.leftovers(self._marks())
+        orphans = [
+            process
+            for path in self._folder.glob(f"*{_GROUP_SUFFIX}")
+            for process in takeover.leftovers(path)
+        ]
         takeover.end(orphans)
         return ran or bool(orphans)
 
@@ -106,11 +116,11 @@ class ProcessRuntime:
         )
 
     def _start(self) -> None:
-        takeover.end(takeover.leftovers(self._marks()))
+        self.stop()  # what a killed supervisor left
         self._socket.unlink(missing_ok=True)
         command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(self._configuration)]
         log = self._logs / "supervisord.log"
-        environment = {**os.environ, **self._marks(), "PYTHONPATH": str(self._root)}
+        environment = {**os.environ, "PYTHONPATH": str(self._root)}
         done = subprocess.run(
             command, env=environment, capture_output=True, text=True, check=False, timeout=_START_S
         )
@@ -124,13 +134,12 @@ class ProcessRuntime:
         ):
             with attempt:
                 self._ping(log)
+        with self._rpc() as supervisor:
+            takeover.record(self._folder / f"supervisord{_GROUP_SUFFIX}", supervisor.getPID())
 
     def _ping(self, log: Path) -> None:
         if not self._alive():
             raise ConnectionError(f"the supervisor does not answer; see `{log}`")
-
-    def _marks(self) -> dict[str, str]:
-        return {takeover.INSTANCE: str(self._folder)}
 
     def _alive(self) -> bool:
         try:
@@ -175,18 +184,18 @@ def render(programs: tuple[Program, ...], *, folder: Path, logs: Path, root: Pat
         "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface",
     ]
     for program in programs:
-        sections += ["", *_program(program, logs)]
+        sections += ["", *_program(program, folder, logs)]
     return "\n".join(sections) + "\n"
 
 
-def _program(program: Program, logs: Path) -> list[str]:
-    command = (sys.executable, "-m", "cloister.runtimes.takeover", *program.command)
-    environment = {takeover.PROGRAM: program.name, **program.environment}
-    pairs = ",".join(f'{name}="{_value(value)}"' for name, value in environment.items())
+def _program(program: Program, folder: Path, logs: Path) -> list[str]:
+    record = str(folder / f"{program.name}{_GROUP_SUFFIX}")
+    takes_over = (sys.executable, "-m", "cloister.runtimes.takeover", record)
+    pairs = ",".join(f'{name}="{_value(value)}"' for name, value in program.environment.items())
     return [
         f"[program:{program.name}]",
-        f"command={_value(shlex.join(command))}",
-        f"environment={pairs}",
+        f"command={_value(shlex.join((*takes_over, *program.command)))}",
+        *([f"environment={pairs}"] if pairs else []),
         "autorestart=true",
         # One that lives this long has bound its port: nginx tries for 2.5 s.
         "startsecs=4",

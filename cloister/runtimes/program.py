@@ -38,8 +38,8 @@ class Runtime(Protocol):
         """Make exactly these programs run; return the names of those started or replaced."""
         ...
 
-    def stop(self) -> bool:
-        """Stop everything; return False when nothing ran."""
+    def stop(self, first: tuple[str, ...] = ()) -> bool:
+        """Stop `first`, then everything else at once; return False when nothing ran."""
         ...
 
     def restart(self, names: tuple[str, ...]) -> None:

@@ -1,33 +1,44 @@
 """End what an earlier run of a program left behind, then become that program.
 
 A supervisor that was killed leaves its children, and an nginx master its workers; they hold the
-ports that the next start needs. They are found by the marks in their environment, so nothing is
-ended that this instance did not start.
+ports that the next start needs. Every program has a process group of its own, so its leftovers
+are found by the group that the earlier run recorded; nothing else is ever ended. (Environment
+variables would not do as marks: nginx overwrites its own to set its title.)
 """
 
+import json
 import os
 import sys
-from collections.abc import Mapping
+from pathlib import Path
 
 import psutil
 
-INSTANCE = "CLOISTER_INSTANCE"
-PROGRAM = "CLOISTER_PROGRAM"
+from cloister.files import write_atomically
+
 _GRACE_S = 3.0
 
 
-def leftovers(marks: Mapping[str, str]) -> list[psutil.Process]:
-    """Return the processes that carry all of these variables, without this one's family line."""
-    own = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
-    found = []
-    for process in psutil.process_iter():
-        try:
-            environment = process.environ() if process.pid not in own else {}
-        except psutil.Error:  # gone meanwhile, or another user's
-            continue
-        if environment and all(environment.get(name) == value for name, value in marks.items()):
-            found.append(process)
-    return found
+def record(path: Path, pid: int) -> None:
+    """Keep the process group that `pid` leads, with its birth, since numbers come back."""
+    born = psutil.Process(pid).create_time()
+    write_atomically(path, json.dumps({"pid": pid, "born": born}))
+
+
+def leftovers(path: Path) -> list[psutil.Process]:
+    """Return the living members of a recorded group, without this process."""
+    if not path.exists():
+        return []
+    recorded = json.loads(path.read_text(encoding="utf-8"))
+    group = int(recorded["pid"])
+    # A group's number is not given to a new process while the group has members. So a leader of
+    # another age means that the recorded group is gone.
+    if psutil.pid_exists(group) and _born(group) != recorded["born"]:
+        return []
+    return [
+        process
+        for process in psutil.process_iter()
+        if process.pid != os.getpid() and _group(process.pid) == group
+    ]
 
 
 def end(processes: list[psutil.Process]) -> None:
@@ -40,6 +51,20 @@ def end(processes: list[psutil.Process]) -> None:
     psutil.wait_procs(alive, timeout=_GRACE_S)
 
 
+def _born(pid: int) -> float | None:
+    try:
+        return psutil.Process(pid).create_time()
+    except psutil.NoSuchProcess:
+        return None
+
+
+def _group(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return None
+
+
 def _tell(process: psutil.Process, verb: str) -> None:
     try:
         getattr(process, verb)()
@@ -48,9 +73,11 @@ def _tell(process: psutil.Process, verb: str) -> None:
 
 
 def main() -> None:
-    """Run `python -m cloister.runtimes.takeover COMMAND...` with the two marks set."""
-    end(leftovers({name: os.environ[name] for name in (INSTANCE, PROGRAM)}))
-    os.execvp(sys.argv[1], sys.argv[1:])  # noqa: S606  # a list, no shell
+    """Run `python -m cloister.runtimes.takeover RECORD COMMAND...`."""
+    path, command = Path(sys.argv[1]), sys.argv[2:]
+    end(leftovers(path))
+    record(path, os.getpid())
+    os.execvp(command[0], command)  # noqa: S606  # a list, no shell
 
 
 if __name__ == "__main__":

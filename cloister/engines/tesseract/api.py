@@ -1,7 +1,7 @@
 """The part of OpenAI's chat completions schema that a page reader answers."""
 
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 from starlette.responses import JSONResponse
@@ -60,7 +60,7 @@ class Message(BaseModel):
     """One message; Tesseract has no use for the roles."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[TextPart | ImagePart] | None = None
+    content: str | list[Annotated[TextPart | ImagePart, Field(discriminator="type")]] | None = None
 
 
 class StreamOptions(BaseModel):
@@ -145,9 +145,11 @@ def usage(prompt_tokens: int, completion_tokens: int) -> dict[str, int]:
 
 
 def _first_problem(error: ValidationError) -> str:
-    # The last problem is that of the last member of a union: for a content part, the nearest one.
-    problem = error.errors(include_url=False, include_context=False)[0]
+    # Of a value that may have several types, the deepest problem is that of the type meant.
+    problems = error.errors(include_url=False, include_context=False)
+    problem = max(problems, key=lambda found: len(found["loc"]))
     if problem["type"] == "json_invalid":
         return f"the body is not JSON: {problem['msg'].removeprefix('Invalid JSON: ')}"
-    place = ".".join(str(step) for step in problem["loc"])
-    return f"`{place}` is not accepted: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+    # pydantic adds the type it tried, such as `list[...]`, to the path.
+    steps = [str(step) for step in problem["loc"] if "[" not in str(step) and step != "str"]
+    return f"`{'.'.join(steps)}` is not accepted: {problem['msg'][0].lower()}{problem['msg'][1:]}"

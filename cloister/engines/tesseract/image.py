@@ -10,13 +10,13 @@ from PIL import Image, ImageOps
 
 # The declared type must be the true one: a body that lies about itself is not passed on.
 MIME_TYPES = {
-    "PNG": {"image/png", "image/apng"},
-    "JPEG": {"image/jpeg", "image/jpg", "image/pjpeg"},
-    "MPO": {"image/jpeg", "image/jpg", "image/mpo"},  # what phone cameras write as .jpg
-    "TIFF": {"image/tiff", "image/tif"},
-    "WEBP": {"image/webp"},
-    "BMP": {"image/bmp", "image/x-bmp", "image/x-ms-bmp"},
-    "GIF": {"image/gif"},
+    "PNG": ("image/png",),
+    "JPEG": ("image/jpeg", "image/jpg", "image/pjpeg"),
+    "MPO": ("image/jpeg", "image/jpg", "image/mpo"),  # what phone cameras write as .jpg
+    "TIFF": ("image/tiff", "image/tif"),
+    "WEBP": ("image/webp",),
+    "BMP": ("image/bmp", "image/x-bmp", "image/x-ms-bmp"),
+    "GIF": ("image/gif",),
 }
 _OPENERS = ["PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF"]
 # What Pillow's decoders raise on broken files, seen under fuzzing; anything else is a bug of ours.
@@ -50,7 +50,7 @@ def decode(url: str, *, max_megapixels: int) -> Image.Image:
     accepted = MIME_TYPES[str(image.format)]
     if mime not in accepted:
         raise ImageRefusedError(
-            f"is declared `{mime}`, but its bytes are {image.format}; declare `{min(accepted)}`"
+            f"is declared `{mime}`, but its bytes are {image.format}; declare `{accepted[0]}`"
         )
     width, height = image.size
     if min(width, height) < _MIN_SIDE:
@@ -124,6 +124,13 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     16-bit integers have a known range; 32-bit and floating-point ones are stretched to theirs.
     """
     wide = image.convert("F")
-    low, high = (0.0, 65535.0) if image.mode.startswith("I;16") else wide.getextrema()
+    low, high = (0, 65535) if image.mode.startswith("I;16") else _extremes(wide)
     scale = 255 / ((high - low) or 1)
     return wide.point(lambda value: value * scale - low * scale).convert("L")
+
+
+def _extremes(image: Image.Image) -> tuple[float, float]:
+    low, high = image.getextrema()
+    if isinstance(low, tuple) or isinstance(high, tuple):
+        raise TypeError("one channel has one pair of extremes")
+    return low, high

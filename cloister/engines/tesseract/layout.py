@@ -8,7 +8,7 @@ from statistics import median
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 
-_BULLETS = "•◦▪■●*¢©®°«»·-–+"  # what Tesseract makes of a bullet glyph
+_BULLETS = "•◦▪■●*¢©®°«»·-\u2013+"  # what Tesseract makes of a bullet glyph
 _DOUBTFUL_BULLETS = "eoO0@"  # the same, but also words; believed only beside certain ones
 _NUMBERED = re.compile(r"\(?\d{1,3}[.)]\s")
 # A bullet line's first word stands this close to that of the others, in line heights.
@@ -95,8 +95,10 @@ def structure(lines: Sequence[Line]) -> tuple[Paragraph | Table, ...]:
         if table is not None:
             parts.append(table)
             continue
-        for group in _paragraphs(run, bullets):
-            parts.append(Paragraph(tuple(group), item=id(group[0]) in bullets))
+        parts += [
+            Paragraph(tuple(group), item=id(group[0]) in bullets)
+            for group in _paragraphs(run, bullets)
+        ]
     return tuple(_with_headings(parts))
 
 

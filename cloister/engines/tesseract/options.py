@@ -37,7 +37,7 @@ class Options:
         for option in fields(cls):
             parser.add_argument(
                 f"--{_flag(option.name)}",
-                type=option.type,  # type: ignore[arg-type]  # int, float or str, never a string
+                type=option.type,  # int, float or str itself, never its name
                 required=option.name == "port",
                 default=option.default,
                 help="default: %(default)s",

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 # Two threads a page are slower than two pages; libgomp reads this when tesserocr is loaded.
 os.environ["OMP_THREAD_LIMIT"] = "1"
 
-import tesserocr  # noqa: E402
+import tesserocr
 
-from cloister.engines.tesseract import layout, markdown  # noqa: E402
-from cloister.engines.tesseract.image import ImageRefusedError, decode  # noqa: E402
+from cloister.engines.tesseract import layout, markdown
+from cloister.engines.tesseract.image import ImageRefusedError, decode
 
 # 100 megapixels take about 1.5 GiB at the peak; a page that asks for more ends its worker only.
 _ADDRESS_SPACE = 6 << 30

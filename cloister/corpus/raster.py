@@ -1,0 +1,52 @@
+"""Pages as images: rendered, worn as by a scanner, encoded."""
+
+from io import BytesIO
+from random import Random
+from typing import Literal
+
+import pypdfium2
+from PIL import Image, ImageChops, ImageFilter
+
+_POINTS_PER_INCH = 72
+_GRAIN = 28
+_INK, _PAPER = 22, 243
+
+
+def render(pdf: bytes, page: int, dpi: int, *, grayscale: bool = True) -> Image.Image:
+    """Return one page, counted from 0, as an image of mode `L` or `RGB` that knows its DPI.
+
+    PDFium is not safe to call from several threads at once. Raises IndexError for a page that the
+    document lacks.
+    """
+    with pypdfium2.PdfDocument(pdf) as document:
+        bitmap = document[page].render(scale=dpi / _POINTS_PER_INCH, grayscale=grayscale)
+        image: Image.Image = bitmap.to_pil().copy()
+    image.info["dpi"] = (dpi, dpi)
+    return image
+
+
+def scan(image: Image.Image, seed: int) -> Image.Image:
+    """Return `image` as a scanner might deliver it: skewed, soft, grainy, on greyish paper."""
+    rng = Random(seed)  # noqa: S311 - repeatable on purpose
+    white = (255,) * len(image.getbands())
+    worn = image.rotate(
+        rng.uniform(-0.7, 0.7), Image.Resampling.BICUBIC, fillcolor=white if len(white) > 1 else 255
+    ).filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 0.8)))
+    ink, paper = _INK + rng.randint(0, 30), _PAPER - rng.randint(0, 18)
+    tone = [ink + level * (paper - ink) // 255 for level in range(256)]
+    grain = Image.frombytes("L", image.size, rng.randbytes(image.width * image.height))
+    grain = grain.point([level * _GRAIN // 255 for level in range(256)])
+    bands = [
+        ImageChops.add(band.point(tone), grain, scale=1, offset=-_GRAIN // 2)
+        for band in worn.split()
+    ]
+    scanned = Image.merge(image.mode, bands)
+    scanned.info.update(image.info)
+    return scanned
+
+
+def encode(image: Image.Image, codec: Literal["png", "jpeg"] = "png", quality: int = 85) -> bytes:
+    """Return the image as a file; `quality`, from 1 to 95, is for JPEG, PNG loses nothing."""
+    file = BytesIO()
+    image.save(file, codec, quality=quality, dpi=image.info.get("dpi", (0, 0)))
+    return file.getvalue()

@@ -1,0 +1,316 @@
+"""Up, down and everything that goes wrong between them."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import psutil
+import pytest
+import requests
+from conftest import ROOT, SAMPLES, Stack, eventually
+from pages import data_url, encoded, page, request
+
+
+def read(stack: Stack, text: str = "Page 2345") -> requests.Response:
+    body = request(data_url(encoded(page(text))))
+    return requests.post(f"{stack.url}/v1/chat/completions", json=body, timeout=30)
+
+
+def assert_reads(stack: Stack) -> None:
+    answer = read(stack)
+    assert answer.status_code == 200, answer.text
+    assert "Page 2345" in answer.text
+
+
+@contextmanager
+def readers(stack: Stack, threads: int = 3) -> Iterator[list[requests.Response]]:
+    """Keep sending pages until the block ends; give all answers."""
+    answers: list[requests.Response] = []
+    going = True
+
+    def send() -> None:
+        while going:
+            answers.append(read(stack))
+
+    with ThreadPoolExecutor(threads) as pool:
+        running = [pool.submit(send) for _ in range(threads)]
+        try:
+            yield answers
+        finally:
+            going = False
+            for thread in running:
+                thread.result()
+
+
+def test_up_prints_the_address_and_a_second_up_changes_nothing(fresh: Stack) -> None:
+    first = fresh.invoke("up")
+    assert f"{fresh.url}/v1" in first.stdout
+    before = fresh.pids()
+    assert fresh.json("up")["started"] == []
+    assert fresh.pids() == before
+    assert_reads(fresh)
+    assert fresh.json("health")["engine"].startswith("tesseract/")
+
+
+def test_down_leaves_no_process_and_is_harmless_twice(fresh: Stack) -> None:
+    fresh.invoke("up")
+    assert fresh.processes()
+    fresh.invoke("down")
+    assert fresh.processes() == []
+    assert "nothing was up" in fresh.invoke("down").stderr
+    fresh.invoke("status", code=1)
+    assert "invoke up" in fresh.invoke("ocr", str(SAMPLES / "invoice.png"), code=6).stderr
+
+
+def test_a_worker_that_crashes_costs_its_own_page_only(fresh: Stack) -> None:
+    fresh.invoke("up", "--set", "tesseract.workers=1")
+    engine = psutil.Process(fresh.pids()["tesseract-1"])
+    (worker,) = engine.children()
+    with ThreadPoolExecutor(1) as pool:
+        # Stopped, so that it holds the page for certain when it is killed.
+        worker.suspend()
+        answer = pool.submit(read, fresh)
+        eventually(lambda: _running(fresh, 1))
+        worker.kill()
+        refused = answer.result()
+    assert refused.status_code == 500
+    assert refused.json()["error"]["code"] == "worker_crashed"
+    assert_reads(fresh)
+    assert fresh.pids()["tesseract-1"] == engine.pid
+
+
+def _running(stack: Stack, pages: int) -> None:
+    programs = {program["name"]: program for program in stack.json("status")["programs"]}
+    assert programs["tesseract-1"]["running"] == pages
+
+
+def test_a_page_that_takes_too_long_is_given_up_with_a_504(fresh: Stack) -> None:
+    fresh.invoke("up", "--set", "tesseract.workers=1", "--set", "tesseract.page_timeout_s=1")
+    (worker,) = psutil.Process(fresh.pids()["tesseract-1"]).children()
+    worker.suspend()
+    answer = read(fresh)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (504, "page_timeout")
+    assert_reads(fresh)
+
+
+@pytest.mark.parametrize("program", ["tesseract-1", "gateway", "exporter"])
+def test_a_killed_program_is_restarted(stack: Stack, program: str) -> None:
+    before = stack.pids()
+    os.kill(before[program], signal.SIGKILL)
+
+    def replaced() -> None:
+        pids = stack.pids()
+        assert pids[program] not in {None, before[program]}
+        assert_reads(stack)
+        metrics = requests.get(f"{stack.url}/metrics", timeout=5)
+        assert 'cloister_replica_up{replica="tesseract-1"} 1.0' in metrics.text
+        names = [" ".join(process.cmdline()) for process in stack.processes()]
+        assert sum("nginx: master" in name for name in names) == 1, names
+
+    eventually(replaced)
+
+
+def test_everything_killed_at_once_and_up_again(fresh: Stack) -> None:
+    fresh.invoke("up")
+    for process in fresh.processes():
+        process.kill()
+    fresh.invoke("status", code=1)
+    fresh.invoke("up")
+    assert_reads(fresh)
+
+
+def test_a_killed_supervisor_leaves_no_orphans_behind_the_next_up(fresh: Stack) -> None:
+    fresh.invoke("up")
+    before = {process.pid for process in fresh.processes()}
+    (supervisor,) = [p for p in fresh.processes() if "supervisord" in " ".join(p.cmdline())]
+    supervisor.kill()
+    eventually(lambda: _assert_gone(supervisor))
+    assert_reads(fresh)  # the orphans go on
+    fresh.invoke("up")
+    assert_reads(fresh)
+    assert before.isdisjoint(process.pid for process in fresh.processes())
+
+
+def _assert_gone(process: psutil.Process) -> None:
+    assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.parametrize(("offset", "key"), [(0, "gateway.port"), (2, "engines.first_port")])
+def test_a_taken_port_is_named_with_its_owner(fresh: Stack, offset: int, key: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", fresh.port + offset))
+        taken.listen()
+        error = fresh.invoke("up", code=6).stderr
+    assert f"port {fresh.port + offset} on 127.0.0.1 cannot be used" in error
+    assert str(os.getpid()) in error
+    assert key in error
+    assert fresh.processes() == []
+
+
+def test_a_missing_nginx_is_said_with_what_to_type(fresh: Stack) -> None:
+    fresh.settings["CLOISTER_GATEWAY_NGINX"] = "/nonexistent/nginx"
+    assert "`/nonexistent/nginx` is not installed" in fresh.invoke("up", code=10).stderr
+    assert fresh.processes() == []
+
+
+def test_a_missing_language_is_said_with_what_to_type(fresh: Stack) -> None:
+    error = fresh.invoke("up", "--set", "tesseract.languages=eng+tlh", code=3).stderr
+    assert "no data for language `tlh`" in error
+    assert "tesseract-ocr-tlh" in error
+
+
+def test_an_engine_that_cannot_start_is_reported_with_its_log(fresh: Stack) -> None:
+    data = fresh.state / "tessdata"
+    data.mkdir()
+    (data / "eng.traineddata").write_bytes(b"not a model")
+    error = fresh.invoke("up", "--set", f"tesseract.tessdata_dir={data}", code=6).stderr
+    assert "tesseract-1 ended" in error
+    assert "Failed to init API" in error
+
+
+def test_a_state_folder_that_is_a_file_is_one_line(fresh: Stack) -> None:
+    (fresh.state / "file").touch()
+    state = str(fresh.state / "file" / "state")
+    fresh.settings["CLOISTER_STATE_DIR"] = state
+    assert f"`{state}" in fresh.invoke("up", code=6).stderr
+    del fresh.settings["CLOISTER_STATE_DIR"]
+
+
+def test_two_ups_at_once_do_not_mix(fresh: Stack) -> None:
+    command = [sys.executable, "-m", "invoke", "up"]
+    both = [
+        subprocess.Popen(
+            command, cwd=ROOT, env=fresh.environment, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    errors = [process.communicate(timeout=120)[1] for process in both]
+    codes = sorted(process.returncode for process in both)
+    assert codes in ([0, 6], [0, 0]), errors  # the second may have come after the first
+    if codes == [0, 6]:
+        assert any("another Cloister command" in error for error in errors)
+    assert_reads(fresh)
+
+
+def test_an_interrupted_up_says_so_and_the_next_one_works(fresh: Stack) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "invoke", "up"],
+        cwd=ROOT,
+        env=fresh.environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "waiting" in line:
+            process.send_signal(signal.SIGINT)
+            break
+    assert "interrupted" in process.stderr.read()
+    assert process.wait(30) == 130
+    process.stderr.close()
+    fresh.invoke("up")
+    assert_reads(fresh)
+
+
+def test_replicas_share_the_work_and_scaling_loses_no_page(fresh: Stack) -> None:
+    fresh.invoke("up", "--set", "tesseract.workers=1")
+    with readers(fresh) as answers:
+        fresh.invoke("up", "--replicas", "2", "--set", "tesseract.workers=1")
+        time_of_two = len(answers)
+        eventually(lambda: _assert_more(answers, time_of_two + 10))
+    assert {answer.status_code for answer in answers} == {200}
+    assert set(fresh.pids()) == {"tesseract-1", "tesseract-2", "exporter", "gateway"}
+    log = fresh.log("access")
+    for port in (fresh.port + 2, fresh.port + 3):
+        assert f'"upstream":"127.0.0.1:{port}"' in log
+    metrics = requests.get(f"{fresh.url}/metrics", timeout=5).text
+    assert 'replica="tesseract-1"' in metrics
+    assert 'replica="tesseract-2"' in metrics
+
+
+def _assert_more(answers: list[requests.Response], count: int) -> None:
+    assert len(answers) >= count
+
+
+def test_a_dead_replica_leaves_the_service_up(make_stack: Callable[..., Stack]) -> None:
+    pair = make_stack(replicas=2, tesseract_workers=1)
+    pair.invoke("up")
+    engine = psutil.Process(pair.pids()["tesseract-1"])
+    engine.suspend()  # hangs: it accepts and does not answer
+    assert requests.get(f"{pair.url}/health", timeout=20).status_code == 200
+    engine.kill()
+    for _ in range(6):
+        assert_reads(pair)
+    pair.invoke("down")
+
+
+def test_restart_replaces_programs_one_by_one(fresh: Stack) -> None:
+    fresh.invoke("up")
+    before = fresh.pids()
+    fresh.invoke("restart", "--name", "tesseract-1")
+    after = fresh.pids()
+    assert after["tesseract-1"] != before["tesseract-1"]
+    assert after["gateway"] == before["gateway"]
+    fresh.invoke("restart")
+    assert set(fresh.pids().values()).isdisjoint(after.values())
+    assert_reads(fresh)
+    assert "no program `nope`" in fresh.invoke("restart", "--name", "nope", code=6).stderr
+
+
+def test_a_changed_port_is_taken_without_a_restart_of_the_engine(fresh: Stack) -> None:
+    fresh.invoke("up")
+    engine = fresh.pids()["tesseract-1"]
+    fresh.port += 10
+    fresh.settings["CLOISTER_ENGINES_FIRST_PORT"] = str(fresh.port - 8)
+    fresh.invoke("up")
+    assert_reads(fresh)
+    assert fresh.pids()["tesseract-1"] == engine
+
+
+def test_down_lets_a_page_in_flight_finish(fresh: Stack) -> None:
+    fresh.invoke("up", "--set", "tesseract.workers=1")
+    (worker,) = psutil.Process(fresh.pids()["tesseract-1"]).children()
+    with ThreadPoolExecutor(2) as pool:
+        worker.suspend()
+        answer = pool.submit(read, fresh)
+        eventually(lambda: _running(fresh, 1))
+        stopping = pool.submit(fresh.invoke, "down")
+        # The gateway has stopped to listen when it drains; then the worker may go on.
+        eventually(lambda: _assert_refused(fresh))
+        worker.resume()
+        assert answer.result().status_code == 200
+        stopping.result()
+    assert fresh.processes() == []
+
+
+def _assert_refused(stack: Stack) -> None:
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", stack.port)) != 0
+
+
+def test_logs_are_printed_and_an_unknown_one_is_refused(stack: Stack) -> None:
+    read(stack)
+    assert '"path":"/v1/chat/completions"' in stack.invoke("logs", "--name", "access").stdout
+    everything = stack.invoke("logs", "--lines", "5").stdout
+    assert "tesseract-1.log" in everything
+    assert "there are" in stack.invoke("logs", "--name", "nope", code=6).stderr
+
+
+def test_logs_follow_what_comes(stack: Stack) -> None:
+    command = [sys.executable, "-m", "invoke", "logs", "--name", "access", "--follow"]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=stack.environment, stdout=subprocess.PIPE, text=True
+    ) as follower:
+        assert follower.stdout is not None
+        follower.stdout.readline()
+        read(stack, "followed")
+        started = time.monotonic()
+        while "chat/completions" not in follower.stdout.readline():
+            assert time.monotonic() - started < 20
+        follower.terminate()
