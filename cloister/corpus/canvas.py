@@ -10,18 +10,18 @@ Align = Literal["L", "C", "R", "J"]
 
 RULE_MM = 0.2
 _MM_PER_POINT = 25.4 / 72
+_LEADING = 1.28
 _BIRTHDAY = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
 class Face:
-    """A core font: family, size in points, style (of `B` and `I`), grey level, leading."""
+    """A core font: family, size in points, style (of `B` and `I`), grey level."""
 
     family: str
     size: float
     style: str = ""
     ink: int = 0
-    leading: float = 1.28
 
     def variant(self, style: str = "B", scale: float = 1.0, ink: int = 0) -> "Face":
         """Return this face in another style, size and grey level."""
@@ -30,7 +30,7 @@ class Face:
     @property
     def line_mm(self) -> float:
         """The distance from one baseline to the next in mm."""
-        return self.size * self.leading * _MM_PER_POINT
+        return self.size * _LEADING * _MM_PER_POINT
 
     @property
     def baseline_mm(self) -> float:

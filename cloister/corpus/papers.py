@@ -44,7 +44,7 @@ def _sections(sheet: Sheet, content: Content, face: Face, pages: int, *, justify
         if sheet.page == pages and needed > sheet.room:
             return
         if opens:
-            sheet.y += face.line_mm * 0.4
+            sheet.y += face.line_mm * 0.4 if number else 0
             sheet.heading(HEADINGS[section], face.variant("B", 1.15), 2)
             sheet.y += 0.8
         sheet.paragraph(text, face, justify=justify)

@@ -1,7 +1,7 @@
 """A document being set: what a block draws it also notes as truth."""
 
 import html
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 from cloister.corpus.canvas import Align, Canvas, Face, Span
@@ -114,14 +114,14 @@ class Sheet:
             self._put(line, face, span, align)
         self.note("\n".join(lines))
 
-    def pairs(
-        self, pairs: Sequence[tuple[str, str]], face: Face, span: Span, align: Align = "L"
-    ) -> None:
-        """Set labels, and their values from the middle of the span on or at its right edge."""
+    def pairs(self, pairs: Iterable[tuple[str, str]], face: Face, span: Span) -> None:
+        """Set labels at the left and their values at the right edge of the span."""
+        lines = []
         for label, value in pairs:
             self.canvas.text(label, face, span, self.y)
-            self._put(value, face, span if align == "R" else span.part(0.5, 1), align)
-        self.note("\n".join(f"{label} {value}" for label, value in pairs))
+            self._put(value, face, span, "R")
+            lines.append(f"{label} {value}")
+        self.note("\n".join(lines))
 
     def table(
         self, rows: Sequence[Sequence[str]], shares: Sequence[float], face: Face, rules: Rules

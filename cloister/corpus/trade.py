@@ -80,7 +80,7 @@ def _particulars(
 
     if content.rng.choice((True, False)):
         span = sheet.full.part(0.54, 1)
-        sheet.beside(bill_to, lambda: sheet.pairs(list(about.items()), face, span, "R"))
+        sheet.beside(bill_to, lambda: sheet.pairs(about.items(), face, span))
     else:
         bill_to()
         sheet.y += 6
@@ -103,11 +103,11 @@ def _items(sheet: Sheet, content: Content, face: Face) -> str:
     sheet.y += 3
     span = sheet.full.part(0.58, 1).inset(0, 1.3)
     sums = [("Subtotal", content.money(net)), (f"{name} {rate}%", content.money(tax))]
-    sheet.pairs(sums, face, span, "R")
+    sheet.pairs(sums, face, span)
     sheet.canvas.rule(span, sheet.y + 1)
     sheet.y += 2
     total = content.money(net + tax)
-    sheet.pairs([("Total due", total)], face.variant("B", 1.1), span, "R")
+    sheet.pairs([("Total due", total)], face.variant("B", 1.1), span)
     return total
 
 
@@ -123,17 +123,17 @@ def receipt(content: Content, _pages: int) -> tuple[Sheet, dict[str, str]]:
     sheet.y += face.line_mm
     number, time = content.code("%###"), f"{rng.randint(8, 19):02}:{rng.randint(0, 59):02}"
     about = [("Receipt", number), (f"{day:%d/%m/%Y}", time)]
-    sheet.pairs(about, face, sheet.full, "R")
+    sheet.pairs(about, face, sheet.full)
     sheet.canvas.rule(sheet.full, sheet.y + 1.5)
     sheet.y += 3
     items = [(name, _GROCERIES[name] + rng.randint(0, 60)) for name in bought]
     total = sum(cents for _, cents in items)
-    sheet.pairs([(name, f"{cents / 100:.2f}") for name, cents in items], face, sheet.full, "R")
+    sheet.pairs([(name, f"{cents / 100:.2f}") for name, cents in items], face, sheet.full)
     sheet.canvas.rule(sheet.full, sheet.y + 1.5)
     sheet.y += 3
     printed = content.money(total)
-    sheet.pairs([("TOTAL", printed)], face.variant("B", 1.2), sheet.full, "R")
-    sheet.pairs([("Paid by card", printed)], face, sheet.full, "R")
+    sheet.pairs([("TOTAL", printed)], face.variant("B", 1.2), sheet.full)
+    sheet.pairs([("Paid by card", printed)], face, sheet.full)
     sheet.y += face.line_mm
     sheet.lines(["Thank you for your visit"], face, sheet.full, "C")
     fields = {"shop": shop, "Receipt": number, "date": f"{day:%d/%m/%Y}", "Total": printed}

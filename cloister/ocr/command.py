@@ -61,7 +61,7 @@ def _read(
                 advance()
                 yield result
 
-        yield from output.documents(counted())
+        yield from output.by_document(counted())
 
 
 def _require_all(results: Sequence[output.DocumentResult]) -> None:

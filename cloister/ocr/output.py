@@ -28,7 +28,7 @@ class DocumentResult:
         return "\n\n".join(_markdown(page) for page in self.pages) + "\n"
 
 
-def documents(results: Iterable[PageResult]) -> Iterator[DocumentResult]:
+def by_document(results: Iterable[PageResult]) -> Iterator[DocumentResult]:
     """Group page results, which come in order, by their documents."""
     for name, pages in groupby(results, key=lambda page: page.document):
         yield DocumentResult(name, tuple(pages))

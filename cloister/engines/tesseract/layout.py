@@ -20,7 +20,9 @@ _PARAGRAPH_GAP = 0.75  # white space between two paragraphs, in line heights
 _INDENT = 0.6  # first-line indent, in line heights
 _HANGING = 0.3  # indent of a list item's further lines, in line heights
 _SPACE = 0.3  # width of a space, in line heights
+_NARROW = 14.0  # in a column below this width, in line heights, lines are not wrapped text
 _COLUMN_GAP = 1.0  # least white space between two columns of a table, in line heights
+_TABLE_GAP = 2.0  # white space between two tables, in line heights
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,10 @@ def _runs(lines: Sequence[Line]) -> Iterator[list[Line]]:
     run: list[Line] = []
     for line in lines:
         if run and (
-            line.in_table != run[-1].in_table or (line.in_table and line.block != run[-1].block)
+            line.in_table != run[-1].in_table
+            or (line.in_table and line.block != run[-1].block)
+            # Tesseract takes tables that follow each other for one.
+            or (line.in_table and line.top - run[-1].bottom > _TABLE_GAP * line.height)
         ):
             yield run
             run = []
@@ -137,9 +142,14 @@ def _paragraphs(run: Sequence[Line], bullets: set[int]) -> Iterator[list[Line]]:
         # The widest line of several is often an outlier, hung punctuation for one.
         rights = sorted(line.right for line in segment)
         edge = rights[-2] if len(rights) > 3 else rights[-1]  # noqa: PLR2004
+        narrow = edge - segment[0].left < _NARROW * segment[0].height
         group = [segment[0]]
         for above, line in pairwise(segment):
-            if _starts(line, bullets) or not _continues(group, above, line, bullets, edge):
+            if (
+                _starts(line, bullets)
+                or (narrow and id(group[0]) not in bullets)
+                or not _continues(group, above, line, bullets, edge)
+            ):
                 yield group
                 group = []
             group.append(line)
@@ -186,7 +196,7 @@ def _with_headings(parts: Sequence[Paragraph | Table]) -> Iterator[Paragraph | T
     heights = [line.height for part in parts if isinstance(part, Paragraph) for line in part.lines]
     body = median(heights) if heights else 0.0
     heading: Paragraph | None = None
-    for part, below in zip(parts, [*parts[1:], None], strict=True):
+    for part, below in zip(parts, [*parts, None][1:], strict=True):
         level = 0
         if isinstance(part, Paragraph) and not part.item:
             level = _heading_level(part, below, body)

@@ -83,7 +83,8 @@ def _lines(api: "tesserocr.PyTessBaseAPI") -> Iterator[layout.Line]:
         if place.IsAtBeginningOf(tesserocr.RIL.BLOCK):
             block += 1
         kind = place.BlockType()
-        text = place.GetUTF8Text(words_of).strip()
+        # A place without a word, such as the whole of a blank page, has no text to ask for.
+        text = "" if place.Empty(words_of) else place.GetUTF8Text(words_of).strip()
         if text and kind in _TEXT_BLOCKS:
             words.append(layout.Word(text, place.BoundingBox(words_of)))
         if words and place.IsAtFinalElement(tesserocr.RIL.TEXTLINE, words_of):

@@ -1,0 +1,80 @@
+"""Sessions for checks and benchmarks; `nox` alone runs what `.ci/run` runs."""
+
+import nox
+
+nox.options.default_venv_backend = "uv"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.error_on_missing_interpreters = True
+
+PYTHON = ["noxfile.py", "tasks.py", "cloister", "tests", "benchmarks"]
+SHELL = ["scripts/prerequisites.sh", "scripts/setup-nanonets.sh", "scripts/test.sh", ".ci/run"]
+
+
+def install(session: nox.Session, name: str) -> None:
+    """Install one of the pinned requirement files, hashes checked."""
+    session.install("--require-hashes", "-r", f"requirements/{name}.txt")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style, spelling and shell scripts."""
+    install(session, "lint")
+    session.run("ruff", "check", *PYTHON)
+    session.run("ruff", "format", "--check", *PYTHON)
+    session.run("codespell", "--toml", "pyproject.toml")
+    session.run("shellcheck", "-x", *SHELL)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types, strictly."""
+    install(session, "lint")
+    session.run("mypy", *(name for name in PYTHON if name != "tests"))
+    for suite in ("unit", "stack"):
+        session.run("mypy", f"tests/{suite}", env={"MYPYPATH": f"tests/{suite}"})
+
+
+@nox.session
+def unit(session: nox.Session) -> None:
+    """Test what needs neither network nor processes."""
+    install(session, "test")
+    session.run("pytest", "tests/unit", *session.posargs)
+
+
+@nox.session
+def stack(session: nox.Session) -> None:
+    """Test real nginx and real engines as processes; needs nginx."""
+    install(session, "test")
+    session.run("pytest", "tests/stack", *session.posargs)
+
+
+@nox.session(name="bench-engine", default=False)
+def bench_engine(session: nox.Session) -> None:
+    """Compare the gateway with the same Tesseract in a bare process pool, in one run."""
+    install(session, "runtime")
+    session.run("python", "-m", "benchmarks.engine", *session.posargs)
+
+
+@nox.session(name="bench-accuracy", default=False)
+def bench_accuracy(session: nox.Session) -> None:
+    """Score the documents of a folder that have their truth beside them as .txt or .md."""
+    install(session, "runtime")
+    session.run("python", "-m", "benchmarks.accuracy", *session.posargs)
+
+
+@nox.session(name="bench-list", default=False)
+def bench_list(session: nox.Session) -> None:
+    """Compare `invoke --list` here with one over an empty tasks file."""
+    install(session, "runtime")
+    session.run("python", "-m", "benchmarks.task_list", *session.posargs)
+
+
+@nox.session(default=False)
+def requirements(session: nox.Session) -> None:
+    """Resolve the requirement files again; `-- --upgrade` takes newer versions."""
+    session.install("--require-hashes", "-r", "requirements/uv.txt")
+    compile_ = ("uv", "pip", "compile", "--quiet", "--universal", "--python-version=3.11")
+    common = ("--generate-hashes", "--no-header", *session.posargs, "pyproject.toml")
+    for name, extras in {"runtime": (), "test": ("test",), "lint": ("lint", "test")}.items():
+        chosen = [f"--extra={extra}" for extra in extras]
+        session.run(*compile_, *common, *chosen, "-o", f"requirements/{name}.txt")
