@@ -23,7 +23,7 @@ class Sample:
 
 SAMPLES = (
     Sample("letter.png", "letter", 2),
-    Sample("invoice.png", "invoice", 8),
+    Sample("invoice.png", "invoice", 7),
     Sample("article.png", "article", 0),
     Sample("two-pages.pdf", "article", 2, pages=2),
 )
