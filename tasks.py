@@ -86,6 +86,11 @@ def command(**flags: str) -> Callable[[Callable[..., None]], Task[Any]]:
     return decorate
 
 
+def _shortened(value: object, width: int = 60) -> str | None:
+    text = None if value is None else str(value)
+    return text if text is None or len(text) <= width else f"{text[: width - 1]}…"
+
+
 def _settings(overrides: Sequence[str], **flags: object) -> "Settings":
     from cloister import config
 
@@ -237,7 +242,7 @@ def config(_: Context, json_: bool = False, set_: list[str] | None = None) -> No
     if json_:
         console.dump({item.key: {"value": item.value, "origin": item.origin} for item in settings})
     else:
-        rows = [(item.key, item.value, item.origin) for item in settings]
+        rows = [(item.key, _shortened(item.value), item.origin) for item in settings]
         console.table(("setting", "value", "from"), rows)
 
 

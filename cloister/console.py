@@ -1,6 +1,7 @@
 """What a person sees: progress on standard error, tables and values on standard output."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
@@ -10,7 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-_out = Console(highlight=False, soft_wrap=True)
+_PIPED_COLUMNS = 240  # nothing is folded for a program that reads a table
+_out = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED_COLUMNS)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -32,7 +34,9 @@ def dump(value: Any) -> None:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print rows under a heading."""
-    grid = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        grid.add_column(column, overflow="fold")
     for row in rows:
         grid.add_row(*("-" if cell is None else str(cell) for cell in row))
     _out.print(grid)

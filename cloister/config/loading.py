@@ -1,4 +1,4 @@
-"""Loading: the sources in rising precedence, one validation, and the first problem in plain words."""
+"""Loading: the sources in rising precedence, one validation, one problem in plain words."""
 
 import os
 from collections.abc import Mapping, Sequence

@@ -1,0 +1,138 @@
+# Sourced by setup-nanonets.sh and test.sh: Python, the environment .venv, and nginx.
+# shellcheck shell=bash
+# Works with bash 3.2, which macOS still has.
+
+MINIMUM_PYTHON="3.11"
+
+say() { printf '%s\n' "$*" >&2; }
+
+fail() { # code, message, what to type
+    say "error: $2"
+    say "hint: $3"
+    exit "$1"
+}
+
+# Prints the package manager's name, or nothing.
+package_manager() {
+    local name
+    for name in apt-get dnf yum zypper apk pacman brew; do
+        if command -v "$name" >/dev/null 2>&1; then
+            printf '%s' "$name"
+            return
+        fi
+    done
+}
+
+# Prints the command that installs packages, for a person or for `install`.
+install_command() { # packages...
+    case "$(package_manager)" in
+        apt-get) printf 'apt-get install -y %s' "$*" ;;
+        dnf) printf 'dnf install -y %s' "$*" ;;
+        yum) printf 'yum install -y %s' "$*" ;;
+        zypper) printf 'zypper --non-interactive install %s' "$*" ;;
+        apk) printf 'apk add %s' "$*" ;;
+        pacman) printf 'pacman -S --noconfirm %s' "$*" ;;
+        brew) printf 'brew install %s' "$*" ;;
+        *) printf 'install these with your package manager: %s' "$*" ;;
+    esac
+}
+
+# Runs a command as root. Asks for a password only where somebody sits.
+as_root() {
+    if [ "$(id -u)" = 0 ] || [ "$(package_manager)" = brew ]; then
+        "$@"
+    elif command -v sudo >/dev/null 2>&1 && { [ -t 0 ] || sudo -n true 2>/dev/null; }; then
+        sudo "$@"
+    else
+        return 1
+    fi
+}
+
+install() { # what it is, packages...
+    local what="$1" manager
+    shift
+    manager="$(package_manager)"
+    say "installing $what: $(install_command "$@")"
+    if [ "$manager" = apt-get ]; then
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update >&2 || true
+    fi
+    # shellcheck disable=SC2046  # the command is a list of plain words
+    if [ -z "$manager" ] ||
+        ! as_root env DEBIAN_FRONTEND=noninteractive $(install_command "$@") >&2; then
+        fail 10 "$what is missing and could not be installed" "as root: $(install_command "$@")"
+    fi
+}
+
+is_new_enough() { # python
+    "$1" -c "import sys; sys.exit(sys.version_info < (${MINIMUM_PYTHON/./, }))" 2>/dev/null
+}
+
+# Prints the first Python that is new enough, or nothing.
+find_python() {
+    local name
+    for name in python3 python3.14 python3.13 python3.12 python3.11 /usr/bin/python3; do
+        if command -v "$name" >/dev/null 2>&1 && is_new_enough "$name"; then
+            command -v "$name"
+            return
+        fi
+    done
+}
+
+require_python() {
+    PYTHON="$(find_python)"
+    if [ -z "$PYTHON" ]; then
+        case "$(package_manager)" in
+            apt-get) install "Python" python3 python3-venv ;;
+            apk | pacman) install "Python" python ;;
+            dnf | yum | zypper) install "Python" python3.11 ;;
+            brew) install "Python" python@3.13 ;;
+        esac
+        PYTHON="$(find_python)"
+    fi
+    [ -n "$PYTHON" ] || fail 10 \
+        "found $(python3 --version 2>&1 | head -n 1), expected Python $MINIMUM_PYTHON or newer" \
+        "install a newer Python and run this again"
+}
+
+# Makes .venv and brings it to the pinned requirements; a second run has nothing to do.
+require_environment() {
+    if ! { [ -x .venv/bin/python ] && is_new_enough .venv/bin/python; }; then
+        rm -rf .venv
+        make_environment
+    fi
+    if ! .venv/bin/python -m uv --version >/dev/null 2>&1; then
+        .venv/bin/python -m pip --quiet --disable-pip-version-check install \
+            --require-hashes -r requirements/uv.txt
+    fi
+    .venv/bin/python -m uv --quiet pip sync --python .venv/bin/python --require-hashes \
+        requirements/runtime.txt
+}
+
+make_environment() {
+    if "$PYTHON" -m venv .venv >/dev/null 2>&1; then
+        return
+    fi
+    # Debian keeps a part of venv in a package of its own.
+    rm -rf .venv
+    if [ "$(package_manager)" = apt-get ]; then
+        install "Python's venv" "python$("$PYTHON" -c \
+            'import sys; print("%d.%d" % sys.version_info[:2])')-venv"
+    fi
+    "$PYTHON" -m venv .venv || fail 10 "$PYTHON cannot make a virtual environment" \
+        "install its venv module and run this again"
+}
+
+# An ordinary PATH may lack the folder of system programs.
+has_nginx() { PATH="$PATH:/usr/sbin:/usr/local/sbin" command -v nginx >/dev/null 2>&1; }
+
+require_nginx() {
+    has_nginx && return
+    install nginx nginx
+    has_nginx || fail 10 "nginx was installed but is not found" "put it on PATH"
+    # Distributions start their own nginx on port 80. Nobody asked for that one.
+    if command -v systemctl >/dev/null 2>&1 && [ -d /run/systemd/system ]; then
+        as_root systemctl disable --now nginx >/dev/null 2>&1 &&
+            say "stopped the distribution's own nginx service, which nothing here needs"
+    fi
+    return 0
+}
