@@ -3,6 +3,8 @@
 # Works with bash 3.2, which macOS still has.
 
 MINIMUM_PYTHON="3.11"
+# Networks that inspect TLS put their authority into the system's store, which uv ignores by default.
+export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-1}"
 
 say() { printf '%s\n' "$*" >&2; }
 
