@@ -78,9 +78,9 @@ def command(**flags: str) -> Callable[[Callable[..., None]], Task[Any]]:
         iterable = [name for name in ("set_", "paths") if name in flags]
         help_ = {name.rstrip("_").replace("_", "-"): text for name, text in flags.items()}
         kind = _PathsTask if "paths" in flags else Task
-        made: Task[Any] = task(
-            klass=kind, help=help_, iterable=iterable, auto_shortflags=False
-        )(run)
+        made: Task[Any] = task(klass=kind, help=help_, iterable=iterable, auto_shortflags=False)(
+            run
+        )
         return made
 
     return decorate

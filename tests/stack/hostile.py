@@ -5,6 +5,7 @@ import json
 import struct
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
 from pages import data_url, encoded, page, request
 from PIL import Image
@@ -98,9 +99,10 @@ def _not_json() -> Iterator[tuple[str, bytes]]:
 def _wrong_fields() -> Iterator[tuple[str, bytes]]:
     url = data_url(encoded(page("fields")))
     good = request(url)
-    for value in (None, 1, True, "text", [], {}, [1], [[]], [{"role": "user"}], [{"content": "a"}]):
-        yield f"messages = {value!r}", json.dumps({**good, "messages": value}).encode()
-    for field, values in {
+    lists: tuple[Any, ...] = ([], [1], [[]], [{"role": "user"}], [{"content": "a"}])
+    for messages in (None, 1, True, "text", {}, *lists):
+        yield f"messages = {messages!r}", json.dumps({**good, "messages": messages}).encode()
+    fields: dict[str, tuple[Any, ...]] = {
         "model": ("gpt-4", "", "../../etc/passwd", 1, {}, "a" * 100_000),
         "stream": ("maybe", {}, 3),
         "max_tokens": (-1, 0, "many", 1e400),
@@ -108,11 +110,12 @@ def _wrong_fields() -> Iterator[tuple[str, bytes]]:
         "response_format": ({"type": "json_object"}, "text"),
         "tools": ([{"type": "function"}], "all"),
         "stream_options": ("usage", []),
-    }.items():
+    }
+    for field, values in fields.items():
         for value in values:
             body = json.dumps({**good, field: value}).replace("Infinity", "1e999")
             yield f"{field} = {value!r:.40}", body.encode()
-    for content in (
+    contents: tuple[Any, ...] = (
         *(None, 1, {}, [1], ["text"], [{"type": "image_url"}]),
         [{"type": "image_url", "image_url": None}],
         [{"type": "image_url", "image_url": url}],
@@ -120,7 +123,8 @@ def _wrong_fields() -> Iterator[tuple[str, bytes]]:
         [{"type": "video_url", "video_url": {"url": url}}],
         [{"type": "input_audio", "input_audio": {"data": "", "format": "wav"}}],
         [{"type": "text", "text": "no image"}],
-    ):
+    )
+    for content in contents:
         messages = [{"role": "user", "content": content}]
         yield f"content = {content!r:.60}", json.dumps({**good, "messages": messages}).encode()
     for role in ("root", None, 1):
@@ -133,7 +137,15 @@ def _wrong_fields() -> Iterator[tuple[str, bytes]]:
 def _wrong_urls() -> Iterator[tuple[str, bytes]]:
     good = encoded(page("urls"))
     for url in (
-        *("", "junk", "data:", "data:,", "data:image/png", "data:image/png;base64", "data:;base64,"),
+        *(
+            "",
+            "junk",
+            "data:",
+            "data:,",
+            "data:image/png",
+            "data:image/png;base64",
+            "data:;base64,",
+        ),
         *("http://127.0.0.1:1/a.png", "https://example.org/a.png", "ftp://example.org/a.png"),
         *("file:///etc/passwd", "FILE:///etc/passwd", "gopher://example.org", "//example.org/a"),
         *("javascript:alert(1)", "blob:null/1", "http://169.254.169.254/latest/meta-data/"),
@@ -186,4 +198,6 @@ def _png_claiming(width: int, height: int) -> bytes:
 
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     rows = zlib.compress(bytes(10_000))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    )

@@ -36,9 +36,7 @@ REPLICAS = tuple(Replica(f"tesseract-{number}", 8100 + number) for number in (1,
 def test_nginx_accepts_what_is_rendered(
     settings: GatewaySettings, replicas: tuple[Replica, ...]
 ) -> None:
-    nginx.check(
-        nginx.find(None), lambda place: render(settings, replicas, "127.0.0.1:8100", place)
-    )
+    nginx.check(nginx.find(None), lambda place: render(settings, replicas, "127.0.0.1:8100", place))
 
 
 def test_nginx_refusing_is_an_error_with_its_words() -> None:
@@ -117,7 +115,9 @@ def test_health_and_metrics_speak_for_all_replicas(stack: Stack) -> None:
     assert 'cloister_replica_up{replica="tesseract-1"} 1.0' in metrics
     assert "vllm:num_requests_running{" in metrics
     assert all(
-        'replica="' in line for line in metrics.splitlines() if line.startswith(("vllm", "cloister"))
+        'replica="' in line
+        for line in metrics.splitlines()
+        if line.startswith(("vllm", "cloister"))
     )
 
 

@@ -3,6 +3,7 @@
 import json
 import socket
 import time
+from contextlib import suppress
 from http.client import HTTPResponse
 
 import hostile
@@ -65,9 +66,8 @@ def test_a_sender_that_stalls_is_cut_off_and_logged_as_408(stack: Stack) -> None
         started = time.monotonic()
         with socket.create_connection(("127.0.0.1", stack.port), timeout=20) as client:
             client.sendall(sent)
-            with pytest.raises(ConnectionResetError):
-                assert client.recv(1) != b"", "closed"
-                raise ConnectionResetError
+            with suppress(ConnectionResetError):  # or the end of the stream: both are a cut
+                assert client.recv(1) == b""
         assert time.monotonic() - started < 10
     assert '"status":408' in stack.log("access")
     _read_a_page(stack)
@@ -86,9 +86,7 @@ def test_slow_senders_do_not_keep_others_waiting(stack: Stack) -> None:
 
 
 def test_a_body_above_the_limit_is_a_413_that_names_the_limit(stack: Stack) -> None:
-    answer = requests.post(
-        f"{stack.url}/v1/chat/completions", data=b"a" * (51 << 20), timeout=30
-    )
+    answer = requests.post(f"{stack.url}/v1/chat/completions", data=b"a" * (51 << 20), timeout=30)
     assert answer.status_code == 413
     assert "50 MiB" in answer.json()["error"]["message"]
 

@@ -13,8 +13,8 @@ from conftest import ROOT, SAMPLES, Stack, eventually
 from fpdf import FPDF
 from pages import encoded, page
 
-from cloister.scoring import cer, field_recall
 from cloister.corpus import generate
+from cloister.scoring import cer, field_recall
 
 
 def write(folder: Path, name: str, text: str) -> Path:
@@ -57,7 +57,9 @@ def test_a_folder_becomes_one_markdown_file_a_document(stack: Stack, tmp_path: P
     write(source, "below/b.tiff.png", "Gamma 2345")
     (source / "notes.txt").write_text("not a document")
     stack.invoke("ocr", str(source), "--out", str(out))
-    found = {str(path.relative_to(out)): path.read_text() for path in out.rglob("*") if path.is_file()}
+    found = {
+        str(path.relative_to(out)): path.read_text() for path in out.rglob("*") if path.is_file()
+    }
     assert {"a.md", "below/b.md", "below/b.tiff.md"} == set(found)
     assert "Alpha 2345" in found["a.md"]
     assert "Beta 2345" in found["below/b.md"]
