@@ -4,6 +4,7 @@ import base64
 import binascii
 import io
 import struct
+import warnings
 import zlib
 
 from PIL import Image, ImageOps
@@ -46,7 +47,18 @@ def decode(url: str, *, max_megapixels: int) -> Image.Image:
     Raises ImageRefusedError for anything but one whole image of an accepted type.
     """
     mime, content = _payload(url)
-    image = _open(content)
+    with warnings.catch_warnings(action="ignore"):  # about metadata that is not used here
+        image = _open(content)
+        _require_one_page(image, mime, max_megapixels)
+        try:
+            return _grayscale(ImageOps.exif_transpose(image))
+        except _DECODER_ERRORS as error:
+            reason = f"is a damaged or truncated {image.format}: {error}"
+            raise ImageRefusedError(reason) from error
+
+
+def _require_one_page(image: Image.Image, mime: str, max_megapixels: int) -> None:
+    """Raise ImageRefusedError for what the header alone tells, before a pixel is decoded."""
     accepted = MIME_TYPES[str(image.format)]
     if mime not in accepted:
         raise ImageRefusedError(
@@ -59,13 +71,12 @@ def decode(url: str, *, max_megapixels: int) -> Image.Image:
         raise ImageRefusedError(
             f"is {width}x{height} pixels; at most {max_megapixels} megapixels are read"
         )
-    frames = getattr(image, "n_frames", 1)
+    try:
+        frames = getattr(image, "n_frames", 1)
+    except _DECODER_ERRORS as error:
+        raise ImageRefusedError(f"is a damaged {image.format}: {error}") from error
     if frames > 1 and image.format != "MPO":  # the further frames of an MPO are previews
         raise ImageRefusedError(f"holds {frames} pages or frames; send one image for each page")
-    try:
-        return _grayscale(ImageOps.exif_transpose(image))
-    except _DECODER_ERRORS as error:
-        raise ImageRefusedError(f"is a damaged or truncated {image.format}: {error}") from error
 
 
 def _payload(url: str) -> tuple[str, bytes]:
