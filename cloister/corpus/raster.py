@@ -1,10 +1,14 @@
 """Pages as images: rendered, worn as by a scanner, encoded."""
 
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from random import Random
 from typing import Literal
 
 import pypdfium2
+import pypdfium2.raw
 from PIL import Image, ImageChops, ImageFilter
 
 _POINTS_PER_INCH = 72
@@ -15,14 +19,26 @@ _INK, _PAPER = 22, 243
 def render(pdf: bytes, page: int, dpi: int, *, grayscale: bool = True) -> Image.Image:
     """Return one page, counted from 0, as an image of mode `L` or `RGB` that knows its DPI.
 
-    PDFium is not safe to call from several threads at once. Raises IndexError for a page that the
+    Fonts installed on the machine are not used, so that a page looks the same everywhere. PDFium
+    is not safe to call from several threads at once. Raises IndexError for a page that the
     document lacks.
     """
-    with pypdfium2.PdfDocument(pdf) as document:
+    with _built_in_fonts(), pypdfium2.PdfDocument(pdf) as document:
         bitmap = document[page].render(scale=dpi / _POINTS_PER_INCH, grayscale=grayscale)
         image: Image.Image = bitmap.to_pil().copy()
     image.info["dpi"] = (dpi, dpi)
     return image
+
+
+@contextmanager
+def _built_in_fonts() -> Iterator[None]:
+    """Hide the machine's fonts: PDFium would draw with an Arial or Courier that it finds there."""
+    none_installed = pypdfium2.raw.FPDF_SYSFONTINFO(version=1)
+    pypdfium2.raw.FPDF_SetSystemFontInfo(ctypes.byref(none_installed))
+    try:
+        yield
+    finally:
+        pypdfium2.raw.FPDF_SetSystemFontInfo(pypdfium2.raw.FPDF_GetDefaultSystemFontInfo())
 
 
 def scan(image: Image.Image, seed: int) -> Image.Image:

@@ -10,7 +10,17 @@ ROOT = Path(__file__).parents[2]
 # A module imports only from those to its left; inside a package the packages' own rules hold.
 ORDER = (
     *("errors", "config", "shell", "files", "scoring", "corpus", "engines", "chat", "canary"),
-    *("gateway", "nginx", "ports", "runtimes", "exporter", "deployment", "console", "ocr", "machine"),
+    *(
+        "gateway",
+        "nginx",
+        "ports",
+        "runtimes",
+        "exporter",
+        "deployment",
+        "console",
+        "ocr",
+        "machine",
+    ),
 )
 MODULE_LINES, FUNCTION_LINES = 300, 40
 

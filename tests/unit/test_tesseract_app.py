@@ -165,7 +165,9 @@ def test_refusals_are_in_openais_shape(sent: Any, status: int, code: str | None)
     assert (error["type"], error["code"]) == ("invalid_request_error", code)
 
 
-@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/x", 404), ("PUT", "/health", 405)])
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("GET", "/x", 404), ("PUT", "/health", 405)]
+)
 def test_other_routes_and_methods_are_refused_in_the_same_shape(
     method: str, path: str, status: int
 ) -> None:

@@ -7,9 +7,7 @@ HEIGHT = 30
 CHARACTER = 15
 
 
-def line(
-    text: str, left: int = 100, top: int = 0, *, height: int = HEIGHT, block: int = 0
-) -> Line:
+def line(text: str, left: int = 100, top: int = 0, *, height: int = HEIGHT, block: int = 0) -> Line:
     """Set words in a font whose characters are all of one width, half the line's height."""
     width = CHARACTER * height // HEIGHT
     words = []
@@ -68,9 +66,7 @@ def test_lines_of_an_address_stay_apart() -> None:
 
 
 def test_larger_lines_are_headings() -> None:
-    body = page(
-        *["a body line of the usual size that runs to the right edge"] * 6, top=200
-    )
+    body = page(*["a body line of the usual size that runs to the right edge"] * 6, top=200)
     title = page("The title", height=60)
     section = page("A section", top=150, height=36)
     first, second, third = structure([*title, *section, *body])

@@ -1,0 +1,77 @@
+"""Files that are written whole or not at all."""
+
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cloister import shell
+from cloister.errors import DeploymentError, ToolError
+from cloister.files import exclusive, write_atomically
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_file_is_written_with_its_folders_and_mode(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b"
+    write_atomically(path, "new", mode=0o600)
+    assert path.read_text() == "new"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_full_disk_keeps_the_old_file_and_leaves_nothing_beside_it() -> None:
+    """A file system of one page, in a namespace of its own, where root is allowed to make one."""
+    script = (
+        "mount -t tmpfs -o size=8k none /mnt && echo old > /mnt/file && "
+        f"{sys.executable} -c 'from pathlib import Path\n"
+        "from cloister.errors import DeploymentError\n"
+        "from cloister.files import write_atomically\n"
+        'try: write_atomically(Path("/mnt/file"), "new" * 9000)\n'
+        "except DeploymentError as error: print(error)' && cat /mnt/file && ls /mnt"
+    )
+    done = subprocess.run(
+        ["unshare", "--mount", "--map-root-user", "sh", "-c", script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "`/mnt/file` cannot be written: No space left on device\nold\nfile\n"
+
+
+def test_a_file_below_a_file_is_an_error_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DeploymentError, match="cannot be written"):
+        write_atomically(tmp_path / "file" / "below", "text")
+    with pytest.raises(DeploymentError, match="cannot be written"), exclusive(tmp_path / "file/l"):
+        pass
+
+
+def test_a_lock_is_held_against_other_processes_and_let_go(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    script = f"from pathlib import Path; from cloister.files import exclusive\nwith exclusive(Path({str(path)!r})): print('held')"
+    command = [sys.executable, "-c", script]
+    with exclusive(path):
+        refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "another Cloister command" in refused.stderr
+    taken = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert taken.stdout == "held\n"
+
+
+def test_a_missing_program_is_named() -> None:
+    with pytest.raises(ToolError, match="`no-such-program` is not installed"):
+        shell.run(["no-such-program"])
+
+
+def test_a_failing_program_is_quoted() -> None:
+    with pytest.raises(ToolError, match="(?s)ended with code 3.*the reason"):
+        shell.run(["sh", "-c", "echo the reason >&2; exit 3"])
+    assert shell.run(["sh", "-c", "exit 3"], check=False).code == 3
+
+
+def test_a_program_that_hangs_is_given_up() -> None:
+    with pytest.raises(ToolError, match="did not end within 0.1 s"):
+        shell.run(["sleep", "60"], timeout_s=0.1)

@@ -1,0 +1,83 @@
+"""What the supervisor is told, and how leftovers are found."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cloister.errors import DeploymentError
+from cloister.runtimes import Program, takeover
+from cloister.runtimes.process import render
+
+FOLDERS = {"folder": Path("/state/run"), "logs": Path("/state/logs"), "root": Path("/project")}
+
+
+def test_the_supervisors_configuration(golden: Callable[[str, str], None]) -> None:
+    programs = (
+        Program("engine-1", "engine", ("python", "-m", "engine", "--name=a b"), {"KEY": "50%"}),
+        Program("gateway", "gateway", ("nginx",), stop_signal="QUIT", stop_wait_s=310),
+    )
+    text = render(programs, **FOLDERS)
+    golden("supervisord.conf", text.replace(sys.executable, "PYTHON"))
+
+
+@pytest.mark.parametrize("word", ["a ;b", "a #b", 'a"b', "a\nb"])
+def test_what_the_configuration_cannot_hold_is_refused(word: str) -> None:
+    with pytest.raises(DeploymentError, match="cannot hold"):
+        render((Program("engine-1", "engine", ("run", word)),), **FOLDERS)
+
+
+def sleeper() -> subprocess.Popen[bytes]:
+    """Start a process that leads a group of its own, with a child, as the supervisor does."""
+    script = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'])"
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, start_new_session=True
+    )
+    while not psutil.Process(process.pid).children():
+        assert process.poll() is None
+    return process
+
+
+def test_leftovers_are_the_recorded_group_even_without_its_leader(tmp_path: Path) -> None:
+    path = tmp_path / "program.group"
+    assert takeover.leftovers(path) == []
+    with sleeper() as ours, sleeper() as another:
+        takeover.record(path, ours.pid)
+        (child,) = psutil.Process(ours.pid).children()
+        assert {process.pid for process in takeover.leftovers(path)} == {ours.pid, child.pid}
+        ours.kill()
+        ours.wait()
+        assert takeover.leftovers(path) == [child]
+        takeover.end(takeover.leftovers(path))
+        assert not child.is_running()
+        assert takeover.leftovers(path) == []
+        assert another.poll() is None
+        for process in psutil.Process(another.pid).children():
+            process.kill()
+
+
+def test_a_number_that_came_back_is_not_ours(tmp_path: Path) -> None:
+    path = tmp_path / "program.group"
+    takeover.record(path, os.getpid())
+    path.write_text(path.read_text().replace('"born": ', '"born": 1'))
+    assert takeover.leftovers(path) == []
+
+
+def test_a_program_takes_over_from_its_last_run(tmp_path: Path) -> None:
+    path = tmp_path / "program.group"
+    with sleeper() as old:
+        takeover.record(path, old.pid)
+        done = subprocess.run(
+            [sys.executable, "-m", "cloister.runtimes.takeover", str(path), "echo", "started"],
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+            check=True,
+            start_new_session=True,
+        )
+        assert done.stdout == "started\n"
+        assert old.wait(10) is not None
