@@ -51,7 +51,7 @@ def test_auto_is_an_engine_that_exists() -> None:
 
 def test_an_engine_without_its_data_says_what_to_install(tmp_path: Path) -> None:
     settings = load(f"tesseract.tessdata_dir={tmp_path}", "tesseract.languages=deu")
-    with pytest.raises(EngineError, match="no data for language `deu`.*found: none") as raised:
+    with pytest.raises(EngineError, match=r"no data for language `deu`.*found: none") as raised:
         ENGINES["tesseract"].check(settings)
     assert "tesseract-ocr-deu" in str(raised.value)
     ENGINES["tesseract"].check(load())

@@ -52,7 +52,10 @@ def test_a_file_below_a_file_is_an_error_of_ours(tmp_path: Path) -> None:
 
 def test_a_lock_is_held_against_other_processes_and_let_go(tmp_path: Path) -> None:
     path = tmp_path / "lock"
-    script = f"from pathlib import Path; from cloister.files import exclusive\nwith exclusive(Path({str(path)!r})): print('held')"
+    script = (
+        "from pathlib import Path; from cloister.files import exclusive\n"
+        f"with exclusive(Path({str(path)!r})): print('held')"
+    )
     command = [sys.executable, "-c", script]
     with exclusive(path):
         refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -67,11 +70,11 @@ def test_a_missing_program_is_named() -> None:
 
 
 def test_a_failing_program_is_quoted() -> None:
-    with pytest.raises(ToolError, match="(?s)ended with code 3.*the reason"):
+    with pytest.raises(ToolError, match=r"(?s)ended with code 3.*the reason"):
         shell.run(["sh", "-c", "echo the reason >&2; exit 3"])
     assert shell.run(["sh", "-c", "exit 3"], check=False).code == 3
 
 
 def test_a_program_that_hangs_is_given_up() -> None:
-    with pytest.raises(ToolError, match="did not end within 0.1 s"):
+    with pytest.raises(ToolError, match=r"did not end within 0\.1 s"):
         shell.run(["sleep", "60"], timeout_s=0.1)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,6 +72,7 @@ def test_a_program_takes_over_from_its_last_run(tmp_path: Path) -> None:
     path = tmp_path / "program.group"
     with sleeper() as old:
         takeover.record(path, old.pid)
+        threading.Thread(target=old.wait).start()  # as the supervisor collects its dead
         done = subprocess.run(
             [sys.executable, "-m", "cloister.runtimes.takeover", str(path), "echo", "started"],
             cwd=Path(__file__).parents[2],

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 import struct
 import zlib
 from typing import Any
@@ -40,7 +41,9 @@ def assert_reads_sample(content: bytes, mime: str = "image/png") -> None:
     # Nearly the same everywhere but at the bar's edge, which JPEG blurs.
     inner = ImageChops.difference(page, sample()).crop((0, 0, 24, 6))
     outer = ImageChops.difference(page, sample()).crop((40, 20, 60, 40))
-    assert max(inner.getextrema()[1], outer.getextrema()[1]) <= 12  # type: ignore[type-var]
+    assert not any(
+        part.point(lambda value: 255 * (value > 12)).getbbox() for part in (inner, outer)
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -145,9 +148,8 @@ def several(kind: str) -> bytes:
     ],
 )
 def test_what_is_no_page_image_is_refused_with_the_reason(sent: str, reason: str) -> None:
-    with pytest.raises(ImageRefusedError, match=".+") as refused:
+    with pytest.raises(ImageRefusedError, match=re.escape(reason)):
         decode(sent, max_megapixels=1)
-    assert reason in str(refused.value)
 
 
 @pytest.mark.parametrize("kind", KINDS)

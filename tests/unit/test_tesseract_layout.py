@@ -95,9 +95,11 @@ def test_bullets_become_items_with_their_further_lines() -> None:
         line("e and this one for a letter", 100, 120),
     ]
     assert blocks(structure(lines)) == (
-        "- the first item goes on to the right edge of the column and wraps\n"
-        "- Tesseract takes this bullet for a cent sign\n"
-        "- and this one for a letter",
+        (
+            "- the first item goes on to the right edge of the column and wraps\n"
+            "- Tesseract takes this bullet for a cent sign\n"
+            "- and this one for a letter"
+        ),
     )
 
 
@@ -130,9 +132,11 @@ def test_a_table_is_cut_at_the_gaps_that_all_rows_share() -> None:
         (("Item", "Price"), ("Steel bracket, zinc plated", "4.50"), ("Cable <b>", "18.20"))
     )
     assert blocks([table]) == (
-        "<table>\n<tr><td>Item</td><td>Price</td></tr>\n"
-        "<tr><td>Steel bracket, zinc plated</td><td>4.50</td></tr>\n"
-        "<tr><td>Cable &lt;b&gt;</td><td>18.20</td></tr>\n</table>",
+        (
+            "<table>\n<tr><td>Item</td><td>Price</td></tr>\n"
+            "<tr><td>Steel bracket, zinc plated</td><td>4.50</td></tr>\n"
+            "<tr><td>Cable &lt;b&gt;</td><td>18.20</td></tr>\n</table>"
+        ),
     )
 
 
