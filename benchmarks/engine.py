@@ -21,7 +21,7 @@ import psutil
 import requests
 from PIL import Image
 
-from cloister import config, corpus, deployment
+from cloister import chat, config, corpus, deployment
 
 _KINDS = ("letter", "invoice", "article", "form", "table")
 _DPI = 200
@@ -53,7 +53,7 @@ def bare_read(content: bytes) -> int:
 
 def served(url: str, concurrency: int) -> Callable[[Sequence[bytes]], list[int]]:
     """Return a function that reads pages through the gateway."""
-    session = requests.Session()
+    session = chat.session()
     session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=concurrency))
 
     def read(content: bytes) -> int:

@@ -3,7 +3,6 @@
 import io
 import secrets
 
-import requests
 from PIL import Image, ImageDraw, ImageFont
 
 from cloister import chat
@@ -23,8 +22,7 @@ def check(url: str, *, model: str, prompt: str, timeout_s: float) -> chat.Readin
     request = chat.body(
         page(f"Canary page {number}"), "image/png", model=model, prompt=prompt, max_tokens=64
     )
-    with requests.Session() as session:
-        session.trust_env = False  # a replica is never behind a proxy
+    with chat.session() as session:
         reading = chat.complete(session, url, request, timeout_s=timeout_s)
     if number not in reading.text:
         raise OcrError(f"`{url}` read {reading.text[:80]!r} on a page that says {number}")

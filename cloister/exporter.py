@@ -16,6 +16,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
+from cloister import chat
+
 _SCRAPE_S = 3.0  # below Prometheus' own default of 10 s, with room for one that hangs
 
 
@@ -50,7 +52,8 @@ class Replicas(Collector):
 
 def _scrape(url: str) -> str | None:
     try:
-        answer = requests.get(f"{url}/metrics", timeout=_SCRAPE_S, proxies={"http": ""})
+        with chat.session() as session:
+            answer = session.get(f"{url}/metrics", timeout=_SCRAPE_S)
         answer.raise_for_status()
     except requests.RequestException:
         return None  # told by `cloister_replica_up`

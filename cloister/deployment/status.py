@@ -7,6 +7,7 @@ import psutil
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
+from cloister import chat
 from cloister.config import Settings
 from cloister.deployment import record
 from cloister.deployment.lifecycle import cores, runtime
@@ -87,7 +88,8 @@ def _gauges(url: str) -> dict[str, int]:
 
 def _get(url: str) -> str | None:
     try:
-        answer = requests.get(url, timeout=_ASK_S, proxies={"http": "", "https": ""})
+        with chat.session() as session:
+            answer = session.get(url, timeout=_ASK_S)
     except requests.RequestException:
         return None  # not reached: the caller's None says so
     return answer.text if answer.ok else None

@@ -112,7 +112,7 @@ class Client:
     def _session(self) -> requests.Session:
         # A requests.Session is not safe to share between threads.
         if not hasattr(self._threads, "session"):
-            self._threads.session = requests.Session()
+            self._threads.session = chat.session()
         session: requests.Session = self._threads.session
         return session
 

@@ -199,21 +199,20 @@ def test_two_ups_at_once_do_not_mix(fresh: Stack) -> None:
 
 
 def test_an_interrupted_up_says_so_and_the_next_one_works(fresh: Stack) -> None:
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "invoke", "up"],
         cwd=ROOT,
         env=fresh.environment,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if "waiting" in line:
-            process.send_signal(signal.SIGINT)
-            break
-    assert "interrupted" in process.stderr.read()
-    assert process.wait(30) == 130
-    process.stderr.close()
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "waiting" in line:
+                process.send_signal(signal.SIGINT)
+                break
+        assert "interrupted" in process.stderr.read()
+    assert process.returncode == 130
     fresh.invoke("up")
     assert_reads(fresh)
 

@@ -68,6 +68,16 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Client, Answe
     return make
 
 
+def test_no_page_goes_to_a_proxy_that_the_environment_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://proxy.example:3128")
+    with chat.session() as session:
+        found = session.merge_environment_settings("http://127.0.0.1:8001", {}, None, None, None)
+    assert not found["proxies"]
+
+
 def page(tmp_path: Path) -> Page:
     return Page(Document(tmp_path / "a.png", Path("a.png")), 1, 1, png(), "image/png")
 
