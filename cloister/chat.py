@@ -32,6 +32,16 @@ class RefusedError(OcrError):
         self.retry_after_s = retry_after_s
 
 
+def session() -> requests.Session:
+    """Return a session that asks nobody else: no proxy, and no password file, gets to see a page.
+
+    requests would send even a page for 127.0.0.1 to the proxy that the environment names.
+    """
+    made = requests.Session()
+    made.trust_env = False
+    return made
+
+
 def body(image: bytes, mime: str, *, model: str, prompt: str, max_tokens: int) -> dict[str, Any]:
     """Return the request of one page: the image, then the prompt, as the model's card has it."""
     url = f"data:{mime};base64,{base64.b64encode(image).decode()}"
