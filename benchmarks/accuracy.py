@@ -1,38 +1,87 @@
-"""Character error rates of a folder's documents, read by the service that is up.
+"""Error rates of documents with known text, read by the service that is up.
 
-A document's truth lies beside it, with the suffix .txt or .md.
+Either a folder, whose documents have their truth beside them with the suffix .txt or .md, or
+generated pages. `raw` folds white space only, `text` also drops Markdown and HTML.
 """
 
 import argparse
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean, median
 
-from cloister import config, console, deployment, ocr, scoring
+from cloister import config, console, corpus, deployment, ocr, scoring
 
 
-def main() -> None:
-    """Read and score; `raw` folds white space only, `text` also drops Markdown."""
-    parser = argparse.ArgumentParser(prog="nox -s bench-accuracy --", description=__doc__)
-    parser.add_argument("folder", type=Path)
-    folder = parser.parse_args().folder
+@dataclass(frozen=True)
+class Score:
+    """One document's rates."""
+
+    name: str
+    raw: float
+    text: float
+    markdown: str
+
+
+def read(paths: Sequence[str]) -> Iterator[Score]:
+    """Read the documents that have a truth beside them, and compare."""
     settings = deployment.required(config.load().settings)
     planned = deployment.plan(settings, deployment.cores())
     client = ocr.Client(
         planned.url, settings.ocr, model=settings.model.name, timeout_s=settings.gateway.timeout_s
     )
-    found = [item for item in ocr.find([str(folder)]) if _truth(item.path)]
-    results = client.read_all(ocr.pages(found, settings.ocr.dpi), planned.slots)
-    rows = []
-    for document in ocr.by_document(results):
-        truth = (_truth(Path(document.document)) or Path()).read_text(encoding="utf-8")
-        raw = scoring.raw_cer(truth, document.markdown)
-        text = scoring.cer(truth, document.markdown)
-        rows.append((document.document, len(document.pages), f"{raw:.4f}", f"{text:.4f}"))
-    console.table(("document", "pages", "CER raw", "CER text"), rows)
+    found = [(item, path) for item in ocr.find(paths) if (path := _truth(item.path))]
+    truths = {str(item.path): path.read_text(encoding="utf-8") for item, path in found}
+    pages = ocr.pages([item for item, _ in found], settings.ocr.dpi)
+    for document in ocr.by_document(client.read_all(pages, planned.slots)):
+        truth = truths[document.document]
+        yield Score(
+            Path(document.document).name,
+            scoring.raw_cer(truth, document.markdown),
+            scoring.cer(truth, document.markdown),
+            document.markdown,
+        )
 
 
 def _truth(document: Path) -> Path | None:
     candidates = (document.with_suffix(suffix) for suffix in (".txt", ".md"))
     return next((path for path in candidates if path.is_file()), None)
+
+
+def generated(seeds: int) -> Iterator[tuple[object, ...]]:
+    """Yield one row a kind: medians of the rates, means of the recalls."""
+    for kind in corpus.KINDS:
+        documents = {f"{seed}.pdf": corpus.generate(kind, seed) for seed in range(seeds)}
+        with tempfile.TemporaryDirectory() as folder:
+            for name, document in documents.items():
+                (Path(folder) / name).write_bytes(document.pdf)
+                truth = (Path(folder) / name).with_suffix(".md")
+                truth.write_text(document.markdown, encoding="utf-8")
+            scores = list(read([folder]))
+        fields = [scoring.field_recall(documents[s.name].fields, s.markdown) for s in scores]
+        cells = [
+            scoring.table_cell_recall(documents[score.name].markdown, score.markdown)
+            for score in scores
+            if "<table" in documents[score.name].markdown
+        ]
+        rate = f"{median(score.text for score in scores):.4f}"
+        yield kind, rate, f"{mean(fields):.3f}", f"{mean(cells):.3f}" if cells else None
+
+
+def main() -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(prog="nox -s bench-accuracy --", description=__doc__)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("folder", nargs="?", help="documents with their truth beside them")
+    what.add_argument("--generated", type=int, metavar="N", help="N generated pages of each kind")
+    arguments = parser.parse_args()
+    if arguments.folder:
+        rows = [(s.name, f"{s.raw:.4f}", f"{s.text:.4f}") for s in read([arguments.folder])]
+        console.table(("document", "CER raw", "CER text"), rows)
+    else:
+        columns = ("kind", "CER text, median", "fields found", "cells found")
+        console.table(columns, list(generated(arguments.generated)))
 
 
 if __name__ == "__main__":
