@@ -193,7 +193,8 @@ def _check_ports(planned: Plan, running: Runtime) -> None:
 
 def _write_gateway(planned: Plan, layout: Layout) -> bool:
     """Write nginx' configuration; return True when it differs from the one before."""
-    layout.logs.mkdir(parents=True, exist_ok=True)
+    for private in (layout.logs, layout.run):
+        private.mkdir(mode=0o700, parents=True, exist_ok=True)
     place = Place(layout.gateway, layout.logs, nginx.worker_user(layout.state))
     text = nginx_text(planned, place)
     path = layout.nginx_configuration

@@ -15,9 +15,9 @@ import psutil
 from supervisor.xmlrpc import Faults, SupervisorTransport
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
+from cloister import takeover
 from cloister.errors import DeploymentError
 from cloister.files import write_atomically
-from cloister.runtimes import takeover
 from cloister.runtimes.program import Program, ProgramState, State
 
 _START_S = 15.0
@@ -190,7 +190,7 @@ def render(programs: tuple[Program, ...], *, folder: Path, logs: Path, root: Pat
 
 def _program(program: Program, folder: Path, logs: Path) -> list[str]:
     record = str(folder / f"{program.name}{_GROUP_SUFFIX}")
-    takes_over = (sys.executable, "-m", "cloister.runtimes.takeover", record)
+    takes_over = (sys.executable, "-m", "cloister.takeover", record)
     pairs = ",".join(f'{name}="{_value(value)}"' for name, value in program.environment.items())
     return [
         f"[program:{program.name}]",

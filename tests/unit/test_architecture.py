@@ -14,6 +14,7 @@ ORDER = (
         "gateway",
         "nginx",
         "ports",
+        "takeover",
         "runtimes",
         "exporter",
         "deployment",

@@ -10,8 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from cloister import takeover
 from cloister.errors import DeploymentError
-from cloister.runtimes import Program, takeover
+from cloister.runtimes import Program
 from cloister.runtimes.process import render
 
 FOLDERS = {"folder": Path("/state/run"), "logs": Path("/state/logs"), "root": Path("/project")}
@@ -74,7 +75,7 @@ def test_a_program_takes_over_from_its_last_run(tmp_path: Path) -> None:
         takeover.record(path, old.pid)
         threading.Thread(target=old.wait).start()  # as the supervisor collects its dead
         done = subprocess.run(
-            [sys.executable, "-m", "cloister.runtimes.takeover", str(path), "echo", "started"],
+            [sys.executable, "-m", "cloister.takeover", str(path), "echo", "started"],
             cwd=Path(__file__).parents[2],
             capture_output=True,
             text=True,

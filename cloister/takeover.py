@@ -73,7 +73,7 @@ def _tell(process: psutil.Process, verb: str) -> None:
 
 
 def main() -> None:
-    """Run `python -m cloister.runtimes.takeover RECORD COMMAND...`."""
+    """Run `python -m cloister.takeover RECORD COMMAND...`."""
     path, command = Path(sys.argv[1]), sys.argv[2:]
     end(leftovers(path))
     record(path, os.getpid())
