@@ -108,6 +108,12 @@ def test_a_letter_is_no_bullet_without_certain_ones() -> None:
     assert blocks(structure(lines)) == ("e un giorno, o forse due",)
 
 
+def test_a_sign_that_stands_alone_is_no_bullet() -> None:
+    assert blocks(structure(page("© 2024 Acme Ltd."))) == ("© 2024 Acme Ltd.",)
+    alike = page("© the first of two items", "© the second of two items")
+    assert blocks(structure(alike)) == ("- the first of two items\n- the second of two items",)
+
+
 def test_numbered_items_start_paragraphs() -> None:
     lines = page("1. the first point of the list", "2. the second point of the list")
     assert len(blocks(structure(lines))) == 2

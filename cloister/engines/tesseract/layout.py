@@ -8,8 +8,11 @@ from statistics import median
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 
-_BULLETS = "•◦▪■●*¢©®°«»·-\u2013+"  # what Tesseract makes of a bullet glyph
-_DOUBTFUL_BULLETS = "eoO0@"  # the same, but also words; believed only beside certain ones
+_BULLETS = frozenset("•◦▪■●·*-\u2013")
+# What Tesseract often makes of a bullet, and what also stands for itself: signs are believed when
+# another line begins alike at the same place, letters when a bullet or such a sign does.
+_SIGNS = frozenset("¢©®°«»+")
+_LETTERS = frozenset("eoO0@")
 _NUMBERED = re.compile(r"\(?\d{1,3}[.)]\s")
 # A bullet line's first word stands this close to that of the others, in line heights.
 _BULLET_ALIGNMENT = 0.6
@@ -123,18 +126,19 @@ def _runs(lines: Sequence[Line]) -> Iterator[list[Line]]:
 
 def _bullets(lines: Sequence[Line]) -> set[int]:
     """Return the ids of the lines that begin with a bullet."""
-    certain = [line for line in lines if len(line.words) > 1 and line.words[0].text in _BULLETS]
 
-    def aligned(line: Line) -> bool:
+    def starting(marks: frozenset[str]) -> list[Line]:
+        return [line for line in lines if len(line.words) > 1 and line.words[0].text in marks]
+
+    def beside(line: Line, others: Sequence[Line]) -> bool:
         limit = _BULLET_ALIGNMENT * line.height
-        return any(abs(line.left - other.left) <= limit for other in certain)
+        return any(abs(line.left - other.left) <= limit for other in others if other is not line)
 
-    doubtful = [
-        line
-        for line in lines
-        if len(line.words) > 1 and line.words[0].text in _DOUBTFUL_BULLETS and aligned(line)
-    ]
-    return {id(line) for line in certain + doubtful}
+    bullets = starting(_BULLETS)
+    signs = starting(_SIGNS)
+    bullets += [line for line in signs if beside(line, [*bullets, *signs])]
+    bullets += [line for line in starting(_LETTERS) if beside(line, bullets)]
+    return {id(line) for line in bullets}
 
 
 def _paragraphs(run: Sequence[Line], bullets: set[int]) -> Iterator[list[Line]]:

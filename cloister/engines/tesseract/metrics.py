@@ -1,5 +1,7 @@
 """The engine's Prometheus series, under the names that vLLM gives them."""
 
+from functools import partial
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from cloister.engines.tesseract.pool import Pool
@@ -14,37 +16,28 @@ class Metrics:
 
     def __init__(self, model_name: str, pool: Pool) -> None:
         self._registry = registry = CollectorRegistry()
-        labels = {"model_name": model_name, "engine": "0"}
-        running = Gauge("vllm:num_requests_running", "Pages being read", _LABELS, registry=registry)
+        self._labels = labels = {"model_name": model_name, "engine": "0"}
+        gauge = partial(Gauge, labelnames=_LABELS, registry=registry)
+        counter = partial(Counter, labelnames=_LABELS, registry=registry)
+        histogram = partial(Histogram, labelnames=_LABELS, buckets=_SECONDS, registry=registry)
+
+        running = gauge("vllm:num_requests_running", "Pages being read")
         running.labels(**labels).set_function(lambda: pool.running)
-        waiting = Gauge("vllm:num_requests_waiting", "Pages waiting", _LABELS, registry=registry)
+        waiting = gauge("vllm:num_requests_waiting", "Pages waiting")
         waiting.labels(**labels).set_function(lambda: pool.waiting)
-        prompt = Counter("vllm:prompt_tokens", "Prompt tokens", _LABELS, registry=registry)
-        self._prompt_tokens = prompt.labels(**labels)
-        generated = Counter("vllm:generation_tokens", "Tokens written", _LABELS, registry=registry)
-        self._generation_tokens = generated.labels(**labels)
+        prompt_tokens = counter("vllm:prompt_tokens", "Prompt tokens")
+        self._prompt_tokens = prompt_tokens.labels(**labels)
+        generation_tokens = counter("vllm:generation_tokens", "Tokens written")
+        self._generation_tokens = generation_tokens.labels(**labels)
         self._success = Counter(
             "vllm:request_success",
             "Finished requests",
             (*_LABELS, "finished_reason"),
             registry=registry,
         )
-        self._labels = labels
-        first = Histogram(
-            "vllm:time_to_first_token_seconds",
-            "Seconds to the first block",
-            _LABELS,
-            buckets=_SECONDS,
-            registry=registry,
-        )
+        first = histogram("vllm:time_to_first_token_seconds", "Seconds to the first block")
         self._first = first.labels(**labels)
-        whole = Histogram(
-            "vllm:e2e_request_latency_seconds",
-            "Seconds to the last block",
-            _LABELS,
-            buckets=_SECONDS,
-            registry=registry,
-        )
+        whole = histogram("vllm:e2e_request_latency_seconds", "Seconds to the last block")
         self._whole = whole.labels(**labels)
 
     def first_block(self, seconds: float) -> None:
