@@ -102,6 +102,14 @@ require_environment() {
         rm -rf .venv
         make_environment
     fi
+    # uv would ask the registry even when all is installed; a copy of the list tells without it.
+    if ! cmp -s requirements/runtime.txt .venv/requirements.txt; then
+        install_requirements
+        cp requirements/runtime.txt .venv/requirements.txt
+    fi
+}
+
+install_requirements() {
     if ! .venv/bin/python -m uv --version >/dev/null 2>&1; then
         .venv/bin/python -m pip --quiet --disable-pip-version-check install \
             --require-hashes -r requirements/uv.txt
