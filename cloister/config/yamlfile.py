@@ -68,7 +68,7 @@ def _compose(text: str, name: str) -> yaml.Node | None:
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise ConfigError(f"{name} line {line} has a character that YAML forbids") from None
-    except ValueError:
+    except (ValueError, OverflowError):  # both from chr(), which pyyaml does not guard
         raise ConfigError(f"{name} is not YAML: an escape beyond Unicode") from None
     except RecursionError:
         raise ConfigError(f"{name} is nested too deeply") from None

@@ -23,6 +23,8 @@ from cloister.runtimes.program import Program, ProgramState, State
 _START_S = 15.0
 _STOP_S = 330.0  # pages in flight are finished first, see `gateway.timeout_s`
 _GROUP_SUFFIX = ".group"
+# What programs get of the caller's environment: tokens and proxies are none of their business.
+_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
 _STATES: dict[str, State] = {
     "STARTING": "starting",
     "RUNNING": "running",
@@ -72,8 +74,7 @@ class ProcessRuntime:
                 pid = supervisor.getPID()
                 # The gateway first: it lets go of its port and finishes the pages in flight.
                 for name in [program.name for program in self.states() if program.name in first]:
-                    with contextlib.suppress(xmlrpc.client.Fault):  # it is not running: good
-                        supervisor.stopProcess(name)
+                    _stop(supervisor, name)
                 supervisor.stopAllProcesses()
                 supervisor.shutdown()
             _wait_for_end(pid)
@@ -89,8 +90,7 @@ class ProcessRuntime:
         """Stop and start these programs, one after the other."""
         with self._rpc() as supervisor:
             for name in names:
-                with contextlib.suppress(xmlrpc.client.Fault):  # it is not running: good
-                    supervisor.stopProcess(name)
+                _stop(supervisor, name)
                 supervisor.startProcess(name, False)  # noqa: FBT003  # XML-RPC: do not wait
 
     def signal(self, name: str, signal: str) -> None:
@@ -120,7 +120,8 @@ class ProcessRuntime:
         self._socket.unlink(missing_ok=True)
         command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(self._configuration)]
         log = self._logs / "supervisord.log"
-        environment = {**os.environ, "PYTHONPATH": str(self._root)}
+        environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        environment["PYTHONPATH"] = str(self._root)
         done = subprocess.run(
             command, env=environment, capture_output=True, text=True, check=False, timeout=_START_S
         )
@@ -219,6 +220,14 @@ def _value(value: object) -> str:
             hint="move it to a path of plain characters",
         )
     return text.replace("%", "%%")
+
+
+def _stop(supervisor: Any, name: str) -> None:
+    try:
+        supervisor.stopProcess(name)
+    except xmlrpc.client.Fault as error:
+        if error.faultCode != Faults.NOT_RUNNING:
+            raise
 
 
 def _wait_for_end(pid: int) -> None:

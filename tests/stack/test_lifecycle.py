@@ -58,6 +58,15 @@ def test_up_prints_the_address_and_a_second_up_changes_nothing(fresh: Stack) -> 
     assert fresh.json("health")["engine"].startswith("tesseract/")
 
 
+def test_programs_do_not_inherit_what_is_none_of_their_business(fresh: Stack) -> None:
+    fresh.settings |= {"HF_TOKEN": "secret", "HTTPS_PROXY": "http://proxy.example:3128"}
+    fresh.invoke("up")
+    environment = psutil.Process(fresh.pids()["tesseract-1"]).environ()
+    assert "PATH" in environment
+    assert not {"HF_TOKEN", "HTTPS_PROXY"} & set(environment)
+    assert_reads(fresh)
+
+
 def test_down_leaves_no_process_and_is_harmless_twice(fresh: Stack) -> None:
     fresh.invoke("up")
     assert fresh.processes()

@@ -125,6 +125,7 @@ def test_an_unknown_variable_is_an_error_with_the_nearest_one() -> None:
         ("replicas: [\n", "line 2 is not YAML"),
         ("- a\n", "mapping|keys"),
         ("gateway: 5\n", "`gateway`"),
+        ('replicas: "\\UFFFFFFFF"\n', "an escape beyond Unicode"),
         ("replicas: two\n", "`replicas` in .* line 1 must be a whole number"),
         ("replicas: true\n", "`replicas`"),
         ("? [a]\n: 1\n", "cloister.yaml"),
