@@ -78,3 +78,7 @@ def requirements(session: nox.Session) -> None:
     for name, extras in {"runtime": (), "test": ("test",), "lint": ("lint", "test")}.items():
         chosen = [f"--extra={extra}" for extra in extras]
         session.run(*compile_, *common, *chosen, "-o", f"requirements/{name}.txt")
+    for image in ("downloader", "engine-tesseract", "exporter"):
+        own = ("--generate-hashes", "--no-header", *session.posargs, f"--group={image}")
+        pins = () if image == "downloader" else ("-c", "requirements/runtime.txt")
+        session.run(*compile_, *own, *pins, "-o", f"requirements/{image}.txt")

@@ -201,9 +201,9 @@ def logs(
     set_: list[str] | None = None,
 ) -> None:
     """Print the last lines of the logs."""
-    from cloister import deployment, shell
+    from cloister import deployment
 
-    shell.tail(deployment.log_files(_settings(set_ or []), name), lines=lines, follow=follow)
+    deployment.show_logs(_settings(set_ or []), name, lines=lines, follow=follow)
 
 
 @command(

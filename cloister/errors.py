@@ -7,8 +7,7 @@ class CloisterError(Exception):
     """A failure that the user can act on; printed without a traceback.
 
     `message` says what was found and what was expected, `hint` what to type next.
-    Exit code 1 is left to bugs and bad command lines (Invoke's own), 4, 5, 7 and 9 to the model
-    store, the images, the isolation proof and the load test.
+    Exit code 1 is left to bugs and bad command lines (Invoke's own), 9 to the load test.
     """
 
     exit_code: ClassVar[int]
@@ -34,10 +33,28 @@ class EngineError(CloisterError):
     exit_code = 3
 
 
+class ModelStoreError(CloisterError):
+    """A model is missing, incomplete or not what it was."""
+
+    exit_code = 4
+
+
+class ImageError(CloisterError):
+    """An image cannot be built, or is not what it has to be."""
+
+    exit_code = 5
+
+
 class DeploymentError(CloisterError):
     """The deployment could not be brought to, or kept in, the wanted state."""
 
     exit_code = 6
+
+
+class IsolationError(CloisterError):
+    """The seal is open somewhere, or could not be proven to be closed."""
+
+    exit_code = 7
 
 
 class OcrError(CloisterError):

@@ -17,11 +17,24 @@ _TEMPLATES = Path(__file__).parent.parent / "nginx-config"
 
 @dataclass(frozen=True)
 class Place:
-    """Where one nginx keeps its files, and as whom its workers run (None: as the master)."""
+    """Where one nginx keeps its files, and as whom its workers run (None: as the master).
+
+    Without a folder for `logs` they go to the standard streams, the access log to the output.
+    """
 
     folder: Path
-    logs: Path
+    logs: Path | None
     worker_user: str | None = None
+
+    @property
+    def access_log(self) -> Path:
+        """Where the access log goes."""
+        return self.logs / "access.log" if self.logs else Path("/dev/stdout")
+
+    @property
+    def error_log(self) -> Path:
+        """Where everything else goes; `stderr` is a word of nginx' own."""
+        return self.logs / "gateway-error.log" if self.logs else Path("stderr")
 
 
 @dataclass(frozen=True)
@@ -76,9 +89,7 @@ def render(
         listen=f"{host}:{settings.port}",
         replicas=replicas,
         exporter=exporter,
-        folder=place.folder,
-        logs=place.logs,
-        worker_user=place.worker_user,
+        place=place,
         errors=_refusals(settings),
     )
 

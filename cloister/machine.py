@@ -1,23 +1,26 @@
 """What this machine has and lacks, told before anything is started."""
 
-from cloister import config, nginx
+from cloister import config, deployment
 from cloister.config import Settings, project_root
-from cloister.engines import ENGINES, choose
 from cloister.files import write_atomically
 
 
 def prepare(settings: Settings) -> list[str]:
     """Check what `up` will need and write cloister.yaml if there is none; return what was found.
 
-    Raises ToolError or EngineError for what is missing.
+    Raises ToolError, EngineError, DeploymentError or ModelStoreError for what is missing.
     """
-    engine = choose(settings.engine)
-    ENGINES[engine].check(settings)
-    program = nginx.find(settings.gateway.nginx)
+    settings = deployment.resolve(settings)
+    deployment.runtime(settings).check()
     path = project_root() / "cloister.yaml"
     if not path.exists():
         write_atomically(path, config.default_yaml())
         written = f"wrote `{path}` with every setting at its default"
     else:
         written = f"kept `{path}` as it is"
-    return [f"engine: {engine}", f"nginx: {program}", written, "next: invoke up"]
+    return [
+        f"engine: {settings.engine}",
+        f"runtime: {settings.runtime}",
+        written,
+        "next: invoke up",
+    ]

@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +22,15 @@ class Result:
     stderr: str
 
 
-def run(command: Sequence[str], *, timeout_s: float = 60.0, check: bool = True) -> Result:
-    """Run a program to its end.
+def run(
+    command: Sequence[str],
+    *,
+    timeout_s: float = 60.0,
+    check: bool = True,
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> Result:
+    """Run a program to its end, in `folder`, with `environment` beside what is inherited.
 
     Raises ToolError when it is missing, takes longer than `timeout_s`, or (with `check`) ends
     with another code than 0; the message has the last lines it printed.
@@ -34,6 +41,8 @@ def run(command: Sequence[str], *, timeout_s: float = 60.0, check: bool = True) 
             command,
             capture_output=True,
             check=False,
+            cwd=folder,
+            env={**os.environ, **(environment or {})},
             encoding="utf-8",
             errors="replace",
             stdin=subprocess.DEVNULL,

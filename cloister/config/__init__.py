@@ -1,9 +1,10 @@
 """Cloister's configuration: one strict schema, four sources, and where each value came from."""
 
 from cloister.config.document import default_yaml, markdown_table
-from cloister.config.fields import project_root
+from cloister.config.fields import IpNetwork, project_root
 from cloister.config.loading import Loaded, Setting, load
 from cloister.config.schema import (
+    DockerSettings,
     EnginesSettings,
     GatewaySettings,
     ModelSettings,
@@ -13,8 +14,10 @@ from cloister.config.schema import (
 )
 
 __all__ = [
+    "DockerSettings",
     "EnginesSettings",
     "GatewaySettings",
+    "IpNetwork",
     "Loaded",
     "ModelSettings",
     "OcrSettings",

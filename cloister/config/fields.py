@@ -22,6 +22,7 @@ from pydantic import AfterValidator, BeforeValidator
 from pydantic_core import PydanticCustomError
 
 STATE_DIR_MAX_BYTES = 80
+SUBNET_PREFIX_LENGTH = 24
 
 IpAddress = IPv4Address | IPv6Address
 IpNetwork = IPv4Network | IPv6Network
@@ -115,6 +116,13 @@ def _network(value: object) -> IpNetwork:
         ) from None
 
 
+def _subnet(value: object) -> IPv4Network:
+    network = _network(value)
+    if not isinstance(network, IPv4Network) or network.prefixlen != SUBNET_PREFIX_LENGTH:
+        raise ValueError
+    return network
+
+
 def _as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
@@ -135,6 +143,18 @@ Networks = Annotated[
     BeforeValidator(_as_tuple),
     Expected("a list of IP networks such as 127.0.0.1/32"),
 ]
+Subnet = Annotated[
+    IPv4Network,
+    BeforeValidator(_subnet),
+    Expected("an IPv4 network of 256 addresses such as 172.30.40.0/24"),
+]
+ProjectName = Annotated[
+    str, Expected("1 to 41 lower-case letters, digits or -, the first no -, such as cloister")
+]
+ImagePrefix = Annotated[
+    str, Expected("a registry and folder such as cloister or registry.example/ocr")
+]
+ImageTag = Annotated[str, Expected("a tag of letters, digits or any of . _ -")]
 ModelName = Annotated[str, Expected("1 to 200 letters, digits or any of . _ - /")]
 Languages = Annotated[str, Expected("Tesseract language codes joined by +, such as eng+deu")]
 Prompt = Annotated[str, Expected("text of 1 to 20000 characters")]

@@ -1,19 +1,24 @@
 """The schema: every key with its type, range, default and meaning, each said once."""
 
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Network, ip_address, ip_network
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+import cloister
 from cloister.config.fields import (
     Address,
+    ImagePrefix,
+    ImageTag,
     Languages,
     ModelName,
     Networks,
     OptionalPath,
+    ProjectName,
     Prompt,
     StateDir,
+    Subnet,
     refusal,
 )
 
@@ -42,6 +47,11 @@ class ModelSettings(_Section):
         default="nanonets/Nanonets-OCR2-3B",
         pattern=r"^[A-Za-z0-9._/-]{1,200}$",
         description="Name that a request may give as its `model`",
+    )
+    folder: OptionalPath = Field(
+        default=None,
+        description="Folder of the model that vLLM serves; null takes the one in models/ that "
+        "`invoke download` wrote",
     )
 
 
@@ -126,6 +136,89 @@ class TesseractSettings(_Section):
     max_images: int = Field(default=16, ge=1, le=256, description="Images in one request")
 
 
+class VllmSettings(_Section):
+    """The engines vllm-cuda and vllm-cpu."""
+
+    max_num_seqs: int = Field(
+        default=5, ge=1, le=4096, description="Pages that one replica reads at once"
+    )
+    max_model_len: int = Field(
+        default=15000,
+        ge=1024,
+        le=131072,
+        description="Longest prompt, image included, and answer together, in tokens",
+    )
+    gpu_memory_percent: int = Field(
+        default=90,
+        ge=5,
+        le=98,
+        description="Share of a GPU's memory that one replica may take, in percent",
+    )
+    max_pixels: int = Field(
+        default=2_007_040,
+        ge=100_352,
+        le=12_845_056,
+        description="Pixels beyond which a page is scaled down; 28 x 28 of them are one token",
+    )
+    kv_cache_gib: int = Field(
+        default=4, ge=1, le=1024, description="Memory for the KV cache of vllm-cpu, in GiB"
+    )
+    max_queued_requests: int = Field(
+        default=128,
+        ge=1,
+        le=65535,
+        description="Requests of each replica that may wait for a sequence; beyond it 503",
+    )
+    shutdown_timeout_s: int = Field(
+        default=120,
+        ge=0,
+        le=3600,
+        description="Longest wait for the pages in flight when a replica stops, in seconds",
+    )
+    synthetic: bool = Field(
+        default=False,
+        description="Serve random weights of the model's shapes, to test and to measure: the "
+        "answers are noise",
+    )
+    eager: bool = Field(
+        default=False,
+        description="Start without compiling: sooner ready, slower after; where no C compiler is",
+    )
+
+
+class DockerSettings(_Section):
+    """The docker runtime."""
+
+    project: ProjectName = Field(
+        default="cloister",
+        pattern=r"^[a-z0-9][a-z0-9-]{0,40}$",
+        description="Compose project: the prefix of the containers' and networks' names",
+    )
+    subnet: Subnet = Field(
+        default=IPv4Network("172.30.40.0/24"),
+        description="Addresses of the project's networks: a /24 that nothing else here uses",
+    )
+    images: ImagePrefix = Field(
+        default="cloister",
+        pattern=r"^[a-z0-9][a-z0-9._:/-]{0,200}$",
+        description="Registry and folder of the images",
+    )
+    tag: ImageTag = Field(
+        default=cloister.VERSION,
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$",
+        description="Tag of the images",
+    )
+    gateway_memory_mib: int = Field(
+        default=1536,
+        ge=128,
+        le=1048576,
+        description="Memory limit of the gateway; two thirds of it hold bodies that are being sent",
+    )
+    engine_memory_mib: int = Field(
+        default=8192, ge=256, le=16777216, description="Memory limit of each replica, in MiB"
+    )
+
+
 class OcrSettings(_Section):
     """The client: `invoke ocr`."""
 
@@ -155,11 +248,14 @@ class Settings(_Section):
     Raises pydantic.ValidationError when it is built by hand; `load` raises ConfigError instead.
     """
 
-    runtime: Literal["process"] = Field(
-        default="process", description="What runs the parts: child processes of this machine"
+    runtime: Literal["process", "docker"] = Field(
+        default="process",
+        description="What runs the parts: child processes of this machine, or sealed containers",
     )
-    engine: Literal["auto", "tesseract"] = Field(
-        default="auto", description="What reads the pages; auto takes the best one this machine has"
+    engine: Literal["auto", "tesseract", "vllm-cuda", "vllm-cpu"] = Field(
+        default="auto",
+        description="What reads the pages; auto takes vllm-cuda where a GPU and a model are, "
+        "else tesseract",
     )
     replicas: int = Field(default=1, ge=1, le=64, description="Engines behind the gateway")
     state_dir: StateDir = Field(
@@ -175,6 +271,8 @@ class Settings(_Section):
     gateway: GatewaySettings = Field(default_factory=GatewaySettings)
     engines: EnginesSettings = Field(default_factory=EnginesSettings)
     tesseract: TesseractSettings = Field(default_factory=TesseractSettings)
+    vllm: VllmSettings = Field(default_factory=VllmSettings)
+    docker: DockerSettings = Field(default_factory=DockerSettings)
     ocr: OcrSettings = Field(default_factory=OcrSettings)
 
     @model_validator(mode="after")

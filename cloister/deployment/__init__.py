@@ -1,12 +1,21 @@
 """The deployment: planned purely, then applied, told and taken down."""
 
-from cloister.deployment.lifecycle import Up, cores, down, health, log_files, restart, runtime, up
-from cloister.deployment.plan import Layout, Plan, plan
+from cloister.deployment.lifecycle import (
+    Up,
+    cores,
+    down,
+    health,
+    resolve,
+    restart,
+    runtime,
+    show_logs,
+    up,
+)
+from cloister.deployment.plan import Plan, plan
 from cloister.deployment.record import required
 from cloister.deployment.status import ProgramStatus, Status, status
 
 __all__ = [
-    "Layout",
     "Plan",
     "ProgramStatus",
     "Status",
@@ -14,11 +23,12 @@ __all__ = [
     "cores",
     "down",
     "health",
-    "log_files",
     "plan",
     "required",
+    "resolve",
     "restart",
     "runtime",
+    "show_logs",
     "status",
     "up",
 ]

@@ -4,23 +4,22 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
+import requests
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from cloister import canary, chat, nginx, ports
-from cloister.config import Settings, project_root
+from cloister import canary, chat, modelstore, ports, shell
+from cloister.config import Settings
 from cloister.deployment import record
-from cloister.deployment.plan import EXPORTER, GATEWAY, Layout, Plan, nginx_text, plan, programs
-from cloister.engines import ENGINES
+from cloister.deployment.plan import Plan, nginx_text, plan, programs
+from cloister.engines import ENGINES, choose
 from cloister.errors import DeploymentError, OcrError
 from cloister.files import exclusive, write_atomically
 from cloister.gateway import Place
-from cloister.runtimes import RUNTIMES, Runtime
+from cloister.layout import Layout
+from cloister.runtimes import EXPORTER, GATEWAY, RUNTIMES, Runtime
 
 Progress = Callable[[str], None]
-_READY_S = 120.0
-_CANARY_S = 60.0
 _POLL_S = 0.25
 _LOG_LINES = 8
 
@@ -39,33 +38,39 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def resolve(settings: Settings) -> Settings:
+    """Return the settings with the engine that `auto` stands for on this machine."""
+    gpu = shell.find("nvidia-smi") is not None
+    model = modelstore.folder(settings) is not None
+    engine = choose(settings.engine, gpu=gpu, model=model)
+    return settings.model_copy(update={"engine": engine})
+
+
 def runtime(settings: Settings) -> Runtime:
     """Return the runtime of a deployment."""
-    layout = Layout(settings.state_dir)
-    return RUNTIMES[settings.runtime](layout.run, layout.logs, project_root())
+    return RUNTIMES[settings.runtime].make(settings)
 
 
 def up(settings: Settings, progress: Progress) -> Up:
     """Make the deployment run as configured, and wait until every replica has read a page.
 
-    Running it again changes only what differs. Raises DeploymentError, ToolError, EngineError or
-    GatewayError; nothing is changed before all checks have passed.
+    Running it again changes only what differs. Raises DeploymentError, ToolError, EngineError,
+    ModelStoreError or GatewayError; nothing is changed before all checks have passed.
     """
+    settings = resolve(settings)
     planned = plan(settings, cores())
     layout = Layout(settings.state_dir)
     with exclusive(layout.lock):
         progress("checking the configuration and the ports")
-        ENGINES[planned.engine].check(settings)
-        program = nginx.find(settings.gateway.nginx)
-        nginx.check(program, partial(nginx_text, planned))
+        _require_one_runtime(settings)
         running = runtime(settings)
-        if not running.states():
-            running.stop()  # what a killed supervisor left would hold the ports
+        running.check()
+        running.check_gateway(partial(nginx_text, planned))
         _check_ports(planned, running)
         record.write(settings)
         progress("starting")
-        reload = _write_gateway(planned, layout)
-        started = running.apply(programs(planned, layout, program, cores()))
+        reload = _write_gateway(planned, layout, running.place())
+        started = running.apply(programs(planned, cores(), running.model()))
         if reload and GATEWAY not in started:
             running.signal(GATEWAY, "HUP")
         reading = wait_ready(planned, running, progress)
@@ -78,7 +83,8 @@ def down(settings: Settings) -> bool:
     if not layout.state.exists():
         return False
     with exclusive(layout.lock):
-        ran = runtime(settings).stop(first=(GATEWAY,))
+        recorded = record.read(settings) or settings
+        ran = runtime(recorded).stop(first=(GATEWAY,))
         record.erase(settings)
     return ran
 
@@ -103,25 +109,14 @@ def restart(settings: Settings, names: tuple[str, ...], progress: Progress) -> t
 def health(settings: Settings) -> chat.Reading:
     """Return a fresh page as the service reads it; raises OcrError when it does not."""
     recorded = record.required(settings)
-    return canary.check(
-        plan(recorded, cores()).url,
-        model=recorded.model.name,
-        prompt=recorded.ocr.prompt,
-        timeout_s=recorded.gateway.timeout_s,
-    )
+    with chat.session() as session:
+        return _canary(recorded, session, plan(recorded, cores()).url)
 
 
-def log_files(settings: Settings, name: str | None) -> tuple[Path, ...]:
-    """Return the log of one program, or all of them; raises DeploymentError if there is none."""
-    logs = Layout(settings.state_dir).logs
-    files = {path.stem: path for path in sorted(logs.glob("*.log"))}
-    if name is not None and name not in files:
-        raise DeploymentError(
-            f"no log `{name}` in `{logs}`; there are {', '.join(files) or 'none'}"
-        )
-    if not files:
-        raise DeploymentError(f"no logs in `{logs}`", hint="invoke up")
-    return (files[name],) if name else tuple(files.values())
+def show_logs(settings: Settings, name: str | None, *, lines: int, follow: bool) -> None:
+    """Print the ends of the logs; raises DeploymentError if there is none of that name."""
+    recorded = record.read(settings) or resolve(settings)
+    runtime(recorded).show_logs(name, lines=lines, follow=follow)
 
 
 def wait_ready(planned: Plan, running: Runtime, progress: Progress) -> chat.Reading:
@@ -139,63 +134,73 @@ def wait_ready(planned: Plan, running: Runtime, progress: Progress) -> chat.Read
 
 def _read_page(planned: Plan, running: Runtime, url: str) -> chat.Reading:
     settings = planned.settings
-    try:
-        for attempt in Retrying(
-            retry=retry_if_exception_type(OcrError),
-            stop=stop_after_delay(_READY_S),
-            wait=wait_fixed(_POLL_S),
-            before_sleep=lambda _: _require_alive(running, settings),
-            reraise=True,
-        ):
-            with attempt:
-                return canary.check(
-                    url,
-                    model=settings.model.name,
-                    prompt=settings.ocr.prompt,
-                    timeout_s=_CANARY_S,
-                )
-    except OcrError as error:
-        logs = Layout(settings.state_dir).logs
-        raise DeploymentError(
-            f"no page was read within {_READY_S:g} s: {error.message}",
-            hint=f"invoke logs; the files are in `{logs}`",
-        ) from error
+    ready_s = ENGINES[planned.engine].ready_s
+    with running.session() as session:
+        try:
+            for attempt in Retrying(
+                retry=retry_if_exception_type(OcrError),
+                stop=stop_after_delay(ready_s),
+                wait=wait_fixed(_POLL_S),
+                before_sleep=lambda _: _require_alive(running),
+                reraise=True,
+            ):
+                with attempt:
+                    return _canary(settings, session, url)
+        except OcrError as error:
+            raise DeploymentError(
+                f"no page was read within {ready_s:g} s: {error.message}", hint="invoke logs"
+            ) from error
     raise AssertionError  # Retrying returns or raises
 
 
-def _require_alive(running: Runtime, settings: Settings) -> None:
+def _canary(settings: Settings, session: requests.Session, url: str) -> chat.Reading:
+    return canary.check(
+        session,
+        url,
+        model=settings.model.name,
+        prompt=settings.ocr.prompt,
+        timeout_s=settings.gateway.timeout_s,
+        synthetic=settings.vllm.synthetic and settings.engine != "tesseract",
+    )
+
+
+def _require_alive(running: Runtime) -> None:
     for program in running.states():
         if program.state in {"backoff", "failed"}:
-            log = Layout(settings.state_dir).logs / f"{program.name}.log"
+            tail = running.tail(program.name, _LOG_LINES).strip().splitlines()
+            log = "\n".join(f"  {line[:200]}" for line in tail) or "  (nothing)"
             raise DeploymentError(
-                f"{program.name} ended ({program.detail}); its log says:\n{_tail(log)}",
+                f"{program.name} ended ({program.detail}); its log says:\n{log}",
                 hint="invoke logs",
             )
 
 
-def _tail(path: Path) -> str:
-    if not path.exists():
-        return "  (nothing)"
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
-    return "\n".join(f"  {line[:200]}" for line in lines) or "  (nothing)"
+def _require_one_runtime(settings: Settings) -> None:
+    """Require that nothing of the other runtime is up: both would want the gateway's port."""
+    recorded = record.read(settings)
+    if recorded and recorded.runtime != settings.runtime and runtime(recorded).states():
+        raise DeploymentError(
+            f"the service is up with `runtime: {recorded.runtime}`, "
+            f"and `{settings.runtime}` is wanted",
+            hint="invoke down, then invoke up",
+        )
 
 
 def _check_ports(planned: Plan, running: Runtime) -> None:
     """Require that every port is free, but for those that our own programs hold already."""
     ours = {state.name for state in running.states()}
     recorded = record.read(planned.settings) if ours else None
-    held = set(plan(recorded, cores()).ports.values()) if recorded else set()
-    for name, (host, port) in planned.ports.items():
+    held = set(plan(recorded, cores()).site.published.values()) if recorded else set()
+    for name, (host, port) in planned.site.published.items():
         if (host, port) not in held:
             key = "gateway.port" if name == GATEWAY else "engines.first_port"
             ports.require_free(host, port, key=key)
 
 
-def _write_gateway(planned: Plan, layout: Layout) -> bool:
+def _write_gateway(planned: Plan, layout: Layout, place: Place) -> bool:
     """Write nginx' configuration; return True when it differs from the one before."""
     for private in (layout.logs, layout.run):
         private.mkdir(mode=0o700, parents=True, exist_ok=True)
-    place = Place(layout.gateway, layout.logs, nginx.worker_user(layout.state))
     text = nginx_text(planned, place)
     path = layout.nginx_configuration
     before = path.read_text(encoding="utf-8") if path.exists() else ""

@@ -5,9 +5,9 @@ import json
 from pydantic import ValidationError
 
 from cloister.config import Settings
-from cloister.deployment.plan import Layout
 from cloister.errors import DeploymentError
 from cloister.files import write_atomically
+from cloister.layout import Layout
 
 
 def write(settings: Settings) -> None:

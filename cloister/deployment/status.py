@@ -1,17 +1,16 @@
 """What runs now, as the runtime, the operating system and the engines themselves say."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import psutil
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
-from cloister import chat
 from cloister.config import Settings
 from cloister.deployment import record
-from cloister.deployment.lifecycle import cores, runtime
-from cloister.deployment.plan import plan
+from cloister.deployment.lifecycle import cores, resolve, runtime
+from cloister.deployment.plan import Plan, plan
 from cloister.runtimes import ProgramState
 
 _ASK_S = 2.0
@@ -49,22 +48,30 @@ class Status:
 def status(settings: Settings) -> Status:
     """Return the state of the deployment in the settings' state folder."""
     recorded = record.read(settings)
-    planned = plan(recorded or settings, cores())
-    states = runtime(recorded or settings).states()
+    planned = plan(recorded or resolve(settings), cores())
+    running = runtime(planned.settings)
+    states = running.states()
+    with running.session() as session:
+        return _status(planned, states, session)
+
+
+def _status(planned: Plan, states: Sequence[ProgramState], session: requests.Session) -> Status:
     urls = {replica.name: replica.url for replica in planned.replicas}
     return Status(
         # One that just started counts: the supervisor calls it running only after some seconds.
         up=bool(states) and all(state.state in {"running", "starting"} for state in states),
-        healthy=_get(f"{planned.url}/health") is not None,
+        healthy=_get(session, f"{planned.url}/health") is not None,
         url=planned.url,
         engine=planned.engine,
         model=planned.settings.model.name,
-        programs=tuple(_program(state, urls) for state in states),
+        programs=tuple(_program(state, urls, session) for state in states),
     )
 
 
-def _program(state: ProgramState, urls: Mapping[str, str]) -> ProgramStatus:
-    gauges = _gauges(urls[state.name]) if state.name in urls else {}
+def _program(
+    state: ProgramState, urls: Mapping[str, str], session: requests.Session
+) -> ProgramStatus:
+    gauges = _gauges(session, urls[state.name]) if state.name in urls else {}
     return ProgramStatus(
         name=state.name,
         state=state.state,
@@ -77,19 +84,18 @@ def _program(state: ProgramState, urls: Mapping[str, str]) -> ProgramStatus:
     )
 
 
-def _gauges(url: str) -> dict[str, int]:
+def _gauges(session: requests.Session, url: str) -> dict[str, int]:
     """Return the engine's gauges, summed over their labels."""
     sums: dict[str, int] = {}
-    for family in text_string_to_metric_families(_get(f"{url}/metrics") or ""):
+    for family in text_string_to_metric_families(_get(session, f"{url}/metrics") or ""):
         if family.type == "gauge":
             sums[family.name] = int(sum(sample.value for sample in family.samples))
     return sums
 
 
-def _get(url: str) -> str | None:
+def _get(session: requests.Session, url: str) -> str | None:
     try:
-        with chat.session() as session:
-            answer = session.get(url, timeout=_ASK_S)
+        answer = session.get(url, timeout=_ASK_S)
     except requests.RequestException:
         return None  # not reached: the caller's None says so
     return answer.text if answer.ok else None

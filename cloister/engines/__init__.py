@@ -2,12 +2,19 @@
 
 from cloister.engines import tesseract
 from cloister.engines.launch import Engine, Launch, Replica
+from cloister.engines.vllm import Vllm
 
 __all__ = ["ENGINES", "Engine", "Launch", "Replica", "choose"]
 
-ENGINES: dict[str, Engine] = {"tesseract": tesseract}
+ENGINES: dict[str, Engine] = {
+    "tesseract": tesseract,
+    "vllm-cuda": Vllm("cuda"),
+    "vllm-cpu": Vllm("cpu"),
+}
 
 
-def choose(engine: str) -> str:
-    """Return the engine that `auto` stands for on this machine, or `engine` itself."""
-    return "tesseract" if engine == "auto" else engine
+def choose(engine: str, *, gpu: bool, model: bool) -> str:
+    """Return the engine that `auto` stands for, or `engine` itself; pure."""
+    if engine != "auto":
+        return engine
+    return "vllm-cuda" if gpu and model else "tesseract"

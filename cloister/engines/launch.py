@@ -1,7 +1,7 @@
 """What every engine has to say about itself: how it is checked and how it is launched."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:  # the engine's own processes import this package, and need no configuration
@@ -10,11 +10,12 @@ if TYPE_CHECKING:  # the engine's own processes import this package, and need no
 
 @dataclass(frozen=True)
 class Replica:
-    """One engine process: its name, and its private address on this machine."""
+    """One running engine: its name, its private address, and what it listens on for that."""
 
     name: str
     port: int
     host: str = "127.0.0.1"
+    bind: str = "127.0.0.1"
 
     @property
     def address(self) -> str:
@@ -29,20 +30,42 @@ class Replica:
 
 @dataclass(frozen=True)
 class Launch:
-    """A command line, and what its environment needs beside the common one."""
+    """A program, its flags, and how long it may take to finish its pages when it is stopped.
 
-    command: tuple[str, ...]
-    environment: Mapping[str, str] = field(default_factory=dict)
+    An engine's image has the program as its entry point, so there only the flags are given.
+    """
+
+    program: tuple[str, ...]
+    flags: tuple[str, ...]
+    stop_wait_s: int = 30
 
 
 class Engine(Protocol):
-    """One engine; a module is one when it has these functions."""
+    """One engine: a module or an object with these names."""
+
+    @property
+    def family(self) -> str:
+        """What its replicas are called, before their number."""
+
+    @property
+    def image(self) -> str:
+        """The name of its image."""
+
+    @property
+    def serves_model(self) -> bool:
+        """Whether it needs a model from the model store."""
+
+    @property
+    def ready_s(self) -> float:
+        """The longest time in seconds that it may take to start."""
 
     def check(self, settings: "Settings") -> None:
-        """Raise EngineError when this machine cannot run the engine as configured."""
+        """Raise EngineError when this machine cannot run the engine as a process."""
 
-    def launch(self, settings: "Settings", replica: Replica, cores: int) -> Launch:
-        """Return the command of one replica on a machine of `cores` cores; pure."""
+    def launch(
+        self, settings: "Settings", replica: Replica, cores: int, model: Path | None
+    ) -> Launch:
+        """Return how one replica starts on a machine of `cores` cores; pure."""
         ...
 
     def slots(self, settings: "Settings", cores: int) -> int:

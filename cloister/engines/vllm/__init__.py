@@ -1,0 +1,69 @@
+"""vLLM with a vision-language OCR model, on GPUs or, slowly, on the CPU."""
+
+import shutil
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from cloister.engines.launch import Launch, Replica
+from cloister.engines.vllm.options import Options
+from cloister.errors import EngineError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cloister.config import Settings
+
+
+@dataclass(frozen=True)
+class Vllm:
+    """One of the two builds of vLLM."""
+
+    device: Literal["cuda", "cpu"]
+    family: str = "vllm"
+    serves_model: bool = True
+    # Loading 7.5 GB from a slow disk, compiling and capturing graphs.
+    ready_s: float = 1200.0
+
+    @property
+    def image(self) -> str:
+        """The name of its image."""
+        return f"vllm-{self.device}"
+
+    def check(self, settings: "Settings") -> None:
+        """Raise EngineError when this machine has no vLLM."""
+        del settings
+        if shutil.which("vllm") is None:
+            raise EngineError(
+                "`vllm` is not on PATH, and the process runtime starts it as a program",
+                hint="pip install vllm, or `--set runtime=docker`, or `--set engine=tesseract`",
+            )
+
+    def launch(
+        self, settings: "Settings", replica: Replica, cores: int, model: "Path | None"
+    ) -> Launch:
+        """Return the command of one replica, which becomes `vllm serve`; pure."""
+        del cores
+        options = Options(
+            model=str(model),
+            device=self.device,
+            port=replica.port,
+            host=replica.bind,
+            served_model_name=settings.model.name,
+            max_num_seqs=settings.vllm.max_num_seqs,
+            max_model_len=settings.vllm.max_model_len,
+            gpu_memory_percent=settings.vllm.gpu_memory_percent,
+            max_pixels=settings.vllm.max_pixels,
+            kv_cache_gib=settings.vllm.kv_cache_gib,
+            max_queued_requests=settings.vllm.max_queued_requests,
+            shutdown_timeout_s=settings.vllm.shutdown_timeout_s,
+            synthetic=int(settings.vllm.synthetic),
+            eager=int(settings.vllm.eager),
+        )
+        program = (sys.executable, "-m", "cloister.engines.vllm")
+        return Launch(program, options.flags(), settings.vllm.shutdown_timeout_s + 30)
+
+    def slots(self, settings: "Settings", cores: int) -> int:
+        """Return the sequences of one replica; pure."""
+        del cores
+        return settings.vllm.max_num_seqs

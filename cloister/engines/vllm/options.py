@@ -1,0 +1,111 @@
+"""What one vLLM server is started with: our settings in, `vllm serve` flags and variables out.
+
+Standard library only: this runs inside vLLM's image too.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Self
+
+_MAX_IMAGE_PIXELS = 100_000_000
+
+# Nothing that serves ever calls the hub, and nobody is told that it runs.
+OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_DO_NOT_TRACK": "1",
+    "DO_NOT_TRACK": "1",
+}
+# One answer a request, no page larger than this many pixels, and no redirect ever followed.
+_LIMITS = {
+    "VLLM_MAX_N_SEQUENCES": "1",
+    "VLLM_MAX_IMAGE_PIXELS": str(_MAX_IMAGE_PIXELS),
+    "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",
+    # nginx keeps its idle connections for 60 s; a shorter time here would race with it.
+    "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "75",
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """The settings of one server; each field is also a flag of that name.
+
+    Units are in the names; `model` is a folder, `device` is `cuda` or `cpu`.
+    """
+
+    model: str
+    device: str
+    port: int = 8000
+    host: str = "127.0.0.1"
+    served_model_name: str = "nanonets/Nanonets-OCR2-3B"
+    max_num_seqs: int = 5
+    max_model_len: int = 15000
+    gpu_memory_percent: int = 90
+    max_pixels: int = 2_007_040
+    kv_cache_gib: int = 4
+    max_queued_requests: int = 128
+    shutdown_timeout_s: int = 120
+    synthetic: int = 0
+    eager: int = 0
+
+    def flags(self) -> tuple[str, ...]:
+        """Return the command line that `parse` turns back into this value."""
+        return tuple(f"--{_flag(name)}={value}" for name, value in vars(self).items())
+
+    @classmethod
+    def parse(cls, arguments: Sequence[str]) -> Self:
+        """Read a command line; argparse ends the process with code 2 on a wrong one."""
+        parser = argparse.ArgumentParser(prog="cloister.engines.vllm", description=__doc__)
+        for option in fields(cls):
+            parser.add_argument(
+                f"--{_flag(option.name)}",
+                type=option.type,  # int or str itself, never its name
+                required=option.name in {"model", "device"},
+                default=option.default,
+                help="default: %(default)s",
+            )
+        return cls(**vars(parser.parse_args(arguments)))
+
+    def serve(self) -> tuple[str, ...]:
+        """Return the `vllm serve` command line; pure."""
+        return (
+            *("vllm", "serve", self.model),
+            f"--served-model-name={self.served_model_name}",
+            f"--host={self.host}",
+            f"--port={self.port}",
+            f"--max-num-seqs={self.max_num_seqs}",
+            f"--max-model-len={self.max_model_len}",
+            f"--max-num-queued-reqs={self.max_queued_requests}",
+            f"--shutdown-timeout={self.shutdown_timeout_s}",
+            f"--mm-processor-kwargs={json.dumps({'max_pixels': self.max_pixels})}",
+            '--limit-mm-per-prompt={"image":1,"video":0}',
+            # The checkpoint says false, and without a head of its own it would emit one token
+            # for ever; see docs/decisions/0009.
+            '--hf-overrides={"tie_word_embeddings":true}',
+            # The checkpoint's repetition penalty spoils tables.
+            "--generation-config=vllm",
+            # `data:` URLs only: nobody may make the engine fetch, not even from its neighbours.
+            "--allowed-media-domains=media.invalid",
+            "--disable-fastapi-docs",
+            "--enable-request-id-headers",
+            "--disable-access-log-for-endpoints=/health,/metrics",
+            *(self._gpu() if self.device == "cuda" else ()),
+            *(("--load-format=dummy",) if self.synthetic else ()),
+            *(("--enforce-eager",) if self.eager else ()),
+        )
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables that `vllm serve` needs beside the common ones; pure."""
+        own = {"VLLM_CPU_KVCACHE_SPACE": str(self.kv_cache_gib)} if self.device == "cpu" else {}
+        return {**OFFLINE, **_LIMITS, **own}
+
+    def _gpu(self) -> tuple[str, ...]:
+        return (f"--gpu-memory-utilization={self.gpu_memory_percent / 100:.2f}",)
+
+
+def _flag(name: str) -> str:
+    return name.replace("_", "-")

@@ -1,0 +1,18 @@
+"""The images: one list, built by BuildKit, each tested before anybody runs it."""
+
+from cloister.images.build import Build, authority, build, plan_builds, source
+from cloister.images.catalogue import Image, catalogue
+from cloister.images.inspection import Facts, inspect, verify
+
+__all__ = [
+    "Build",
+    "Facts",
+    "Image",
+    "authority",
+    "build",
+    "catalogue",
+    "inspect",
+    "plan_builds",
+    "source",
+    "verify",
+]

@@ -1,0 +1,46 @@
+"""The state folder, which holds everything that a deployment writes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The paths below one state folder."""
+
+    state: Path
+
+    @property
+    def run(self) -> Path:
+        """The supervisor's files."""
+        return self.state / "run"
+
+    @property
+    def gateway(self) -> Path:
+        """The configuration of nginx, and its temporary files where it runs as a process."""
+        return self.state / "gateway"
+
+    @property
+    def logs(self) -> Path:
+        """One log a process, and the access log."""
+        return self.state / "logs"
+
+    @property
+    def docker(self) -> Path:
+        """What the docker runtime adds to the files in compose/."""
+        return self.state / "docker"
+
+    @property
+    def record(self) -> Path:
+        """The settings that the last `up` applied."""
+        return self.state / "deployment.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the command that changes the deployment."""
+        return self.state / "lock"
+
+    @property
+    def nginx_configuration(self) -> Path:
+        """The rendered gateway."""
+        return self.gateway / "nginx.conf"

@@ -1,0 +1,48 @@
+/* Exits 0 when the gateway answers GET /health on 127.0.0.1, with whatever verdict about the
+ * engines: the gateway is healthy when it can say that they are not. An image without a shell and
+ * without curl needs a program for this; linked statically, it needs nothing else either. */
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+static int fail(const char *what)
+{
+	perror(what);
+	return 1;
+}
+
+int main(int argc, char **argv)
+{
+	const int port = argc > 1 ? atoi(argv[1]) : 8001;
+	const char request[] = "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+	const struct timeval patience = {.tv_sec = 4};
+	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((unsigned short)port)};
+	char answer[64] = "";
+	size_t have = 0;
+	ssize_t count = 0;
+
+	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	const int gateway = socket(AF_INET, SOCK_STREAM, 0);
+	if (gateway < 0)
+		return fail("socket");
+	setsockopt(gateway, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+	setsockopt(gateway, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+	if (connect(gateway, (struct sockaddr *)&address, sizeof address) != 0)
+		return fail("connect");
+	if (write(gateway, request, sizeof request - 1) != (ssize_t)(sizeof request - 1))
+		return fail("write");
+	while (have < sizeof answer - 1 &&
+	       (count = read(gateway, answer + have, sizeof answer - 1 - have)) > 0)
+		have += (size_t)count;
+	if (count < 0)
+		return fail("read");
+	if (strncmp(answer, "HTTP/1.1 200", 12) != 0 && strncmp(answer, "HTTP/1.1 503", 12) != 0) {
+		fprintf(stderr, "unexpected answer: %s\n", answer);
+		return 1;
+	}
+	return 0;
+}
