@@ -7,7 +7,10 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_missing_interpreters = True
 
 PYTHON = ["noxfile.py", "tasks.py", "cloister", "tests", "benchmarks"]
-SHELL = ["scripts/prerequisites.sh", "scripts/setup-nanonets.sh", "scripts/test.sh", ".ci/run"]
+SHELL = [
+    *("scripts/prerequisites.sh", "scripts/setup-nanonets.sh", "scripts/test.sh"),
+    *("scripts/local-bases.sh", "images/gateway/collect.sh", ".ci/run"),
+]
 
 
 def install(session: nox.Session, name: str) -> None:
