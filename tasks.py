@@ -3,87 +3,20 @@
 `cloister` is imported inside the tasks, so that `invoke --list` stays quick.
 """
 
-import functools
-import inspect
-import os
-import sys
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from invoke.collection import Collection
 from invoke.context import Context
 from invoke.exceptions import Exit
-from invoke.parser.argument import Argument
-from invoke.tasks import Task, task
+
+from task_command import command
 
 if TYPE_CHECKING:
     from cloister.config import Settings
 
 _SET = "override a setting, such as gateway.port=9001 (repeatable; see `invoke config`)"
 _JSON = "print JSON for scripts"
-_INTERRUPTED, _BROKEN_PIPE = 130, 141
-
-
-class _Paths(Argument):
-    """A positional argument that takes every value, which Invoke lacks (its issue 132).
-
-    Invoke offers a value to the first positional argument that has none yet, and complains at the
-    end about those that still have none. So this one has none as long as values are handled.
-    """
-
-    @property
-    def value(self) -> list[str] | None:
-        """What was given so far, and None while Invoke looks for a place for the next value."""
-        frame = inspect.currentframe()
-        while frame is not None:
-            if frame.f_code.co_name == "handle":
-                return None
-            frame = frame.f_back
-        return list(self._value or []) or None
-
-    @value.setter
-    def value(self, path: str) -> None:
-        self.raw_value = path
-        self._value = [*(self._value or []), path]
-
-
-class _PathsTask(Task[Any]):
-    def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
-        """Return the task's arguments, `paths` as one that takes many."""
-        arguments = super().get_arguments(ignore_unknown_help)
-        paths = next(argument for argument in arguments if argument.name == "paths")
-        paths.__class__ = _Paths
-        return arguments
-
-
-def command(**flags: str) -> Callable[[Callable[..., None]], Task[Any]]:
-    """Make a task of a function: `flags` are its help texts, its errors are one or two lines."""
-
-    def decorate(body: Callable[..., None]) -> Task[Any]:
-        @functools.wraps(body)
-        def run(context: Context, /, *arguments: Any, **options: Any) -> None:
-            from cloister.errors import CloisterError
-
-            try:
-                body(context, *arguments, **options)
-                sys.stdout.flush()
-            except CloisterError as error:
-                raise Exit(f"error: {error}", code=error.exit_code) from error
-            except KeyboardInterrupt as error:
-                raise Exit("interrupted", code=_INTERRUPTED) from error
-            except BrokenPipeError as error:  # `invoke ocr ... | head`
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                raise Exit(code=_BROKEN_PIPE) from error
-
-        iterable = [name for name in ("set_", "paths") if name in flags]
-        help_ = {name.rstrip("_").replace("_", "-"): text for name, text in flags.items()}
-        kind = _PathsTask if "paths" in flags else Task
-        made: Task[Any] = task(klass=kind, help=help_, iterable=iterable, auto_shortflags=False)(
-            run
-        )
-        return made
-
-    return decorate
 
 
 def _shortened(value: object, width: int = 60) -> str | None:
@@ -258,4 +191,93 @@ def samples(_: Context, out: str = "samples") -> None:
     console.say(f"written to `{out}`")
 
 
-namespace = Collection(config, down, health, logs, ocr, restart, samples, setup, status, up)
+@command(
+    outside="one more place that must not be reached, as HOST or HOST:PORT (default port: 443)",
+    json_=_JSON,
+    set_=_SET,
+)
+def verify(
+    _: Context,
+    outside: str | None = None,
+    json_: bool = False,
+    set_: list[str] | None = None,
+) -> None:
+    """Prove that the containers are sealed, by trying to get out of them; code 7 if not."""
+    from cloister import console, deployment, isolation
+    from cloister.isolation import present
+
+    place = isolation.place(outside)
+    settings = deployment.required(_settings(set_ or []))
+    with console.steps() as report:
+        found = isolation.verify(settings, place, report)
+    present.show(found, as_json=json_)
+
+
+@command(
+    image="one image of images/images.yaml (default: all but vLLM's)",
+    engine="build vLLM's image too: cuda or cpu",
+    base="start from this image instead of the one in images.yaml; needs --image",
+    local="start from the stand-ins that scripts/local-bases.sh makes",
+    bake="put the model of the model store into vLLM's image, a layer a shard",
+    set_=_SET,
+)
+def build_images(
+    _: Context,
+    image: str | None = None,
+    engine: str | None = None,
+    base: str | None = None,
+    local: bool = False,
+    bake: bool = False,
+    set_: list[str] | None = None,
+) -> None:
+    """Build the images, by BuildKit."""
+    from cloister import images
+    from cloister.images import command
+
+    options = images.Options(image=image, engine=engine, base=base, local=local, bake=bake)
+    command.build(_settings(set_ or []), options)
+
+
+@command(image="one image (default: all that were built)", json_=_JSON, set_=_SET)
+def inspect_images(
+    _: Context, image: str | None = None, json_: bool = False, set_: list[str] | None = None
+) -> None:
+    """Look into built images: user, setuid files, health check, labels, size; code 5 if wrong."""
+    from cloister.images import command
+
+    command.test(_settings(set_ or []), image, as_json=json_)
+
+
+@command(json_=_JSON, set_=_SET)
+def list_images(_: Context, json_: bool = False, set_: list[str] | None = None) -> None:
+    """List the images, their bases, and what of them was built."""
+    from cloister.images import command
+
+    command.show(_settings(set_ or []), as_json=json_)
+
+
+@command(name="a Docker network, as `docker network ls` names it", set_=_SET)
+def attach(_: Context, name: str, set_: list[str] | None = None) -> None:
+    """Join the gateway to another project's network, which then finds it as `cloister`."""
+    from cloister import console, deployment
+    from cloister.runtimes import docker
+
+    docker.attach(deployment.required(_settings(set_ or [])), name)
+    console.say(f"containers on `{name}` find the service at http://cloister:8001/v1")
+
+
+@command(name="a Docker network that was attached", set_=_SET)
+def detach(_: Context, name: str, set_: list[str] | None = None) -> None:
+    """Take the gateway off another project's network again."""
+    from cloister import console, deployment
+    from cloister.runtimes import docker
+
+    docker.detach(deployment.required(_settings(set_ or [])), name)
+    console.say(f"the gateway left `{name}`")
+
+
+namespace = Collection(
+    *(config, down, health, logs, ocr, restart, samples, setup, status, up, verify),
+    images=Collection(build=build_images, list=list_images, test=inspect_images),
+    network=Collection(attach=attach, detach=detach),
+)

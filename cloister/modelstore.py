@@ -1,5 +1,6 @@
 """The model store: one folder a revision below models/, complete once it has its READY file."""
 
+import hashlib
 from pathlib import Path
 
 from cloister.config import Settings, project_root
@@ -38,4 +39,22 @@ def require(settings: Settings) -> Path:
             f"`{found}` holds no model: it has no {_NEEDED}",
             hint="invoke download, or set `model.folder` to a folder with the model's files",
         )
+    return found
+
+
+def verified(settings: Settings) -> Path:
+    """Return the folder of the model after every byte of it was compared with its READY file."""
+    found = require(settings)
+    ready = found / READY
+    if not ready.is_file():
+        raise ModelStoreError(
+            f"`{found}` is not of the model store: it has no {READY}", hint="invoke download"
+        )
+    for line in ready.read_text(encoding="utf-8").splitlines():
+        wanted, _, name = line.partition("  ")
+        with (found / name).open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != wanted:
+                raise ModelStoreError(
+                    f"`{found / name}` is not what was downloaded", hint="invoke download"
+                )
     return found

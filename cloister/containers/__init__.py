@@ -1,6 +1,6 @@
 """Docker on this machine: the engine for looking, its command line and Compose for changing."""
 
-from cloister.containers.daemon import MINIMUM_ENGINE, connect, explained
+from cloister.containers.daemon import MINIMUM_ENGINE, connect, explained, members
 from cloister.containers.programs import builder, compose
 
-__all__ = ["MINIMUM_ENGINE", "builder", "compose", "connect", "explained"]
+__all__ = ["MINIMUM_ENGINE", "builder", "compose", "connect", "explained", "members"]

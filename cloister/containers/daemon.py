@@ -7,11 +7,13 @@ from collections.abc import Iterator
 
 import docker
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.models.containers import Container
 
 from cloister.errors import DeploymentError, ToolError
 
 MINIMUM_ENGINE = (20, 10)  # the oldest that the seal was proven on; see docs/decisions/0007
 _TIMEOUT_S = 60
+_PROJECT_LABEL, _SERVICE_LABEL = "com.docker.compose.project", "com.docker.compose.service"
 
 
 def connect() -> docker.DockerClient:
@@ -32,6 +34,13 @@ def connect() -> docker.DockerClient:
             hint="upgrade it; 28 or newer closes more by itself (docs/decisions/0007)",
         )
     return client
+
+
+def members(client: docker.DockerClient, project: str) -> dict[str, Container]:
+    """Return the containers of a Compose project by their service, one-off runs left out."""
+    labels = [f"{_PROJECT_LABEL}={project}", "com.docker.compose.oneoff=False"]
+    found = client.containers.list(all=True, filters={"label": labels})
+    return {str(container.labels[_SERVICE_LABEL]): container for container in found}
 
 
 @contextlib.contextmanager

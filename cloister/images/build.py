@@ -1,7 +1,7 @@
 """Building: a catalogue and a base to `docker build` command lines, pure, then run."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,21 @@ class Build:
 
 
 @dataclass(frozen=True)
+class Options:
+    """What `invoke images.build` was asked for.
+
+    Without an `image` these are all but vLLM's, and vLLM's for `engine` (`cuda` or `cpu`) too.
+    `base` replaces the base of the one image that is built, `local` takes the stand-ins.
+    """
+
+    image: str | None = None
+    engine: str | None = None
+    base: str | None = None
+    local: bool = False
+    bake: bool = False
+
+
+@dataclass(frozen=True)
 class Source:
     """The commit that is being built: its full hash, and its time in seconds since 1970."""
 
@@ -39,26 +54,25 @@ class Source:
 
 
 def plan_builds(
-    names: Sequence[str],
-    docker: DockerSettings,
-    source: Source,
-    *,
-    base: str | None = None,
-    local: bool = False,
-    authority: Path | None = None,
+    options: Options, docker: DockerSettings, source: Source, *, authority: Path | None = None
 ) -> tuple[Build, ...]:
     """Return what to build, in order; pure.
 
-    `base` replaces the base of the one image that is built; `local` takes the stand-ins. Raises
-    ImageError for an unknown name, and where there is no stand-in.
+    `authority` is a file of certificate authorities that the build has to trust too. Raises
+    ImageError for an unknown name, for flags that contradict, and where there is no stand-in.
     """
-    images = [_known(name) for name in names] or [i for i in catalogue().values() if not i.engine]
-    if base is not None and len(images) != 1:
+    chosen = _chosen(options)
+    if options.base is not None and len(chosen) != 1:
         raise ImageError(
-            f"`--base` is for one image, and {len(images)} would be built",
+            f"`--base` is for one image, and {len(chosen)} would be built",
             hint="name it: invoke images.build --image vllm-cpu --base REF",
         )
-    return tuple(_build(image, docker, source, base, local, authority) for image in images)
+    if options.bake and not any(image.engine for image in chosen):
+        raise ImageError(
+            "`--bake` puts the model into vLLM's image, and none would be built",
+            hint="invoke images.build --engine cuda --bake",
+        )
+    return tuple(_build(image, docker, source, options, authority) for image in chosen)
 
 
 def build(planned: Build, say: Callable[[str], None]) -> None:
@@ -94,26 +108,35 @@ def authority() -> Path | None:
     return next((Path(path) for path in (*named, *_AUTHORITIES) if Path(path).is_file()), None)
 
 
-def _known(name: str) -> Image:
+def known(name: str) -> Image:
+    """Return the image of that name; raises ImageError when there is none."""
     if name not in catalogue():
         raise ImageError(f"no image `{name}`; there are {', '.join(catalogue())}")
     return catalogue()[name]
+
+
+def _chosen(options: Options) -> tuple[Image, ...]:
+    engines = {str(image.engine): image for image in catalogue().values() if image.engine}
+    if options.engine is not None and options.engine not in engines:
+        raise ImageError(f"no engine `{options.engine}`; there are {', '.join(engines)}")
+    common = tuple(image for image in catalogue().values() if not image.engine)
+    wanted = (known(options.image),) if options.image else common
+    return (*wanted, *((engines[options.engine],) if options.engine else ()))
 
 
 def _build(
     image: Image,
     docker: DockerSettings,
     source: Source,
-    base: str | None,
-    local: bool,  # noqa: FBT001  # a flag of the command line, passed on
+    options: Options,
     authority: Path | None,
 ) -> Build:
-    if local and base is None and image.stand_in is None:
+    if options.local and options.base is None and image.stand_in is None:
         raise ImageError(
             f"{image.name} has no stand-in base; it builds on `{image.base}`",
             hint="pull that one, or name another with --base",
         )
-    chosen = base or (image.stand_in if local else image.base) or image.base
+    chosen = options.base or (image.stand_in if options.local else None) or image.base
     labels = {
         "title": f"cloister {image.name}",
         "description": image.description,

@@ -89,7 +89,7 @@ def check(url: str, memory: Path, *, stall_s: float, timeout_s: float) -> tuple[
     verdict, sight = judge(totals(metrics.body), last, at_s=time.time(), stall_s=stall_s)
     memory.write_text(json.dumps(asdict(sight)))
     if verdict != "idle":
-        return verdict, f"no progress for {time.time() - sight.at_s:.0f} s"
+        return verdict, f"has requests, last progress {time.time() - sight.at_s:.0f} s ago"
     answer = ask(f"{url}/v1/chat/completions", canary(), timeout_s=timeout_s)
     return _canary_verdict(answer)
 
@@ -99,7 +99,9 @@ def _canary_verdict(answer: Answer) -> tuple[Verdict, str]:
         return "busy", answer.body
     if answer.status == 0:
         return "hung", f"the canary: {answer.body}"
-    return ("idle" if answer.status < 400 else "failed"), answer.body  # noqa: PLR2004  # HTTP
+    if answer.status >= 400:  # noqa: PLR2004  # HTTP's first error
+        return "failed", f"the canary: HTTP {answer.status} {answer.body}"
+    return "idle", "answered the canary"
 
 
 def main() -> None:

@@ -72,14 +72,10 @@ def _network(client: Any, settings: Settings, name: str) -> Any:
 
 
 def _gateway(client: Any, settings: Settings) -> Any:
-    labels = [
-        f"com.docker.compose.project={settings.docker.project}",
-        f"com.docker.compose.service={GATEWAY}",
-    ]
-    found = client.containers.list(filters={"label": labels})
-    if not found:
+    found = containers.members(client, settings.docker.project).get(GATEWAY)
+    if found is None:
         raise DeploymentError("the gateway does not run in Docker", hint="invoke up")
-    return found[0]
+    return found
 
 
 def _remember(layout: Layout, names: set[str]) -> None:

@@ -5,7 +5,7 @@ import datetime as dt
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,6 @@ from cloister.runtimes.docker import neighbours, overlay, preflight, reach
 from cloister.runtimes.docker.addresses import site
 from cloister.runtimes.program import GATEWAY, Program, ProgramState, State
 
-_PROJECT_LABEL, _SERVICE_LABEL = "com.docker.compose.project", "com.docker.compose.service"
-_ONE_OFF_LABEL = "com.docker.compose.oneoff=False"
 _COMPOSE_S = 900.0
 _PLACE = Place(Path("/run/cloister"), None)
 _MODEL = Path("/model")
@@ -95,16 +93,17 @@ class DockerRuntime:
             self._settings, self._settings.engine, programs, neighbours.remembered(self._layout)
         )
         write_atomically(self._overlay, text)
-        before = {container.id for container in self._containers()}
+        before = {container.id for container in self._containers().values()}
         self._compose(
             *overlay.files(self._settings.engine, self._overlay),
             *("up", "--detach", "--no-build", "--pull=never", "--remove-orphans"),
         )
-        return tuple(_service(found) for found in self._containers() if found.id not in before)
+        after = self._containers()
+        return tuple(name for name, found in after.items() if found.id not in before)
 
     def stop(self, first: tuple[str, ...] = ()) -> bool:
         """Stop `first`, then everything else at once; return False when nothing ran."""
-        running = {_service(container) for container in self._containers()}
+        running = self._containers()
         if not running:
             return False
         # The gateway first: it lets go of its port and finishes the pages in flight.
@@ -125,12 +124,12 @@ class DockerRuntime:
 
     def states(self) -> tuple[ProgramState, ...]:
         """Return every container's state, in the order of their names."""
-        found = [_state(container) for container in self._containers()]
+        found = [_state(name, container) for name, container in self._containers().items()]
         return tuple(sorted(found, key=lambda state: (state.name == GATEWAY, state.name)))
 
     def session(self) -> requests.Session:
         """Return a session that asks the replicas from within."""
-        names = {_service(container): str(container.name) for container in self._containers()}
+        names = {service: str(found.name) for service, found in self._containers().items()}
         family = ENGINES[self._settings.engine].family
         urls = {
             f"http://{host}:{port}": names.get(f"{family}-{number}", "")
@@ -140,14 +139,12 @@ class DockerRuntime:
 
     def tail(self, name: str, lines: int) -> str:
         """Return the last lines that a program wrote."""
-        for container in self._containers():
-            if _service(container) == name:
-                return container.logs(tail=lines).decode(errors="replace")
-        return ""
+        container = self._containers().get(name)
+        return container.logs(tail=lines).decode(errors="replace") if container else ""
 
     def show_logs(self, name: str | None, *, lines: int, follow: bool) -> None:
         """Print the ends of the logs; to `follow`, this process becomes what prints them."""
-        services = sorted(_service(container) for container in self._containers())
+        services = sorted(self._containers())
         if name is not None and name not in services:
             raise DeploymentError(
                 f"no log `{name}`; there are {', '.join(services) or 'none'}", hint="invoke status"
@@ -157,12 +154,9 @@ class DockerRuntime:
         sys.stdout.flush()
         os.execvp(command[0], command)  # noqa: S606  # a list, no shell
 
-    def _containers(self) -> Sequence[Container]:
+    def _containers(self) -> dict[str, Container]:
         with containers.explained():
-            return containers.connect().containers.list(
-                all=True,
-                filters={"label": [f"{_PROJECT_LABEL}={self._project}", _ONE_OFF_LABEL]},
-            )
+            return containers.members(containers.connect(), self._project)
 
     def _compose(self, *arguments: str) -> None:
         """Run Compose with the variables of the deployment; its last lines become the error."""
@@ -182,11 +176,7 @@ class DockerRuntime:
             ) from error
 
 
-def _service(container: Container) -> str:
-    return str(container.labels[_SERVICE_LABEL])
-
-
-def _state(container: Container) -> ProgramState:
+def _state(name: str, container: Container) -> ProgramState:
     state: dict[str, Any] = container.attrs["State"]
     health = (state.get("Health") or {}).get("Status", "")
     since = state["StartedAt"] if state["Status"] == "running" else state["FinishedAt"]
@@ -196,7 +186,7 @@ def _state(container: Container) -> ProgramState:
     if told == "stopped" and state["ExitCode"] != 0:
         told = "failed"
     return ProgramState(
-        name=_service(container),
+        name=name,
         state=_HEALTH.get(health, told) if told == "running" else told,
         pid=state["Pid"] or None,
         since_s=max(0, int(age.total_seconds())),

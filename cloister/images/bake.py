@@ -1,0 +1,50 @@
+"""An image that carries its model: one layer a file, so that shards are pulled side by side."""
+
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from cloister import containers, shell
+from cloister.errors import ImageError
+from cloister.images.build import Build
+
+_BAKE_S = 3600.0
+# Registries refuse larger layers: GHCR and most S3-backed ones.
+_MAX_LAYER_BYTES = 10_000_000_000
+
+
+def dockerfile(base: str, files: tuple[str, ...]) -> str:
+    """Return the Dockerfile of a baked image: a layer a shard, one for all small files; pure."""
+    shards = [name for name in files if name.endswith(".safetensors")]
+    others = [name for name in files if name not in shards]
+    layers = [*([others] if others else []), *([shard] for shard in shards)]
+    copies = [f"COPY --chmod=0444 {json.dumps([*layer, '/model/'])}" for layer in layers]
+    return "\n".join([f"FROM {base}", *copies, ""])
+
+
+def bake(built: Build, model: Path, say: Callable[[str], None]) -> str:
+    """Put a model into a built image; return the reference, which ends in `-model`."""
+    files = tuple(sorted(path.name for path in model.iterdir() if path.is_file()))
+    for name in files:
+        size = (model / name).stat().st_size
+        if size > _MAX_LAYER_BYTES:
+            raise ImageError(
+                f"`{name}` is {size} bytes, over the {_MAX_LAYER_BYTES} that registries take",
+                hint="split the model into smaller safetensors shards",
+            )
+    reference = f"{built.reference}-model"
+    say(f"baking {model} into {reference}")
+    with tempfile.NamedTemporaryFile("w", suffix=".Dockerfile") as file:
+        file.write(dockerfile(built.reference, files))
+        file.flush()
+        result = shell.run(
+            (*containers.builder(), "build", f"--file={file.name}", f"--tag={reference}", "."),
+            timeout_s=_BAKE_S,
+            check=False,
+            environment={"DOCKER_BUILDKIT": "1"},
+            folder=model,
+        )
+    if result.code != 0:
+        raise ImageError(f"{reference} was not built:\n{result.stderr.strip()[-1000:]}")
+    return reference

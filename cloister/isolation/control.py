@@ -1,0 +1,79 @@
+"""Throw-away containers: ordinary ones that may get out, and one in another's network."""
+
+import json
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import docker
+from docker.models.containers import Container
+
+from cloister.errors import IsolationError
+from cloister.inside.probe import Result
+
+_LISTEN_PORT = 8000
+_PROBE = ("python3", "-m", "cloister.inside.probe")
+_WAIT = ["python3", "-c", "import signal; signal.pause()"]
+_LISTEN = ["python3", "-m", "http.server", f"{_LISTEN_PORT}", "--directory", "/tmp"]  # noqa: S108
+
+
+@dataclass(frozen=True)
+class Control:
+    """An ordinary container on an ordinary network, and a neighbour of it that listens."""
+
+    container: Container
+    listener: tuple[str, int]
+
+
+def probe(container: Container, attempts: Sequence[Mapping[str, Any]]) -> list[Result]:
+    """Make attempts inside a container; raises IsolationError when its image cannot."""
+    result: Any = container.exec_run([*_PROBE, json.dumps(list(attempts))], demux=True)
+    output, errors = result.output
+    if result.exit_code != 0:
+        last = (errors or output or b"no output").decode(errors="replace").strip().splitlines()[-1:]
+        raise IsolationError(
+            f"no probe could be run in {container.name}: {' '.join(last)}",
+            hint="invoke status; does the image have `cloister.inside`? invoke images.build",
+        )
+    parsed: list[Result] = json.loads(output)
+    return parsed
+
+
+@contextmanager
+def control(client: docker.DockerClient, image: str, project: str) -> Iterator[Control]:
+    """Run two containers as Docker runs them by default, on a network of their own."""
+    with ExitStack() as cleanup:
+        name = f"{project}-verify-{secrets.token_hex(3)}"
+        network = client.networks.create(name, driver="bridge")
+        cleanup.callback(network.remove)
+        made = []
+        for command in (_WAIT, _LISTEN):
+            container = client.containers.run(
+                image, entrypoint=command, command=[], user="root", network=name, detach=True
+            )
+            cleanup.callback(container.remove, force=True)
+            made.append(container)
+        made[1].reload()
+        address = made[1].attrs["NetworkSettings"]["Networks"][name]["IPAddress"]
+        yield Control(made[0], (address, _LISTEN_PORT))
+
+
+@contextmanager
+def beside(client: docker.DockerClient, image: str, neighbour: Container) -> Iterator[Container]:
+    """Run a probe in the network of a container whose image has no Python, and with its rights."""
+    container = client.containers.run(
+        image,
+        entrypoint=_WAIT,
+        command=[],
+        network_mode=f"container:{neighbour.id}",
+        cap_drop=["ALL"],
+        security_opt=["no-new-privileges:true"],
+        read_only=True,
+        detach=True,
+    )
+    try:
+        yield container
+    finally:
+        container.remove(force=True)

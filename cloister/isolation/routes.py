@@ -1,0 +1,85 @@
+"""The gateway's allow-list against every route that an engine is known to have."""
+
+import http.client
+import json
+
+from cloister.config import GatewaySettings
+from cloister.isolation.finding import Finding
+
+# What vLLM 0.32 prints at its start; tests/docker compares this with what it prints then.
+VLLM_ROUTES = (
+    *("GET /load", "GET /version", "GET /kv_event_sources", "GET /health", "GET /metrics"),
+    *("POST /tokenize", "POST /detokenize", "GET /v1/models", "POST /v1/systemone", "GET /ping"),
+    *("POST /ping", "POST /invocations", "POST /v1/chat/completions"),
+    *("POST /v1/chat/completions/batch", "POST /v1/responses", "GET /v1/responses/{response_id}"),
+    *("POST /v1/responses/{response_id}/cancel", "POST /v1/completions", "POST /v1/messages"),
+    *("POST /v1/messages/count_tokens", "POST /generative_scoring", "POST /scale_elastic_ep"),
+    *("POST /is_scaling_elastic_ep", "POST /v1/chat/completions/render"),
+    *("POST /v1/messages/render", "POST /v1/completions/render", "POST /v1/responses/render"),
+    *("POST /v1/chat/completions/derender", "POST /v1/completions/derender"),
+    *("POST /inference/v1/generate", "POST /inference/v1/abort_requests"),
+)
+# Other versions, other tasks and development mode.
+_OTHERS = (
+    *("GET /docs", "GET /redoc", "GET /openapi.json", "GET /server_info", "POST /collective_rpc"),
+    *("POST /pause", "POST /resume", "POST /sleep", "POST /wake_up", "POST /update_weights"),
+    *("POST /reset_prefix_cache", "POST /reset_mm_cache", "POST /v1/load_lora_adapter"),
+    *("POST /v1/unload_lora_adapter", "POST /v1/embeddings", "POST /pooling", "POST /score"),
+    *("POST /v1/score", "POST /rerank", "POST /v1/rerank", "POST /v2/rerank", "POST /classify"),
+    *("POST /v1/audio/transcriptions", "POST /start_profile", "POST /stop_profile"),
+)
+_DISGUISED = (
+    *("GET //version", "GET /v1/../version", "GET /%2e%2e/version", "GET /v1/models/../../load"),
+    *("POST /v1/chat/completions/../../../invocations", "GET /version?/v1/models"),
+    *("GET /v1/models%00/../version", "GET /v1//models/..%2f..%2fversion", "GET /V1/models"),
+)
+ALLOWED = frozenset({"GET /health", "GET /metrics", "GET /v1/models", "POST /v1/chat/completions"})
+_PATIENCE_S = 10.0
+_REFUSED = frozenset({400, 404})
+_OK = 200
+
+
+def allow_list(settings: GatewaySettings) -> Finding:
+    """Ask the gateway for every route; only the allowed ones may be anything but an error of its.
+
+    An error of an engine would be one too, so the answer has to be the gateway's own.
+    """
+    passed = [
+        route
+        for route in (*VLLM_ROUTES, *_OTHERS, *_DISGUISED)
+        if route not in ALLOWED and not _refused(settings, route)
+    ]
+    fix = "nginx-config/nginx.conf.j2 has the allow-list; invoke up renders it again"
+    if passed:
+        return Finding("gateway", "allow-list", "open", f"passed on: {', '.join(passed)}", fix)
+    status, _ = _ask(settings, "GET /v1/models")
+    if status != _OK:
+        seen = f"GET /v1/models, which is allowed, was answered with {status}"
+        return Finding("gateway", "allow-list", "unproven", seen, "invoke status")
+    count = len(VLLM_ROUTES) + len(_OTHERS) + len(_DISGUISED) - len(ALLOWED)
+    seen = f"{count} routes and disguises refused, GET /v1/models answered"
+    return Finding("gateway", "allow-list", "sealed", seen)
+
+
+def _refused(settings: GatewaySettings, route: str) -> bool:
+    status, body = _ask(settings, route)
+    try:
+        code = json.loads(body)["error"]["code"]
+    except (ValueError, LookupError, TypeError):
+        return False
+    return status in _REFUSED and code in {"unknown_url", "bad_request"}
+
+
+def _ask(settings: GatewaySettings, route: str) -> tuple[int, bytes]:
+    """Send a path as it is: libraries would tidy it up first."""
+    method, _, path = route.partition(" ")
+    address = "127.0.0.1" if settings.address.is_unspecified else str(settings.address)
+    connection = http.client.HTTPConnection(address, settings.port, timeout=_PATIENCE_S)
+    try:
+        connection.request(method, path, body=b"{}" if method == "POST" else None)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    except (OSError, http.client.HTTPException) as error:
+        return 0, str(error).encode()
+    finally:
+        connection.close()

@@ -1,0 +1,77 @@
+"""How a function becomes an Invoke task here: flags with help, errors of one or two lines."""
+
+import functools
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from invoke.context import Context
+from invoke.exceptions import Exit
+from invoke.parser.argument import Argument
+from invoke.tasks import Task, task
+
+_INTERRUPTED, _BROKEN_PIPE = 130, 141
+
+
+class _Paths(Argument):
+    """A positional argument that takes every value, which Invoke lacks (its issue 132).
+
+    Invoke offers a value to the first positional argument that has none yet, and complains at the
+    end about those that still have none. So this one has none as long as values are handled.
+    """
+
+    @property
+    def value(self) -> list[str] | None:
+        """What was given so far, and None while Invoke looks for a place for the next value."""
+        frame = inspect.currentframe()
+        while frame is not None:
+            if frame.f_code.co_name == "handle":
+                return None
+            frame = frame.f_back
+        return list(self._value or []) or None
+
+    @value.setter
+    def value(self, path: str) -> None:
+        self.raw_value = path
+        self._value = [*(self._value or []), path]
+
+
+class _PathsTask(Task[Any]):
+    def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
+        """Return the task's arguments, `paths` as one that takes many."""
+        arguments = super().get_arguments(ignore_unknown_help)
+        paths = next(argument for argument in arguments if argument.name == "paths")
+        paths.__class__ = _Paths
+        return arguments
+
+
+def command(**flags: str) -> Callable[[Callable[..., None]], Task[Any]]:
+    """Make a task of a function: `flags` are its help texts, its errors are one or two lines."""
+
+    def decorate(body: Callable[..., None]) -> Task[Any]:
+        @functools.wraps(body)
+        def run(context: Context, /, *arguments: Any, **options: Any) -> None:
+            from cloister.errors import CloisterError
+
+            try:
+                body(context, *arguments, **options)
+                sys.stdout.flush()
+            except CloisterError as error:
+                raise Exit(f"error: {error}", code=error.exit_code) from error
+            except KeyboardInterrupt as error:
+                raise Exit("interrupted", code=_INTERRUPTED) from error
+            except BrokenPipeError as error:  # `invoke ocr ... | head`
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                raise Exit(code=_BROKEN_PIPE) from error
+
+        iterable = [name for name in ("set_", "paths") if name in flags]
+        help_ = {name.rstrip("_").replace("_", "-"): text for name, text in flags.items()}
+        kind = _PathsTask if "paths" in flags else Task
+        made: Task[Any] = task(klass=kind, help=help_, iterable=iterable, auto_shortflags=False)(
+            run
+        )
+        return made
+
+    return decorate
