@@ -3,13 +3,13 @@
 from cloister.config.document import default_yaml, markdown_table
 from cloister.config.fields import IpNetwork, project_root
 from cloister.config.loading import Loaded, Setting, load
-from cloister.config.schema import (
+from cloister.config.schema import Settings
+from cloister.config.sections import (
     DockerSettings,
     EnginesSettings,
     GatewaySettings,
     ModelSettings,
     OcrSettings,
-    Settings,
     TesseractSettings,
 )
 

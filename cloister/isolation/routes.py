@@ -2,6 +2,7 @@
 
 import http.client
 import json
+from collections.abc import Sequence
 
 from cloister.config import GatewaySettings
 from cloister.isolation.finding import Finding
@@ -61,6 +62,21 @@ def allow_list(settings: GatewaySettings) -> Finding:
     return Finding("gateway", "allow-list", "sealed", seen)
 
 
+def other_addresses(settings: GatewaySettings, addresses: Sequence[str]) -> Finding:
+    """Try the gateway's port at every address of this machine but the one it is bound to."""
+    bound = str(settings.address)
+    if settings.address.is_unspecified:
+        return Finding("gateway", "other addresses", "sealed", f"bound to {bound}: to all of them")
+    others = [address for address in addresses if address != bound]
+    answering = [a for a in others if _ask(settings, "GET /health", address=a)[0] != 0]
+    if answering:
+        seen = f"it answers on {', '.join(answering)} too"
+        return Finding("gateway", "other addresses", "open", seen, "set `gateway.address`")
+    if _ask(settings, "GET /health")[0] == 0:
+        return Finding("gateway", "other addresses", "unproven", f"silent on {bound} too", None)
+    return Finding("gateway", "other addresses", "sealed", f"answers on {bound}, on no other")
+
+
 def _refused(settings: GatewaySettings, route: str) -> bool:
     status, body = _ask(settings, route)
     try:
@@ -70,11 +86,11 @@ def _refused(settings: GatewaySettings, route: str) -> bool:
     return status in _REFUSED and code in {"unknown_url", "bad_request"}
 
 
-def _ask(settings: GatewaySettings, route: str) -> tuple[int, bytes]:
+def _ask(settings: GatewaySettings, route: str, *, address: str | None = None) -> tuple[int, bytes]:
     """Send a path as it is: libraries would tidy it up first."""
     method, _, path = route.partition(" ")
-    address = "127.0.0.1" if settings.address.is_unspecified else str(settings.address)
-    connection = http.client.HTTPConnection(address, settings.port, timeout=_PATIENCE_S)
+    own = "127.0.0.1" if settings.address.is_unspecified else str(settings.address)
+    connection = http.client.HTTPConnection(address or own, settings.port, timeout=_PATIENCE_S)
     try:
         connection.request(method, path, body=b"{}" if method == "POST" else None)
         answer = connection.getresponse()

@@ -20,7 +20,7 @@ from cloister.isolation import static
 from cloister.isolation.attempts import Check, Targets, checks, door_checks, merged
 from cloister.isolation.control import beside, control, probe
 from cloister.isolation.finding import Finding, Try, paired
-from cloister.isolation.routes import allow_list
+from cloister.isolation.routes import allow_list, other_addresses
 from cloister.isolation.sinks import Sink, sink
 from cloister.runtimes import EXPORTER, GATEWAY
 
@@ -90,6 +90,7 @@ def verify(settings: Settings, outside: tuple[str, int] | None, progress: Progre
                     found += findings
         progress("asking the gateway for every route")
         found.append(allow_list(settings.gateway))
+        found.append(other_addresses(settings.gateway, targets.host_addresses))
     return Report(not any(finding.failed for finding in found), version, tuple(found))
 
 

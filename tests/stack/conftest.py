@@ -1,117 +1,14 @@
 """Real stacks: nginx, engines and their supervisor as processes, driven by the real commands."""
 
-import json
-import os
 import shutil
 import signal
-import socket
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
-import requests
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
-
-ROOT = Path(__file__).parents[2]
-SAMPLES = ROOT / "samples"
-
-
-@dataclass
-class Stack:
-    """One deployment with its own state folder and ports."""
-
-    state: Path
-    port: int
-    settings: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def environment(self) -> dict[str, str]:
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("CLOISTER_")}
-        own = {
-            "CLOISTER_CONFIG": str(self.state / "cloister.yaml"),
-            "CLOISTER_STATE_DIR": str(self.state),
-            "CLOISTER_GATEWAY_PORT": str(self.port),
-            "CLOISTER_ENGINES_FIRST_PORT": str(self.port + 2),
-        }
-        return {**inherited, **own, **self.settings}
-
-    def invoke(
-        self, *arguments: str, code: int = 0, timeout_s: float = 180
-    ) -> subprocess.CompletedProcess[str]:
-        """Run a task as a user would; fail unless it ends with `code`."""
-        done = subprocess.run(
-            [sys.executable, "-m", "invoke", *arguments],
-            cwd=ROOT,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=timeout_s,
-        )
-        assert done.returncode == code, (
-            f"{arguments}: {done.returncode}\n{done.stdout}{done.stderr}"
-        )
-        assert "Traceback" not in done.stderr, done.stderr
-        return done
-
-    def json(self, *arguments: str, code: int = 0) -> Any:
-        return json.loads(self.invoke(*arguments, "--json", code=code).stdout)
-
-    def pids(self) -> dict[str, int]:
-        return {program["name"]: program["pid"] for program in self.json("status")["programs"]}
-
-    def log(self, name: str) -> str:
-        return (self.state / "logs" / f"{name}.log").read_text()
-
-    def processes(self) -> list[psutil.Process]:
-        """Return all that has a file of this stack open or names one: the supervisor and below."""
-        folder = f"{self.state}/"
-        found = []
-        for process in psutil.process_iter():
-            try:
-                files = [file.path for file in process.open_files()] + process.cmdline()
-            except psutil.Error:  # gone meanwhile
-                continue
-            if process.pid != os.getpid() and any(folder in file for file in files):
-                found.append(process)
-        return found
-
-
-def eventually(check: Callable[[], Any], *, within_s: float = 30) -> Any:
-    """Return what `check` returns once it neither raises an AssertionError nor fails to connect."""
-    for attempt in Retrying(
-        retry=retry_if_exception_type((AssertionError, requests.RequestException)),
-        stop=stop_after_delay(within_s),
-        wait=wait_fixed(0.1),
-        reraise=True,
-    ):
-        with attempt:
-            return check()
-    raise AssertionError
-
-
-def _free_ports(count: int) -> int:
-    """Return the first of `count` ports in a row that nobody listens on."""
-    for first in range(20_000, 30_000, 50):
-        with ExitStack() as sockets:
-            try:
-                for port in range(first, first + count):
-                    sockets.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        return first
-    raise AssertionError("no free ports")
+from deployments import Stack, free_ports
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -132,7 +29,7 @@ def make_stack() -> Iterator[Callable[..., Stack]]:
             cleanup.callback(shutil.rmtree, state)
             (state / "cloister.yaml").touch()
             text = {f"CLOISTER_{key.upper()}": str(value) for key, value in settings.items()}
-            stack = Stack(state, _free_ports(20), text)
+            stack = Stack(state, free_ports(20), text)
             cleanup.callback(stack.invoke, "down")
             return stack
 

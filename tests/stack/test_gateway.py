@@ -11,7 +11,7 @@ import openai
 import psutil
 import pytest
 import requests
-from conftest import Stack, eventually
+from deployments import Stack, eventually
 from pages import MODEL, data_url, encoded, page, request
 from PIL import Image, ImageOps
 

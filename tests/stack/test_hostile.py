@@ -10,7 +10,7 @@ import hostile
 import psutil
 import pytest
 import requests
-from conftest import Stack
+from deployments import Stack
 from pages import data_url, encoded, page, request
 
 BODIES = list(hostile.bodies())

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import psutil
 import pytest
 import requests
-from conftest import ROOT, SAMPLES, Stack, eventually
+from deployments import ROOT, SAMPLES, Stack, eventually
 from pages import data_url, encoded, page, request
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import ROOT, SAMPLES, Stack, eventually
+from deployments import ROOT, SAMPLES, Stack, eventually
 from fpdf import FPDF
 from pages import encoded, page
 

@@ -10,15 +10,16 @@ import pytest
 
 from cloister import config
 from cloister.config import Settings
-from cloister.deployment import Layout, plan, record
+from cloister.deployment import plan, record
 from cloister.deployment.plan import programs
-from cloister.engines import ENGINES, choose
+from cloister.engines import ENGINES
 from cloister.errors import DeploymentError, EngineError
+from cloister.layout import Layout
 
 
 def load(*flags: str) -> Settings:
     environ = {"CLOISTER_CONFIG": "/dev/null", "CLOISTER_STATE_DIR": "/state"}
-    return config.load(flags=flags, environ=environ).settings
+    return config.load(flags=("engine=tesseract", *flags), environ=environ).settings
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,7 @@ def test_replicas_share_the_cores(replicas: int, cores: int, slots: int) -> None
     assert [replica.name for replica in planned.replicas] == [
         f"tesseract-{number}" for number in range(1, replicas + 1)
     ]
-    assert len(set(planned.ports.values())) == replicas + 2
+    assert len(set(planned.site.published.values())) == replicas + 2
 
 
 def test_configured_workers_count_for_each_replica() -> None:
@@ -39,14 +40,9 @@ def test_configured_workers_count_for_each_replica() -> None:
 
 def test_the_programs_of_two_replicas(golden: Callable[[str, str], None]) -> None:
     settings = load("replicas=2", "tesseract.tessdata_dir=/data")
-    found = programs(plan(settings, 4), Layout(Path("/state")), Path("/usr/sbin/nginx"), 4)
+    found = programs(plan(settings, 4), 4, None)
     text = json.dumps([asdict(program) for program in found], indent=2) + "\n"
     golden("programs-2.json", text.replace(sys.executable, "PYTHON"))
-
-
-def test_auto_is_an_engine_that_exists() -> None:
-    assert choose("auto") in ENGINES
-    assert choose("tesseract") == "tesseract"
 
 
 def test_an_engine_without_its_data_says_what_to_install(tmp_path: Path) -> None:

@@ -259,4 +259,4 @@ def test_the_canary_is_a_page_that_tesseract_reads_and_a_wrong_answer_fails(
         chat, "complete", lambda *_, **__: chat.Reading("Canary 000000", "stop", "e", 1, 0.1)
     )
     with pytest.raises(OcrError, match="on a page that says"):
-        canary.check("http://service", model="m", prompt="p", timeout_s=1)
+        canary.check(chat.session(), "http://service", model="m", prompt="p", timeout_s=1)

@@ -13,14 +13,14 @@ import pytest
 from cloister import takeover
 from cloister.errors import DeploymentError
 from cloister.runtimes import Program
-from cloister.runtimes.process import render
+from cloister.runtimes.supervisord import render
 
 FOLDERS = {"folder": Path("/state/run"), "logs": Path("/state/logs"), "root": Path("/project")}
 
 
 def test_the_supervisors_configuration(golden: Callable[[str, str], None]) -> None:
     programs = (
-        Program("engine-1", "engine", ("python", "-m", "engine", "--name=a b"), {"KEY": "50%"}),
+        Program("engine-1", "engine", ("python", "-m", "engine"), ("--name=a b", "--share=50%")),
         Program("gateway", "gateway", ("nginx",), stop_signal="QUIT", stop_wait_s=310),
     )
     text = render(programs, **FOLDERS)

@@ -29,10 +29,12 @@ _Dumper.add_representer(
 )
 
 
-def files(engine: str, overlay: Path) -> tuple[str, ...]:
+def files(settings: Settings, overlay: Path) -> tuple[str, ...]:
     """Return the Compose files of a deployment, as flags."""
     folder = project_root() / FOLDER
-    paths = (folder / "compose.yaml", folder / f"{engine}.yaml", overlay)
+    own = settings.docker.override
+    engine = folder / f"{settings.engine}.yaml"
+    paths = (folder / "compose.yaml", engine, overlay, *([own] if own else []))
     return tuple(f"--file={path}" for path in paths)
 
 
@@ -60,14 +62,11 @@ def variables(settings: Settings, *, gateway: Path, model: Path | None) -> dict[
     }
 
 
-def render(
-    settings: Settings, engine: str, programs: Sequence[Program], attached: Sequence[str]
-) -> str:
+def render(settings: Settings, programs: Sequence[Program], attached: Sequence[str]) -> str:
     """Return the overlay: flags, further replicas and attached networks; pure."""
     replicas = [program for program in programs if program.role == "engine"]
     services: dict[str, Any] = {
-        program.name: _replica(settings, engine, program, number)
-        for number, program in enumerate(replicas)
+        program.name: _replica(settings, program, number) for number, program in enumerate(replicas)
     }
     services |= {
         program.name: {"command": list(program.flags)}
@@ -82,7 +81,8 @@ def render(
     return _HEADER + text
 
 
-def _replica(settings: Settings, engine: str, program: Program, number: int) -> Mapping[str, Any]:
+def _replica(settings: Settings, program: Program, number: int) -> Mapping[str, Any]:
+    engine = settings.engine
     host, _ = site(settings).replicas[number]
     service: dict[str, Any] = {
         "command": list(program.flags),

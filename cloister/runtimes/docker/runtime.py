@@ -89,13 +89,11 @@ class DockerRuntime:
 
     def apply(self, programs: tuple[Program, ...]) -> tuple[str, ...]:
         """Make exactly these programs run; return the names of those started or replaced."""
-        text = overlay.render(
-            self._settings, self._settings.engine, programs, neighbours.remembered(self._layout)
-        )
+        text = overlay.render(self._settings, programs, neighbours.remembered(self._layout))
         write_atomically(self._overlay, text)
         before = {container.id for container in self._containers().values()}
         self._compose(
-            *overlay.files(self._settings.engine, self._overlay),
+            *overlay.files(self._settings, self._overlay),
             *("up", "--detach", "--no-build", "--pull=never", "--remove-orphans"),
         )
         after = self._containers()

