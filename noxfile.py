@@ -1,5 +1,7 @@
 """Sessions for checks and benchmarks; `nox` alone runs what `.ci/run` runs."""
 
+from pathlib import Path
+
 import nox
 
 nox.options.default_venv_backend = "uv"
@@ -26,6 +28,13 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "format", "--check", *PYTHON)
     session.run("codespell", "--toml", "pyproject.toml")
     session.run("shellcheck", "-x", *SHELL)
+    session.run("hadolint", *map(str, sorted(Path("images").glob("*/Dockerfile"))))
+    # try_files names nothing on disk here: it only puts one step of nginx behind another.
+    session.run("gixy", "--skips=try_files_is_evil_too", "compose/gateway/nginx.conf")
+    for engine in ("tesseract", "vllm-cuda", "vllm-cpu"):
+        files = (f"--file=compose/{name}.yaml" for name in ("compose", engine))
+        model = {"CLOISTER_MODEL_FOLDER": "/model"}
+        session.run("docker-compose", *files, "config", "--quiet", env=model)
 
 
 @nox.session
@@ -33,8 +42,8 @@ def types(session: nox.Session) -> None:
     """Check types, strictly."""
     install(session, "lint")
     session.run("mypy", *(name for name in PYTHON if name != "tests"))
-    for suite in ("unit", "stack"):
-        session.run("mypy", f"tests/{suite}", env={"MYPYPATH": f"tests/{suite}"})
+    for suite in ("unit", "stack", "docker"):
+        session.run("mypy", f"tests/{suite}", env={"MYPYPATH": f"tests:tests/{suite}"})
 
 
 @nox.session
@@ -49,6 +58,13 @@ def stack(session: nox.Session) -> None:
     """Test real nginx and real engines as processes; needs nginx."""
     install(session, "test")
     session.run("pytest", "tests/stack", *session.posargs)
+
+
+@nox.session
+def docker(session: nox.Session) -> None:
+    """Test real containers, the seal among them; skipped, but in CI, where there is no Docker."""
+    install(session, "test")
+    session.run("pytest", "tests/docker", *session.posargs)
 
 
 @nox.session(name="bench-engine", default=False)

@@ -1,4 +1,4 @@
-# Sourced by setup-nanonets.sh and test.sh: Python, the environment .venv, and nginx.
+# Sourced by the scripts beside it: Python, the environment .venv, nginx and Docker.
 # shellcheck shell=bash
 # Works with bash 3.2, which macOS still has.
 
@@ -145,4 +145,50 @@ require_nginx() {
             say "stopped the distribution's own nginx service, which nothing here needs"
     fi
     return 0
+}
+
+has_docker() { command -v docker >/dev/null 2>&1 && docker info >/dev/null 2>&1; }
+
+# Starts an engine where no service manager does; DOCKERD_PID is then ours to stop.
+start_docker() {
+    local log
+    if [ -d /run/systemd/system ] && as_root systemctl start docker >/dev/null 2>&1; then
+        return
+    fi
+    log="$(mktemp)"
+    say "starting dockerd by hand; its log is $log"
+    setsid dockerd >"$log" 2>&1 &
+    DOCKERD_PID=$!
+    for _ in $(seq 60); do
+        has_docker && return
+        sleep 0.5
+    done
+    say "dockerd did not start: $(tail -n 1 "$log")"
+}
+
+stop_docker() {
+    [ -n "${DOCKERD_PID:-}" ] || return 0
+    kill "$DOCKERD_PID" 2>/dev/null || true
+    wait "$DOCKERD_PID" 2>/dev/null || true
+}
+
+# Installs and starts an engine where that is allowed: as root, with apt-get, and asked for.
+require_docker() { # yes, or empty to ask
+    has_docker && return
+    if [ "$(id -u)" != 0 ] || [ "$(package_manager)" != apt-get ]; then
+        say "no Docker engine here, and only root on Debian can install one by this script:"
+        say "the container tests will be skipped"
+        return
+    fi
+    if [ -z "$1" ] && [ -t 0 ]; then
+        read -r -p "Install and start Docker for the container tests? [y/N] " answer
+        case "$answer" in [yY]*) set -- yes ;; esac
+    fi
+    if [ -z "$1" ]; then
+        say "no Docker engine here; --yes installs and starts one. Container tests will be skipped"
+        return
+    fi
+    command -v dockerd >/dev/null 2>&1 || install "Docker" docker.io
+    command -v ip >/dev/null 2>&1 || install "iproute2" iproute2
+    start_docker
 }

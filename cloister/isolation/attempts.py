@@ -52,12 +52,14 @@ def place(text: str | None) -> tuple[str, int] | None:
 
 def checks(targets: Targets, nonce: str) -> tuple[Check, ...]:
     """Return every way out; `nonce` tells whose attempt it was where it arrives."""
-    return (*_machine(targets, nonce), *_outside(targets, nonce), *_rights())
+    fix = "`internal: true` on the network, and no other network"
+    return (*_machine(targets, nonce), *_outside(targets, nonce, fix), *_rights())
 
 
 def door_checks(targets: Targets, nonce: str) -> tuple[Check, ...]:
     """Return the ways out of the gateway, which has to be on a network with this machine."""
-    return (*_outside(targets, nonce), _rights()[0])
+    fix = "`enable_ip_masquerade: false` on the network `default`, as in compose/compose.yaml"
+    return (*_outside(targets, nonce, fix), _rights()[0])
 
 
 def merged(results: Sequence[Result], *, expected: bool = True) -> Try:
@@ -95,12 +97,11 @@ def _machine(targets: Targets, nonce: str) -> tuple[Check, ...]:
     )
 
 
-def _outside(targets: Targets, nonce: str) -> tuple[Check, ...]:
+def _outside(targets: Targets, nonce: str, fix: str) -> tuple[Check, ...]:
     places = [(resolver, _DNS) for resolver in targets.resolvers]
     places += [targets.outside] if targets.outside else []
     hosts = [(HUB, _HTTPS)] + ([targets.outside] if targets.outside else [])
     name = f"{nonce}.example.com"
-    fix = "`internal: true` on the network, and no other network"
     dns = "`dns: [127.0.0.1]`, as in compose/, or an engine of 28 or newer"
     embedded = {"kind": "dns", "server": _EMBEDDED_RESOLVER, "name": name}
     return (

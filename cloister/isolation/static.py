@@ -1,7 +1,8 @@
 """What the engine says about containers and networks, judged; pure."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from cloister.isolation.finding import Finding
@@ -97,12 +98,29 @@ def internal_network(attributes: Attributes, members: Sequence[str]) -> Iterator
 
 def neighbours(attributes: Attributes, own: Sequence[str]) -> Iterator[Finding]:
     """Yield a warning for each network of another project that the gateway is joined to."""
-    for name in sorted(set(attributes["NetworkSettings"]["Networks"]) - set(own)):
+    for name in _attached(attributes, own):
         seen = (
             "its containers reach the gateway as `cloister`, and the gateway reaches what it does"
         )
         fix = f"meant so? if not: invoke network.detach {name}"
         yield Finding("gateway", f"neighbour {name}", "warning", seen, fix)
+
+
+def through_neighbours(
+    tried: Iterable[Finding], attributes: Attributes, own: Sequence[str]
+) -> Iterator[Finding]:
+    """Yield the gateway's findings, those that an attached network opens as warnings.
+
+    Whoever attached a network that leads outside took the gateway there; the engines stay where
+    they are, and their findings are their own.
+    """
+    names = _attached(attributes, own)
+    for finding in tried:
+        if names and finding.verdict == "open":
+            fix = f"it may lead through {', '.join(names)}: make that network `internal: true`"
+            yield replace(finding, verdict="warning", fix=fix)
+        else:
+            yield finding
 
 
 def docker_engine(version: str) -> Iterator[Finding]:
@@ -126,6 +144,10 @@ def docker_engine(version: str) -> Iterator[Finding]:
             f"{seen}published on 127.0.0.1 (moby issue 45610)",
             "upgrade to 28 or newer, or drop what comes for 127.0.0.0/8 from outside",
         )
+
+
+def _attached(attributes: Attributes, own: Sequence[str]) -> list[str]:
+    return sorted(set(attributes["NetworkSettings"]["Networks"]) - set(own))
 
 
 def _capabilities(host: Attributes) -> list[str]:

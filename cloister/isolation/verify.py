@@ -90,7 +90,7 @@ def verify(settings: Settings, outside: tuple[str, int] | None, progress: Progre
                     found += findings
         progress("asking the gateway for every route")
         found.append(allow_list(settings.gateway))
-        found.append(other_addresses(settings.gateway, targets.host_addresses))
+        found.append(other_addresses(settings.gateway, _host_addresses()))
     return Report(not any(finding.failed for finding in found), version, tuple(found))
 
 
@@ -108,19 +108,24 @@ def _running(client: docker.DockerClient, settings: Settings) -> Mapping[str, Co
 def _static(
     client: docker.DockerClient, settings: Settings, members: Mapping[str, Container]
 ) -> Iterator[Finding]:
-    internal, default = (f"{settings.docker.project}-{kind}" for kind in ("internal", "default"))
+    internal, _ = own = _own(settings)
     published = (str(settings.gateway.address), settings.gateway.port)
     for service, container in members.items():
         door = service == GATEWAY
         yield from static.container(service, container.attrs)
         yield static.ports(service, container.attrs, published if door else None)
         if door:
-            yield from static.neighbours(container.attrs, (internal, default))
+            yield from static.neighbours(container.attrs, own)
         else:
             yield static.networks(service, container.attrs, (internal,))
     names = [str(container.name) for container in members.values()]
     network = client.networks.get(internal)
     yield from static.internal_network(network.attrs, names)
+
+
+def _own(settings: Settings) -> tuple[str, str]:
+    """Return the names of the two networks that the gateway is on."""
+    return f"{settings.docker.project}-internal", f"{settings.docker.project}-default"
 
 
 def _controls(container: Container, targets: Targets) -> dict[str, Try]:
@@ -143,8 +148,9 @@ def _subject(scene: _Scene, service: str) -> list[Finding]:
     container = scene.members[service]
     if service == GATEWAY:
         with beside(scene.client, scene.probe_image, container) as neighbour:
+            tried = _tried(scene, service, neighbour, door_checks)
             return [
-                *_tried(scene, service, neighbour, door_checks),
+                *static.through_neighbours(tried, container.attrs, _own(scene.settings)),
                 *_door_facts(service, probe(neighbour, [{"kind": "facts"}])[0]),
             ]
     return [

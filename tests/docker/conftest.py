@@ -3,6 +3,7 @@
 Without a Docker engine these tests are skipped with the reason; with CI=true that is a failure.
 """
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ from docker.errors import DockerException
 from benchmarks import synthetic_model
 
 TAG = "test"
+_NUMBERS = itertools.count(1)  # each deployment has a project and addresses of its own
 _BUILD_S = 1500
 
 
@@ -96,13 +98,13 @@ def make_containers(images: docker.DockerClient) -> Iterator[Callable[..., Conta
             state.chmod(0o755)
             cleanup.callback(shutil.rmtree, state)
             (state / "cloister.yaml").touch()
-            port = free_ports(1)
+            port, number = free_ports(1), next(_NUMBERS)
             defaults = {
                 "runtime": "docker",
                 "engine": "tesseract",
                 "docker_tag": TAG,
-                "docker_project": f"cloister-{port}",
-                "docker_subnet": f"172.30.{port // 50 % 256}.0/24",
+                "docker_project": f"cloister-test-{number}",
+                "docker_subnet": f"172.30.{100 + number}.0/24",
             }
             text = {
                 f"CLOISTER_{key.upper()}": str(value)

@@ -123,10 +123,10 @@ def test_another_project_finds_the_gateway_once_attached(up: Containers) -> None
     def asked() -> bool:
         image, where = "cloister/exporter:test", str(network.name)
         try:
-            answer = client.containers.run(image, [], entrypoint=probe, network=where, remove=True)
+            client.containers.run(image, [], entrypoint=probe, network=where, remove=True)
         except docker.errors.ContainerError:
             return False
-        return b"tesseract" in answer
+        return True
 
     try:
         assert not asked()
@@ -157,15 +157,20 @@ def test_down_leaves_nothing_and_up_works_again(up: Containers) -> None:
     assert read(up, "Page 5678").status_code == 200
 
 
-def test_plain_compose_runs_the_same_files(images: docker.DockerClient) -> None:
+def test_plain_compose_runs_the_same_files(images: docker.DockerClient, tmp_path: Path) -> None:
     del images
     project, net = "cloister-plain", "172.30.251"
+    # The file that is shipped, at addresses that nobody here uses.
+    text = (ROOT / "compose" / "gateway" / "nginx.conf").read_text()
+    tmp_path.chmod(0o755)
+    (tmp_path / "nginx.conf").write_text(text.replace("172.30.40", net))
     environment = {
         "PATH": "/usr/bin:/bin",
         "CLOISTER_DOCKER_PROJECT": project,
         "CLOISTER_DOCKER_TAG": "test",
         "CLOISTER_GATEWAY_PORT": "18371",
         "CLOISTER_NET": net,
+        "CLOISTER_GATEWAY_FOLDER": str(tmp_path),
     }
     files = [f"--file={ROOT}/compose/{name}.yaml" for name in ("compose", "tesseract")]
 

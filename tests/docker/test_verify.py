@@ -156,7 +156,7 @@ def test_every_fault_says_what_to_do(leaking: Findings) -> None:
                 "internal": "false",
                 "driver_opts": '{com.docker.network.bridge.inhibit_ipv4: "false"}',
                 "enable_ipv6": "true",
-                "ipam": '{config: [{subnet: "fd00:c:1::/64"}]}',
+                "ipam": "{config: [{subnet: NET.0/25}, {subnet: 'fd00:c:1::/64'}]}",
             },
             {"internal", "no IPv6", "no address of the host"},
             {"this machine by TCP", "outside by TCP", "IPv6 in force"},
@@ -173,9 +173,10 @@ def test_a_hole_in_the_network_is_a_hole_for_all(
     ways: set[str],
 ) -> None:
     override = tmp_path / "override.yaml"
-    settings = ", ".join(f"{key}: {value}" for key, value in network.items())
-    override.write_text(f"networks: {{cloister-internal: {{{settings}}}}}\n")
     made = make_containers(docker_override=override)
+    net = made.settings["CLOISTER_DOCKER_SUBNET"].removesuffix(".0/24")
+    settings = ", ".join(f"{key}: {value}" for key, value in network.items()).replace("NET", net)
+    override.write_text(f"networks: {{cloister-internal: {{{settings}}}}}\n")
     made.invoke("up")
     before = len(world.arrivals())
     findings = made.verify("--outside", f"{ADDRESS}:{PORT}", code=7)

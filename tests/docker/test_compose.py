@@ -1,0 +1,120 @@
+"""The Compose files against CIS Docker Benchmark 1.8, section 5, as Compose itself reads them."""
+
+import json
+import subprocess
+from typing import Any
+
+import pytest
+from deployments import ROOT
+
+from cloister.containers import compose
+
+OVERLAYS = ("tesseract", "vllm-cuda", "vllm-cpu")
+
+
+@pytest.fixture(scope="module", params=OVERLAYS)
+def effective(request: pytest.FixtureRequest) -> Any:
+    files = [f"--file={ROOT}/compose/{name}.yaml" for name in ("compose", request.param)]
+    command = [*compose(), *files, "--profile=setup", "config", "--format=json"]
+    environment = {"PATH": "/usr/bin:/bin", "CLOISTER_MODEL_FOLDER": "/model"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(
+    params=["gateway", "exporter", "model-downloader", "engine"],
+)
+def service(effective: Any, request: pytest.FixtureRequest) -> Any:
+    services: dict[str, Any] = effective["services"]
+    name = request.param
+    if name == "engine":
+        (name,) = set(services) - {"gateway", "exporter", "model-downloader"}
+    return {"name": name, **services[name]}
+
+
+def test_5_4_capabilities_5_5_privileged_5_26_new_privileges(service: Any) -> None:
+    assert service["cap_drop"] == ["ALL"]
+    assert "cap_add" not in service
+    assert not service.get("privileged")
+    assert "no-new-privileges:true" in service["security_opt"]
+
+
+def test_5_6_5_14_5_32_mounts(service: Any) -> None:
+    for mount in service.get("volumes", []):
+        assert mount["target"] in {"/etc/cloister", "/model", "/models"}
+        assert mount.get("read_only") or service["name"] == "model-downloader"
+        assert "docker.sock" not in mount["source"]
+
+
+def test_5_8_5_9_5_14_ports(service: Any) -> None:
+    if service["name"] == "gateway":
+        (port,) = service["ports"]
+        assert port["host_ip"] == "127.0.0.1"
+        assert int(port["target"]) > 1024
+    else:
+        assert "ports" not in service
+
+
+def test_5_10_5_16_5_17_5_21_5_31_name_spaces(service: Any) -> None:
+    for key in ("network_mode", "pid", "ipc", "uts", "userns_mode"):
+        assert service.get(key) in {None, "private"}, key
+
+
+def test_5_11_5_12_5_19_5_29_limits(service: Any) -> None:
+    assert int(service["mem_limit"]) > 0
+    assert service["pids_limit"] > 0
+    assert service["ulimits"]["nofile"] == 16384
+
+
+def test_5_13_read_only_root_and_4_1_user(service: Any) -> None:
+    assert service["read_only"] is True
+    assert service["user"] == "10001:10001"
+    for mount in service.get("tmpfs", []):
+        assert "nosuid" in mount
+        assert "nodev" in mount
+
+
+def test_5_15_restarts_are_bounded_by_backoff_and_5_28_images_are_named(service: Any) -> None:
+    assert service["restart"] == (
+        "no" if service["name"] == "model-downloader" else "unless-stopped"
+    )
+    assert not service["image"].endswith(":latest")
+    assert "build" not in service
+
+
+def test_5_18_devices(service: Any) -> None:
+    assert "devices" not in service
+    reserved = service.get("deploy", {}).get("resources", {}).get("reservations", {})
+    for device in reserved.get("devices", []):
+        assert device["device_ids"] == ["0"]
+        assert "count" not in device
+
+
+def test_logs_rotate_and_an_init_reaps(service: Any) -> None:
+    assert service["logging"]["options"] == {"max-size": "10m", "max-file": "3"}
+    assert service["init"] is True
+
+
+def test_networks_are_those_of_the_design(effective: Any) -> None:
+    (engine,) = set(effective["services"]) - {"gateway", "exporter", "model-downloader"}
+    on = {name: set(service["networks"]) for name, service in effective["services"].items()}
+    assert on == {
+        "gateway": {"default", "cloister-internal"},
+        "exporter": {"cloister-internal"},
+        engine: {"cloister-internal"},
+        "model-downloader": {"cloister-download"},
+    }
+    internal = effective["networks"]["cloister-internal"]
+    assert internal["internal"] is True
+    assert internal["driver_opts"]["com.docker.network.bridge.inhibit_ipv4"] == "true"
+    assert {effective["networks"][name]["name"] for name in effective["networks"]} == {
+        "cloister-internal",
+        "cloister-default",
+        "cloister-download",
+    }
+
+
+def test_a_grace_period_is_longer_than_vllms_own(effective: Any) -> None:
+    (engine,) = set(effective["services"]) - {"gateway", "exporter", "model-downloader"}
+    if engine == "vllm-1":
+        assert effective["services"][engine]["stop_grace_period"] == "2m30s"
