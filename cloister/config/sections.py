@@ -206,6 +206,10 @@ class DockerSettings(Section):
         pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$",
         description="Tag of the images",
     )
+    baked: bool = Field(
+        default=False,
+        description="Take the model from vLLM's image, where `invoke images.build --bake` put it",
+    )
     override: OptionalPath = Field(
         default=None,
         description="A Compose file of your own, merged last; `invoke verify` tells what it opens",

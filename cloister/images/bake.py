@@ -23,8 +23,11 @@ def dockerfile(base: str, files: tuple[str, ...]) -> str:
     return "\n".join([f"FROM {base}", *copies, ""])
 
 
-def bake(built: Build, model: Path, say: Callable[[str], None]) -> str:
-    """Put a model into a built image; return the reference, which ends in `-model`."""
+def bake(built: Build, reference: str, model: Path, say: Callable[[str], None]) -> None:
+    """Put a model into a built image, as the image `reference`.
+
+    Raises ImageError for a file that registries would not take, or when the build fails.
+    """
     files = tuple(sorted(path.name for path in model.iterdir() if path.is_file()))
     for name in files:
         size = (model / name).stat().st_size
@@ -33,7 +36,6 @@ def bake(built: Build, model: Path, say: Callable[[str], None]) -> str:
                 f"`{name}` is {size} bytes, over the {_MAX_LAYER_BYTES} that registries take",
                 hint="split the model into smaller safetensors shards",
             )
-    reference = f"{built.reference}-model"
     say(f"baking {model} into {reference}")
     with tempfile.NamedTemporaryFile("w", suffix=".Dockerfile") as file:
         file.write(dockerfile(built.reference, files))
@@ -47,4 +49,3 @@ def bake(built: Build, model: Path, say: Callable[[str], None]) -> str:
         )
     if result.code != 0:
         raise ImageError(f"{reference} was not built:\n{result.stderr.strip()[-1000:]}")
-    return reference

@@ -89,7 +89,10 @@ def build(planned: Build, say: Callable[[str], None]) -> None:
     )
     if result.code != 0:
         tail = "\n".join(result.stderr.strip().splitlines()[-_TAIL_LINES:])
-        raise ImageError(f"{planned.reference} was not built:\n{tail}")
+        hint = None
+        if planned.base == planned.image.base:
+            hint = "nothing can be pulled here? ./scripts/local-bases.sh, then add --local"
+        raise ImageError(f"{planned.reference} was not built:\n{tail}", hint=hint)
 
 
 def source() -> Source:

@@ -33,6 +33,10 @@ class Image(BaseModel):
         """Return the name and tag under which it is built and run."""
         return f"{docker.images}/{self.name}:{docker.tag}"
 
+    def baked(self, docker: DockerSettings) -> str:
+        """Return the name and tag of the same image with the model inside."""
+        return f"{self.reference(docker)}-model"
+
 
 @functools.cache
 def catalogue() -> Mapping[str, Image]:

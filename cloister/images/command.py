@@ -29,7 +29,9 @@ def build(settings: Settings, options: Options) -> None:
             model = modelstore.verified(settings)
             for one in planned:
                 if one.image.engine:
-                    console.say(f"built {bake(one, model, report)}")
+                    reference = one.image.baked(settings.docker)
+                    bake(one, reference, model, report)
+                    console.say(f"built {reference}")
 
 
 def test(settings: Settings, name: str | None, *, as_json: bool) -> None:

@@ -8,6 +8,7 @@ import yaml
 
 from cloister.config import Settings, project_root
 from cloister.engines import ENGINES
+from cloister.images import catalogue
 from cloister.runtimes.docker.addresses import prefix, site
 from cloister.runtimes.program import EXPORTER, GATEWAY, Program
 
@@ -57,7 +58,7 @@ def variables(settings: Settings, *, gateway: Path, model: Path | None) -> dict[
         "CLOISTER_GATEWAY_FOLDER": str(gateway),
         "CLOISTER_GATEWAY_TMPFS": f"size={bodies_mib}m",
         "CLOISTER_GATEWAY_STOP": f"{settings.gateway.timeout_s + 10}s",
-        "CLOISTER_MODEL_FOLDER": str(model or ""),
+        "CLOISTER_MODEL_FOLDER": str(model or "/nowhere"),
         "CLOISTER_MODELS": str(project_root() / "models"),
     }
 
@@ -96,6 +97,9 @@ def _replica(settings: Settings, program: Program, number: int) -> Mapping[str, 
             **service,
             "networks": {"cloister-internal": {"ipv4_address": host}},
         }
+    if settings.docker.baked and ENGINES[engine].serves_model:
+        service["image"] = catalogue()[ENGINES[engine].image].baked(settings.docker)
+        service["volumes"] = _Override()
     if tessdata := settings.tesseract.tessdata_dir:
         service["volumes"] = [f"{tessdata}:{tessdata}:ro"]
     if engine == "vllm-cuda":

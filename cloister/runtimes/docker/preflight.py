@@ -4,7 +4,6 @@ from ipaddress import ip_network
 from typing import Any
 
 import docker
-from docker.errors import ImageNotFound
 
 from cloister import modelstore
 from cloister.config import DockerSettings, Settings
@@ -23,28 +22,29 @@ def reference(image: str, docker: DockerSettings) -> str:
 def check(client: docker.DockerClient, settings: Settings) -> None:
     """Raise DeploymentError or ModelStoreError for the first thing that is missing."""
     engine = ENGINES[settings.engine]
-    if engine.serves_model:
+    baked = settings.docker.baked and engine.serves_model
+    if not engine.serves_model:
+        engine.check(settings)  # its image has the data that this machine has
+    elif not baked:
         modelstore.require(settings)
-    _require_images(client, settings.docker, engine.image)
+    _require_images(client, settings.docker, engine.image, baked=baked)
     if engine.image == "vllm-cuda":
         _require_gpu_runtime(client)
     _require_free_addresses(client, settings.docker)
 
 
-def _require_images(client: docker.DockerClient, settings: DockerSettings, engine: str) -> None:
-    missing = []
-    for name in (*_BESIDE_ENGINES, engine):
-        try:
-            client.images.get(reference(name, settings))
-        except ImageNotFound:
-            missing.append(name)
+def _require_images(
+    client: docker.DockerClient, settings: DockerSettings, engine: str, *, baked: bool
+) -> None:
+    wanted = [reference(name, settings) for name in _BESIDE_ENGINES]
+    wanted.append(catalogue()[engine].baked(settings) if baked else reference(engine, settings))
+    missing = [f"`{name}`" for name in wanted if not client.images.list(name)]
     if missing:
         device = catalogue()[engine].engine
-        flag = f" --engine={device}" if device else ""
-        wanted = ", ".join(f"`{reference(name, settings)}`" for name in missing)
+        flags = f" --engine {device}" * bool(device) + " --bake" * baked
         raise DeploymentError(
-            f"{'images are' if len(missing) > 1 else 'an image is'} missing: {wanted}",
-            hint=f"invoke images.build{flag}",
+            f"{'images are' if len(missing) > 1 else 'an image is'} missing: {', '.join(missing)}",
+            hint=f"invoke images.build{flags}",
         )
 
 
