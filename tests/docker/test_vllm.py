@@ -4,7 +4,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +121,7 @@ def test_the_health_check_tells_idle_busy_and_hung_apart(
 
 
 def test_a_stopped_replica_finishes_its_page(up: Containers) -> None:
-    eventually(lambda: _running(up, 0), within_s=120)
+    eventually(lambda: _idle(up), within_s=120)
     answers: list[requests.Response] = []
     fields = {"max_tokens": 1500, "ignore_eos": True}
     url = f"{up.url}/v1/chat/completions"
@@ -129,14 +129,19 @@ def test_a_stopped_replica_finishes_its_page(up: Containers) -> None:
         target=lambda: answers.append(requests.post(url, json=body(**fields), timeout=300))
     )
     reading.start()
-    eventually(lambda: _running(up, 1))
+    eventually(lambda: _running(up, 1, answers))
     assert up.invoke("down", timeout_s=400).stderr.splitlines()[-1] == "stopped"
     reading.join()
     assert answers[0].status_code == 200
     assert answers[0].json()["usage"]["completion_tokens"] == 1500
 
 
-def _running(up: Containers, count: int) -> None:
+def _idle(up: Containers) -> None:
+    assert check(up) == "idle"
+
+
+def _running(up: Containers, count: int, answers: Sequence[requests.Response] = ()) -> None:
+    assert [answer.text for answer in answers] == []
     metrics = requests.get(f"{up.url}/metrics", timeout=10).text
     found = re.search(r"^vllm:num_requests_running\{.*\} (\S+)$", metrics, re.MULTILINE)
     assert found is not None
