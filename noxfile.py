@@ -74,6 +74,13 @@ def bench_engine(session: nox.Session) -> None:
     session.run("python", "-m", "benchmarks.engine", *session.posargs)
 
 
+@nox.session(name="bench-containers", default=False)
+def bench_containers(session: nox.Session) -> None:
+    """Compare sealed containers with the same engine and gateway as processes, in one run."""
+    install(session, "runtime")
+    session.run("python", "-m", "benchmarks.containers", *session.posargs)
+
+
 @nox.session(name="bench-accuracy", default=False)
 def bench_accuracy(session: nox.Session) -> None:
     """Score the documents of a folder that have their truth beside them as .txt or .md."""

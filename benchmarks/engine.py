@@ -109,7 +109,7 @@ def main() -> None:
                     "bare pool": lambda batch: list(pool.map(bare_read, batch)),
                     "gateway": served(planned.url, workers + 1),
                 }
-                _report(sides, pages, arguments.turns, workers)
+                report(sides, pages, arguments.turns)
             programs = {item.name: item.pid for item in deployment.status(settings).programs}
             peaks = peak_mib(programs[planned.replicas[0].name] or 0)
             print(f"peak memory of a worker: {max(peaks)} MiB (of {len(peaks)})")  # noqa: T201
@@ -117,20 +117,20 @@ def main() -> None:
             deployment.down(settings)
 
 
-def _report(
-    sides: dict[str, Callable[[Sequence[bytes]], list[int]]],
-    pages: Sequence[bytes],
-    turns: int,
-    workers: int,
+def report(
+    sides: dict[str, Callable[[Sequence[bytes]], list[int]]], pages: Sequence[bytes], turns: int
 ) -> None:
+    """Run the sides in turns; print their medians, and the ratio of the last to the first."""
     rates: dict[str, list[float]] = {name: [] for name in sides}
+    workers = deployment.cores()
     for read_all in sides.values():
         rate(read_all, pages[: 2 * workers])  # warm
     for turn in range(turns):
         order = list(sides.items())
         for name, read_all in order if turn % 2 == 0 else reversed(order):
             rates[name].append(rate(read_all, pages))
-    ratios = [g / b for g, b in zip(rates["gateway"], rates["bare pool"], strict=True)]
+    first, *_, last = rates
+    ratios = [b / a for a, b in zip(rates[first], rates[last], strict=True)]
     print(f"{len(pages)} pages at {_DPI} DPI, {turns} turns, {workers} workers a side")  # noqa: T201
     for name, values in rates.items():
         spread = f"{min(values):.3f} to {max(values):.3f}"

@@ -26,6 +26,7 @@ from cloister.runtimes.program import GATEWAY, Program, ProgramState, State
 _COMPOSE_S = 900.0
 _PLACE = Place(Path("/run/cloister"), None)
 _MODEL = Path("/model")
+_NO_PROJECT = Path("/")  # without files Compose takes those of the current folder or above it
 _NEVER = "0001-01-01"
 _STATES: dict[str, State] = {
     "created": "starting",
@@ -150,6 +151,7 @@ class DockerRuntime:
         flags = [f"--tail={lines}", *(["--follow"] if follow else []), *([name] if name else [])]
         command = (*containers.compose(), f"--project-name={self._project}", "logs", *flags)
         sys.stdout.flush()
+        os.chdir(_NO_PROJECT)
         os.execvp(command[0], command)  # noqa: S606  # a list, no shell
 
     def _containers(self) -> dict[str, Container]:
@@ -166,6 +168,7 @@ class DockerRuntime:
                 command,
                 timeout_s=_COMPOSE_S,
                 environment=overlay.variables(self._settings, gateway=gateway, model=model),
+                folder=_NO_PROJECT,
             )
         except ToolError as error:
             last = [line.strip() for line in error.message.splitlines() if line.strip()][-2:]
