@@ -2,12 +2,17 @@
 
 import json
 import subprocess
+from pathlib import Path
 from typing import Any
 
+import docker
 import pytest
 from deployments import ROOT
 
+from cloister import config
 from cloister.containers import compose
+from cloister.deployment.plan import plan, programs
+from cloister.runtimes.docker import overlay
 
 OVERLAYS = ("tesseract", "vllm-cuda", "vllm-cpu")
 
@@ -118,3 +123,26 @@ def test_a_grace_period_is_longer_than_vllms_own(effective: Any) -> None:
     (engine,) = set(effective["services"]) - {"gateway", "exporter", "model-downloader"}
     if engine == "vllm-1":
         assert effective["services"][engine]["stop_grace_period"] == "2m30s"
+
+
+def test_compose_2_reads_the_same_files(images: docker.DockerClient, tmp_path: Path) -> None:
+    """Debian's Compose is of the 2 series, and ours of the 5 series."""
+    environ = {"CLOISTER_CONFIG": "/dev/null"}
+    script = ["apt-get -qq update", "apt-get -qq install -y docker-compose >/dev/null 2>&1"]
+    for engine in OVERLAYS:
+        flags = ["runtime=docker", f"engine={engine}", "replicas=2"]
+        settings = config.load(flags=flags, environ=environ).settings
+        started = programs(plan(settings, 2), 2, Path("/model"))
+        rendered = tmp_path / f"{engine}.yaml"
+        rendered.write_text(overlay.render(settings, started, ()))
+        files = " ".join(overlay.files(settings, rendered))
+        script.append(f"docker-compose {files} config --quiet")
+    script.append("docker-compose version --short")
+    output: bytes = images.containers.run(
+        "cloister-base/debian:trixie-slim",
+        ["sh", "-ec", "\n".join(script)],
+        environment={"CLOISTER_MODEL_FOLDER": "/model", "DEBIAN_FRONTEND": "noninteractive"},
+        volumes=[f"{ROOT}/compose:{ROOT}/compose:ro", f"{tmp_path}:{tmp_path}:ro"],
+        remove=True,
+    )
+    assert output.decode().startswith("2.")

@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 import yaml
+from docker.errors import DockerException
 
 import cloister
-from cloister import config, images
+from cloister import config, containers, images
 from cloister.config import Settings
 from cloister.deployment.plan import nginx_text, plan, programs
 from cloister.engines import choose
 from cloister.engines.vllm.options import Options
-from cloister.errors import ImageError
+from cloister.errors import ImageError, ToolError
 from cloister.gateway import Place
 from cloister.images.bake import dockerfile
 from cloister.images.build import Options as BuildOptions
@@ -217,3 +218,48 @@ def test_no_compose_file_publishes_a_port_but_the_gateways() -> None:
     for path in (ROOT / "compose").glob("*.yaml"):
         services = yaml.safe_load(path.read_text()).get("services", {})
         assert {name for name, service in services.items() if "ports" in service} <= {"gateway"}
+
+
+# Docker itself
+
+
+class FakeDocker:
+    """As much of the SDK's client as `connect` asks."""
+
+    def __init__(self, version: str) -> None:
+        self._version = version
+
+    def version(self) -> dict[str, str]:
+        return {"Version": self._version}
+
+
+@pytest.mark.parametrize("version", ["19.03.15", "1.13.1", "unknown"])
+def test_an_engine_that_is_too_old_is_said_so(
+    version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("docker.from_env", lambda **_: FakeDocker(version))
+    with pytest.raises(ToolError, match=re.escape(f"version {version}; expected 20.10")):
+        containers.connect()
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        (PermissionError(13, "Permission denied"), "usermod -aG docker"),
+        (FileNotFoundError(2, "No such file or directory"), "--set runtime=process"),
+        (ConnectionRefusedError(111, "Connection refused"), "no Docker engine runs here"),
+        (TimeoutError("read timed out"), "does not answer: "),
+    ],
+)
+def test_an_engine_that_cannot_be_reached_is_said_with_what_to_type(
+    reason: OSError, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: object) -> None:
+        # As the SDK words it, whose exception keeps no cause.
+        raise DockerException(f"Error while fetching server API version: {reason}")
+
+    monkeypatch.setattr("docker.from_env", refuse)
+    with pytest.raises(ToolError) as raised:
+        containers.connect()
+    assert words in str(raised.value)
+    assert len(str(raised.value).splitlines()) == 2
