@@ -98,7 +98,7 @@ class DockerRuntime:
             *("up", "--detach", "--no-build", "--pull=never", "--remove-orphans"),
         )
         after = self._containers()
-        return tuple(name for name, found in after.items() if found.id not in before)
+        return tuple(sorted(name for name, found in after.items() if found.id not in before))
 
     def stop(self, first: tuple[str, ...] = ()) -> bool:
         """Stop `first`, then everything else at once; return False when nothing ran."""
