@@ -72,6 +72,7 @@ def test_two_builds_of_one_commit_have_the_same_gateway(images: docker.DockerCli
         environment = {**os.environ, "DOCKER_BUILDKIT": "1"}
         subprocess.run(build, cwd=ROOT, env=environment, check=True, capture_output=True)
         layers.append(images.images.get(planned.reference).attrs["RootFS"]["Layers"])
+    images.images.remove(planned.reference)
     assert layers[0] == layers[1]
 
 

@@ -3,16 +3,15 @@
 Standard library only: this runs inside vLLM's image too.
 """
 
-import argparse
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Self
+from dataclasses import dataclass
+
+from cloister.engines.flags import Flags
 
 _MAX_IMAGE_PIXELS = 100_000_000
 
 # Nothing that serves ever calls the hub, and nobody is told that it runs.
-OFFLINE = {
+_OFFLINE = {
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -31,7 +30,7 @@ _LIMITS = {
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Flags):
     """The settings of one server; each field is also a flag of that name.
 
     Units are in the names; `model` is a folder, `device` is `cuda` or `cpu`.
@@ -51,24 +50,6 @@ class Options:
     shutdown_timeout_s: int = 120
     synthetic: int = 0
     eager: int = 0
-
-    def flags(self) -> tuple[str, ...]:
-        """Return the command line that `parse` turns back into this value."""
-        return tuple(f"--{_flag(name)}={value}" for name, value in vars(self).items())
-
-    @classmethod
-    def parse(cls, arguments: Sequence[str]) -> Self:
-        """Read a command line; argparse ends the process with code 2 on a wrong one."""
-        parser = argparse.ArgumentParser(prog="cloister.engines.vllm", description=__doc__)
-        for option in fields(cls):
-            parser.add_argument(
-                f"--{_flag(option.name)}",
-                type=option.type,  # int or str itself, never its name
-                required=option.name in {"model", "device"},
-                default=option.default,
-                help="default: %(default)s",
-            )
-        return cls(**vars(parser.parse_args(arguments)))
 
     def serve(self) -> tuple[str, ...]:
         """Return the `vllm serve` command line; pure."""
@@ -101,11 +82,7 @@ class Options:
     def environment(self) -> dict[str, str]:
         """Return the variables that `vllm serve` needs beside the common ones; pure."""
         own = {"VLLM_CPU_KVCACHE_SPACE": str(self.kv_cache_gib)} if self.device == "cpu" else {}
-        return {**OFFLINE, **_LIMITS, **own}
+        return {**_OFFLINE, **_LIMITS, **own}
 
     def _gpu(self) -> tuple[str, ...]:
         return (f"--gpu-memory-utilization={self.gpu_memory_percent / 100:.2f}",)
-
-
-def _flag(name: str) -> str:
-    return name.replace("_", "-")
