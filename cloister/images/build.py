@@ -1,5 +1,6 @@
 """Building: a catalogue and a base to `docker build` command lines, pure, then run."""
 
+import datetime as dt
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -144,6 +145,7 @@ def _build(
         "title": f"cloister {image.name}",
         "description": image.description,
         "version": cloister.VERSION,
+        "created": dt.datetime.fromtimestamp(source.epoch_s, dt.UTC).isoformat(),
         "revision": source.revision,
         "source": _SOURCE,
         "licenses": "Apache-2.0",

@@ -14,6 +14,7 @@ from docker.models.containers import Container
 
 from cloister import containers, images
 from cloister.config import Settings
+from cloister.engines import ENGINES
 from cloister.errors import IsolationError
 from cloister.inside import probe as attempt_here
 from cloister.isolation import static
@@ -146,18 +147,20 @@ def _controls(container: Container, targets: Targets) -> dict[str, Try]:
 
 def _subject(scene: _Scene, service: str) -> list[Finding]:
     container = scene.members[service]
-    if service == GATEWAY:
-        with beside(scene.client, scene.probe_image, container) as neighbour:
-            tried = _tried(scene, service, neighbour, door_checks)
-            return [
-                *static.through_neighbours(tried, container.attrs, _own(scene.settings)),
-                *_door_facts(service, probe(neighbour, [{"kind": "facts"}])[0]),
-            ]
-    return [
-        *_tried(scene, service, container, checks),
-        *_facts(service, probe(container, [{"kind": "facts"}])[0]),
-        *([] if service == EXPORTER else _hub(scene, service, container)),
-    ]
+    if service == EXPORTER or service.startswith(f"{ENGINES[scene.settings.engine].family}-"):
+        return [
+            *_tried(scene, service, container, checks),
+            *_facts(service, probe(container, [{"kind": "facts"}])[0]),
+            *([] if service == EXPORTER else _hub(scene, service, container)),
+        ]
+    with beside(scene.client, scene.probe_image, container) as neighbour:
+        if service != GATEWAY:  # one of `docker.override`, whose image may have no Python
+            return list(_tried(scene, service, neighbour, checks))
+        tried = _tried(scene, service, neighbour, door_checks)
+        return [
+            *static.through_neighbours(tried, container.attrs, _own(scene.settings)),
+            *_door_facts(service, probe(neighbour, [{"kind": "facts"}])[0]),
+        ]
 
 
 def _tried(

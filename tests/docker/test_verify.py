@@ -134,6 +134,11 @@ def test_a_second_network_opens_all_that_it_leads_to(leaking: Findings) -> None:
         assert leaking["tesseract-5", check]["verdict"] != "sealed"
 
 
+def test_a_service_of_the_override_is_looked_at_too(leaking: Findings) -> None:
+    assert {"root user", "capabilities", "root file system"} <= failed(leaking, "resolver")
+    assert leaking["resolver", "outside by TCP"]["verdict"] in {"sealed", "absent"}
+
+
 def test_every_fault_says_what_to_do(leaking: Findings) -> None:
     for finding in leaking.values():
         if finding["verdict"] == "open":

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import yaml
@@ -16,13 +17,13 @@ from cloister.config import Settings
 from cloister.deployment.plan import nginx_text, plan, programs
 from cloister.engines import choose
 from cloister.engines.vllm.options import Options
-from cloister.errors import ImageError, ToolError
+from cloister.errors import DeploymentError, ImageError, ToolError
 from cloister.gateway import Place
 from cloister.images.bake import dockerfile
 from cloister.images.build import Options as BuildOptions
 from cloister.images.build import Source
 from cloister.inside.health import Sight, canary, judge, totals
-from cloister.runtimes.docker import overlay
+from cloister.runtimes.docker import overlay, preflight
 
 ROOT = Path(__file__).parents[2]
 PLACE = Place(Path("/run/cloister"), None)
@@ -263,3 +264,53 @@ def test_an_engine_that_cannot_be_reached_is_said_with_what_to_type(
         containers.connect()
     assert words in str(raised.value)
     assert len(str(raised.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("info", "refused"),
+    [
+        ({"Runtimes": {"runc": {}}}, True),
+        ({"Runtimes": {"runc": {}, "nvidia": {}}}, False),
+        ({"Runtimes": {}, "CDISpecDirs": ["/etc/cdi"]}, False),
+    ],
+)
+def test_a_gpu_engine_needs_an_engine_that_gives_gpus(
+    info: dict[str, Any],
+    refused: bool,  # noqa: FBT001  # a parameter of the test
+) -> None:
+    client = mock.Mock(**{"info.return_value": info})
+    if not refused:
+        preflight._require_gpu_runtime(client)
+        return
+    with pytest.raises(DeploymentError, match="no NVIDIA runtime") as raised:
+        preflight._require_gpu_runtime(client)
+    assert "nvidia-ctk runtime configure" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("subnet", "project", "refused"),
+    [
+        ("172.30.40.0/24", "another", True),
+        ("172.16.0.0/12", "another", True),
+        ("172.30.40.0/25", "cloister", False),
+        ("172.30.41.0/24", "another", False),
+        ("fd00::/64", "another", False),
+    ],
+)
+def test_addresses_that_another_network_has_are_refused(
+    subnet: str,
+    project: str,
+    refused: bool,  # noqa: FBT001
+) -> None:
+    network = mock.Mock(
+        attrs={
+            "Labels": {"com.docker.compose.project": project},
+            "IPAM": {"Config": [{"Subnet": subnet}]},
+        }
+    )
+    client = mock.Mock(**{"networks.list.return_value": [network]})
+    if not refused:
+        preflight._require_free_addresses(client, load().docker)
+        return
+    with pytest.raises(DeploymentError, match="docker.subnet"):
+        preflight._require_free_addresses(client, load().docker)
