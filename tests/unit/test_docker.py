@@ -312,5 +312,5 @@ def test_addresses_that_another_network_has_are_refused(
     if not refused:
         preflight._require_free_addresses(client, load().docker)
         return
-    with pytest.raises(DeploymentError, match="docker.subnet"):
+    with pytest.raises(DeploymentError, match=r"docker\.subnet"):
         preflight._require_free_addresses(client, load().docker)

@@ -61,7 +61,7 @@ def _require_gpu_runtime(client: docker.DockerClient) -> None:
 def _require_free_addresses(client: docker.DockerClient, settings: DockerSettings) -> None:
     for network in client.networks.list():
         attributes: dict[str, Any] = network.attrs
-        if attributes.get("Labels", {}).get("com.docker.compose.project") == settings.project:
+        if (attributes.get("Labels") or {}).get("com.docker.compose.project") == settings.project:
             continue
         for pool in (attributes.get("IPAM") or {}).get("Config") or []:
             taken = ip_network(pool.get("Subnet", "::1/128"))
