@@ -13,6 +13,7 @@ from docker.models.containers import Container
 from cloister.errors import IsolationError
 from cloister.inside.probe import Result
 
+_LABEL = "cloister.verify"
 _LISTEN_PORT = 8000
 _PROBE = ("python3", "-m", "cloister.inside.probe")
 _WAIT = ["python3", "-c", "import signal; signal.pause()"]
@@ -41,17 +42,32 @@ def probe(container: Container, attempts: Sequence[Mapping[str, Any]]) -> list[R
     return parsed
 
 
+def sweep(client: docker.DockerClient, project: str) -> None:
+    """Remove what a killed `verify` left."""
+    mine: dict[str, Any] = {"label": f"{_LABEL}={project}"}
+    for container in client.containers.list(all=True, filters=mine):
+        container.remove(force=True)
+    for network in client.networks.list(filters=mine):
+        network.remove()
+
+
 @contextmanager
 def control(client: docker.DockerClient, image: str, project: str) -> Iterator[Control]:
     """Run two containers as Docker runs them by default, on a network of their own."""
     with ExitStack() as cleanup:
         name = f"{project}-verify-{secrets.token_hex(3)}"
-        network = client.networks.create(name, driver="bridge")
+        network = client.networks.create(name, driver="bridge", labels={_LABEL: project})
         cleanup.callback(network.remove)
         made = []
         for command in (_WAIT, _LISTEN):
             container = client.containers.run(
-                image, entrypoint=command, command=[], user="root", network=name, detach=True
+                image,
+                entrypoint=command,
+                command=[],
+                user="root",
+                network=name,
+                labels={_LABEL: project},
+                detach=True,
             )
             cleanup.callback(container.remove, force=True)
             made.append(container)
@@ -61,13 +77,16 @@ def control(client: docker.DockerClient, image: str, project: str) -> Iterator[C
 
 
 @contextmanager
-def beside(client: docker.DockerClient, image: str, neighbour: Container) -> Iterator[Container]:
+def beside(
+    client: docker.DockerClient, image: str, project: str, neighbour: Container
+) -> Iterator[Container]:
     """Run a probe in the network of a container whose image has no Python, and with its rights."""
     container = client.containers.run(
         image,
         entrypoint=_WAIT,
         command=[],
         network_mode=f"container:{neighbour.id}",
+        labels={_LABEL: project},
         cap_drop=["ALL"],
         security_opt=["no-new-privileges:true"],
         read_only=True,

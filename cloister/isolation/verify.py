@@ -16,13 +16,15 @@ from cloister import containers, images
 from cloister.config import Settings
 from cloister.engines import ENGINES
 from cloister.errors import IsolationError
+from cloister.files import exclusive
 from cloister.inside import probe as attempt_here
 from cloister.isolation import static
 from cloister.isolation.attempts import Check, Targets, checks, door_checks, merged
-from cloister.isolation.control import beside, control, probe
+from cloister.isolation.control import beside, control, probe, sweep
 from cloister.isolation.finding import Finding, Try, paired
 from cloister.isolation.routes import allow_list, other_addresses
 from cloister.isolation.sinks import Sink, sink
+from cloister.layout import Layout
 from cloister.runtimes import EXPORTER, GATEWAY
 
 Progress = Callable[[str], None]
@@ -67,8 +69,9 @@ def verify(settings: Settings, outside: tuple[str, int] | None, progress: Progre
             "there are no containers: the service is up with `runtime: process`",
             hint="invoke down, then invoke up --set runtime=docker",
         )
-    with containers.explained():
+    with containers.explained(), exclusive(Layout(settings.state_dir).lock):
         client = containers.connect()
+        sweep(client, settings.docker.project)
         members = _running(client, settings)
         version = str(client.version()["Version"])
         progress("looking at containers and networks")
@@ -153,7 +156,8 @@ def _subject(scene: _Scene, service: str) -> list[Finding]:
             *_facts(service, probe(container, [{"kind": "facts"}])[0]),
             *([] if service == EXPORTER else _hub(scene, service, container)),
         ]
-    with beside(scene.client, scene.probe_image, container) as neighbour:
+    project = scene.settings.docker.project
+    with beside(scene.client, scene.probe_image, project, container) as neighbour:
         if service != GATEWAY:  # one of `docker.override`, whose image may have no Python
             return list(_tried(scene, service, neighbour, checks))
         tried = _tried(scene, service, neighbour, door_checks)

@@ -1,12 +1,16 @@
 """The proof bites: each hole is opened on purpose, and `invoke verify` names that one."""
 
+import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import docker
 import pytest
 from conftest import Containers
+from deployments import ROOT, eventually
 from outside import ADDRESS, PORT, Outside, outside
 
 from cloister.isolation.finding import FAILING
@@ -191,6 +195,37 @@ def test_a_hole_in_the_network_is_a_hole_for_all(
     if "outside by TCP" in ways:
         assert len(world.arrivals()) > before
     made.invoke("down")
+
+
+def throw_aways(made: Containers) -> list[Any]:
+    client, mine = docker.from_env(), {"label": f"cloister.verify={made.project}"}
+    filters: dict[str, Any] = {**mine}
+    return [
+        *client.containers.list(all=True, filters=filters),
+        *client.networks.list(filters=filters),
+    ]
+
+
+@pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGKILL])
+def test_a_proof_that_is_cut_short_leaves_nothing_for_long(
+    make_containers: Callable[..., Containers], signal_: signal.Signals
+) -> None:
+    made = make_containers()
+    made.invoke("up")
+    command = [sys.executable, "-m", "invoke", "verify"]
+    with subprocess.Popen(command, cwd=ROOT, env=made.environment) as verify:
+        eventually(lambda: _are_there(made))
+        verify.send_signal(signal_)
+        assert verify.wait(60) != 0
+    if signal_ is signal.SIGKILL:
+        assert throw_aways(made)
+        made.verify()
+    assert throw_aways(made) == []
+    made.invoke("down")
+
+
+def _are_there(made: Containers) -> None:
+    assert len(throw_aways(made)) >= 3
 
 
 def test_a_route_that_is_passed_on_is_named(make_containers: Callable[..., Containers]) -> None:
