@@ -8,6 +8,7 @@ from cloister.errors import ModelStoreError
 
 READY = "READY"
 _NEEDED = "config.json"
+_DOWNLOAD = "download it by the service `model-downloader` (docs/containers.md)"
 
 
 def store() -> Path:
@@ -32,12 +33,12 @@ def require(settings: Settings) -> Path:
     if found is None:
         raise ModelStoreError(
             f"no model `{settings.model.name}` in `{store()}`, which vLLM needs",
-            hint="invoke download, or set `model.folder`",
+            hint=f"{_DOWNLOAD}, or set `model.folder`",
         )
     if not (found / _NEEDED).is_file():
         raise ModelStoreError(
             f"`{found}` holds no model: it has no {_NEEDED}",
-            hint="invoke download, or set `model.folder` to a folder with the model's files",
+            hint=f"{_DOWNLOAD}, or set `model.folder` to a folder with the model's files",
         )
     return found
 
@@ -48,13 +49,13 @@ def verified(settings: Settings) -> Path:
     ready = found / READY
     if not ready.is_file():
         raise ModelStoreError(
-            f"`{found}` is not of the model store: it has no {READY}", hint="invoke download"
+            f"`{found}` is not of the model store: it has no {READY}", hint=_DOWNLOAD
         )
     for line in ready.read_text(encoding="utf-8").splitlines():
         wanted, _, name = line.partition("  ")
         with (found / name).open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != wanted:
                 raise ModelStoreError(
-                    f"`{found / name}` is not what was downloaded", hint="invoke download"
+                    f"`{found / name}` is not what was downloaded", hint=_DOWNLOAD
                 )
     return found

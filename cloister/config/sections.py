@@ -48,8 +48,8 @@ class ModelSettings(Section):
     )
     folder: OptionalPath = Field(
         default=None,
-        description="Folder of the model that vLLM serves; null takes the one in models/ that "
-        "`invoke download` wrote",
+        description="Folder of the model that vLLM serves; null takes the one in models/ that was "
+        "completed last",
     )
 
 
