@@ -15,7 +15,6 @@ from cloister.images.catalogue import Image, catalogue
 _BUILD_S = 3600.0
 _TAIL_LINES = 20
 _BUILDKIT = {"DOCKER_BUILDKIT": "1"}
-_SOURCE = "https://github.com/cloister-ocr/cloister"
 # A network that inspects TLS has an authority of its own, which the build has to trust too. It is
 # mounted for one step and stays in no layer.
 _AUTHORITIES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
@@ -147,7 +146,6 @@ def _build(
         "version": cloister.VERSION,
         "created": dt.datetime.fromtimestamp(source.epoch_s, dt.UTC).isoformat(),
         "revision": source.revision,
-        "source": _SOURCE,
         "licenses": "Apache-2.0",
         "base.name": chosen,
     }
