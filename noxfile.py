@@ -8,7 +8,7 @@ nox.options.default_venv_backend = "uv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_missing_interpreters = True
 
-PYTHON = ["noxfile.py", "tasks.py", "task_command.py", "cloister", "tests", "benchmarks"]
+PYTHON = ["noxfile.py", "tasks", "cloister", "tests", "benchmarks"]
 SHELL = [
     *("scripts/prerequisites.sh", "scripts/setup-nanonets.sh", "scripts/test.sh"),
     *("scripts/local-bases.sh", "images/gateway/collect.sh", ".ci/run"),

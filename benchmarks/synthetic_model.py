@@ -1,6 +1,6 @@
 """A model folder with the shapes of Nanonets-OCR2-3B and no weights at all.
 
-vLLM serves it with `vllm.synthetic: true`: real kernels, real memory, real API and random text.
+vLLM serves it with `vllm.load_format: dummy`: real kernels, real memory, real API and random text.
 Run as `python -m benchmarks.synthetic_model FOLDER [--size tiny|full]`; `tiny` has two layers, for
 tests on the CPU. Shapes and token ids are those of Qwen2.5-VL-3B's published configuration.
 """

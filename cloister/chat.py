@@ -42,7 +42,15 @@ def session() -> requests.Session:
     return made
 
 
-def body(image: bytes, mime: str, *, model: str, prompt: str, max_tokens: int) -> dict[str, Any]:
+def body(
+    image: bytes,
+    mime: str,
+    *,
+    model: str,
+    prompt: str,
+    max_tokens: int,
+    temperature: float = 0,
+) -> dict[str, Any]:
     """Return the request of one page: the image, then the prompt, as the model's card has it."""
     url = f"data:{mime};base64,{base64.b64encode(image).decode()}"
     content = [
@@ -52,7 +60,7 @@ def body(image: bytes, mime: str, *, model: str, prompt: str, max_tokens: int) -
     return {
         "model": model,
         "messages": [{"role": "user", "content": content}],
-        "temperature": 0,
+        "temperature": temperature,
         "max_tokens": max_tokens,
     }
 

@@ -92,6 +92,10 @@ def _state_dir(path: Path) -> Path:
     return absolute
 
 
+def _in_project(path: Path) -> Path:
+    return Path(os.path.normpath(project_root() / path))
+
+
 def _address(value: object) -> IpAddress:
     if isinstance(value, IpAddress):
         return value
@@ -130,6 +134,9 @@ def _as_tuple(value: object) -> object:
 StateDir = Annotated[
     Path, BeforeValidator(_path), AfterValidator(_state_dir), Expected("the path of a folder")
 ]
+StoreDir = Annotated[
+    Path, BeforeValidator(_path), AfterValidator(_in_project), Expected("the path of a folder")
+]
 OptionalPath = Annotated[
     Path | None, BeforeValidator(_path), AfterValidator(_absolute), Expected("an absolute path")
 ]
@@ -155,7 +162,10 @@ ImagePrefix = Annotated[
     str, Expected("a registry and folder such as cloister or registry.example/ocr")
 ]
 ImageTag = Annotated[str, Expected("a tag of letters, digits or any of . _ -")]
-ModelName = Annotated[str, Expected("1 to 200 letters, digits or any of . _ - /")]
+ModelName = Annotated[
+    str, Expected("a name such as nanonets/Nanonets-OCR2-3B: letters, digits, . _ - and one /")
+]
+OptionalRevision = Annotated[str | None, Expected("a commit of 40 hexadecimal digits")]
 Languages = Annotated[str, Expected("Tesseract language codes joined by +, such as eng+deu")]
 Prompt = Annotated[str, Expected("text of 1 to 20000 characters")]
 

@@ -19,7 +19,7 @@ class Leaf:
     """One key of the schema: how its text is parsed and how it is described."""
 
     key: str
-    kind: Literal["int", "bool", "list", "text"]
+    kind: Literal["int", "float", "bool", "list", "text"]
     optional: bool
     default: object
     expected: str
@@ -64,7 +64,12 @@ def _leaf(key: str, field: FieldInfo) -> Leaf:
     arguments = get_args(field.annotation)
     optional = NoneType in arguments
     base = arguments[0] if optional else get_origin(field.annotation) or field.annotation
-    kinds: dict[object, Literal["int", "bool", "list"]] = {int: "int", bool: "bool", tuple: "list"}
+    kinds: dict[object, Literal["int", "float", "bool", "list"]] = {
+        int: "int",
+        float: "float",
+        bool: "bool",
+        tuple: "list",
+    }
     return Leaf(
         key=key,
         kind=kinds.get(base, "text"),
@@ -80,7 +85,8 @@ def _expected(base: object, field: FieldInfo) -> str:
         return " or ".join(f"`{choice}`" for choice in get_args(field.annotation))
     if base is bool:
         return "true or false"
-    if base is int:
+    if base in {int, float}:
         limits = {n: getattr(m, n) for m in field.metadata for n in ("ge", "le") if hasattr(m, n)}
-        return f"a whole number from {limits['ge']} to {limits['le']}"
+        kind = "whole number" if base is int else "number"
+        return f"a {kind} from {limits['ge']} to {limits['le']}"
     return next(item.words for item in field.metadata if isinstance(item, Expected))

@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 
 from cloister.config.fields import described, project_root
 from cloister.config.keys import leaves
+from cloister.config.profiles import apply_profile
 from cloister.config.schema import Settings
 from cloister.config.sources import CONFIG_VARIABLE, Reading, read_environment, read_flags
 from cloister.config.yamlfile import read_file
@@ -24,7 +25,8 @@ _DEFAULT = "default"
 class Setting:
     """One key in force: its JSON-able value, and which source gave it.
 
-    `origin` is "default", "cloister.yaml line 3", a variable's name or "--set".
+    `origin` is "default", "profiles/x.yaml line 3", "cloister.yaml line 3", a variable's name or
+    "--set".
     """
 
     key: str
@@ -46,7 +48,7 @@ def load(
     environ: Mapping[str, str] | None = None,
     config_file: Path | None = None,
 ) -> Loaded:
-    """Load the configuration: defaults, then the file, CLOISTER_* variables and `--set` flags.
+    """Load the configuration: defaults, the model's profile, file, CLOISTER_* and `--set` flags.
 
     `flags` are "gateway.port=9001" texts; `environ` is the process's own unless given. The file is
     `config_file`, else the one CLOISTER_CONFIG names, else cloister.yaml beside the package if
@@ -62,6 +64,7 @@ def load(
         read_file(reading, project_root() / FILE_NAME, given_by=None)
     read_environment(reading, environ)
     read_flags(reading, flags)
+    apply_profile(reading)
     settings = _validate(reading)
     values = _flat(settings)
     return Loaded(

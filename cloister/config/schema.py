@@ -73,3 +73,13 @@ class Settings(Section):
                 key="gateway.port",
             )
         return self
+
+    @model_validator(mode="after")
+    def _noise_is_said_to_be_noise(self) -> Self:
+        if self.vllm.load_format == "dummy" and not self.model.synthetic:
+            raise refusal(
+                "is dummy, but `model.synthetic` is false: no page could be read",
+                hint="set `model.synthetic: true` for tests and measurements",
+                key="vllm.load_format",
+            )
+        return self

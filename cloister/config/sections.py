@@ -1,6 +1,8 @@
 """The schema's sections: every key with its type, range, default and meaning, said once."""
 
 from ipaddress import IPv4Network, ip_address, ip_network
+from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,20 +15,11 @@ from cloister.config.fields import (
     ModelName,
     Networks,
     OptionalPath,
+    OptionalRevision,
     ProjectName,
     Prompt,
+    StoreDir,
     Subnet,
-)
-
-# Verbatim from the card of nanonets/Nanonets-OCR2-3B: the model was trained on these words.
-NANONETS_PROMPT = (
-    "Extract the text from the above document as if you were reading it naturally. Return the "
-    "tables in html format. Return the equations in LaTeX representation. If there is an image in "
-    "the document and image caption is not present, add a small description of the image inside "
-    "the <img></img> tag; otherwise, add the image caption inside <img></img>. Watermarks should "
-    "be wrapped in brackets. Ex: <watermark>OFFICIAL COPY</watermark>. Page numbers should be "
-    "wrapped in brackets. Ex: <page_number>14</page_number> or <page_number>9/22</page_number>. "
-    "Prefer using ☐ and ☑ for check boxes."
 )
 
 
@@ -43,13 +36,27 @@ class ModelSettings(Section):
 
     name: ModelName = Field(
         default="nanonets/Nanonets-OCR2-3B",
-        pattern=r"^[A-Za-z0-9._/-]{1,200}$",
-        description="Name that a request may give as its `model`",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$",
+        max_length=200,
+        description="The model: its name at the hub, in requests, and of its file in profiles/",
+    )
+    revision: OptionalRevision = Field(
+        default=None,
+        pattern=r"^[0-9a-f]{40}$",
+        description="Commit of the model that is served; null takes the one that was locked last",
+    )
+    store: StoreDir = Field(
+        default=Path("models"),
+        description="Folder of all downloaded models; relative to the project's folder",
     )
     folder: OptionalPath = Field(
         default=None,
-        description="Folder of the model that vLLM serves; null takes the one in models/ that was "
-        "completed last",
+        description="Folder of a model outside the store, to be served instead, unverified",
+    )
+    synthetic: bool = Field(
+        default=False,
+        description="The weights are noise, to test and to measure: no page is asked to be read "
+        "rightly before traffic",
     )
 
 
@@ -141,7 +148,7 @@ class VllmSettings(Section):
         default=5, ge=1, le=4096, description="Pages that one replica reads at once"
     )
     max_model_len: int = Field(
-        default=15000,
+        default=18432,
         ge=1024,
         le=131072,
         description="Longest prompt, image included, and answer together, in tokens",
@@ -173,10 +180,15 @@ class VllmSettings(Section):
         le=3600,
         description="Longest wait for the pages in flight when a replica stops, in seconds",
     )
-    synthetic: bool = Field(
-        default=False,
-        description="Serve random weights of the model's shapes, to test and to measure: the "
-        "answers are noise",
+    load_format: Literal["safetensors", "dummy"] = Field(
+        default="safetensors",
+        description="Where weights come from; dummy makes noise of the right shapes and needs "
+        "`model.synthetic: true`",
+    )
+    tie_word_embeddings: bool | None = Field(
+        default=None,
+        description="Whether the output layer shares the input embeddings; null trusts the "
+        "model's config.json",
     )
     eager: bool = Field(
         default=False,
@@ -240,8 +252,11 @@ class OcrSettings(Section):
     max_tokens: int = Field(
         default=15000, ge=1, le=131072, description="Longest answer for one page, in tokens"
     )
+    temperature: float = Field(
+        default=0.0, ge=0, le=2, description="Randomness of the answers; 0 is none"
+    )
     prompt: Prompt = Field(
-        default=NANONETS_PROMPT,
+        default="Convert this page to Markdown, with tables as HTML and equations as LaTeX.",
         min_length=1,
         max_length=20000,
         description="What the model is asked to do with a page",

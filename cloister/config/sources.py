@@ -19,6 +19,7 @@ CONFIG_VARIABLE = "CLOISTER_CONFIG"
 # The last two mark the processes that Cloister starts, so that it can find them again.
 _OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, "CLOISTER_INSTANCE", "CLOISTER_PROGRAM"})
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
+_NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 _NEAR = 75  # of 100; below it a suggestion confuses more than it helps
 
 
@@ -50,6 +51,8 @@ def parse(leaf: Leaf, text: str) -> object:
         return None
     if leaf.kind == "int" and _INTEGER.fullmatch(text):
         return int(text)
+    if leaf.kind == "float" and _NUMBER.fullmatch(text):
+        return float(text)
     if leaf.kind == "bool":
         return {"true": True, "false": False}.get(text.lower(), text)
     if leaf.kind == "list":

@@ -160,7 +160,7 @@ def _canary(settings: Settings, session: requests.Session, url: str) -> chat.Rea
         model=settings.model.name,
         prompt=settings.ocr.prompt,
         timeout_s=settings.gateway.timeout_s,
-        synthetic=settings.vllm.synthetic and settings.engine != "tesseract",
+        synthetic=settings.model.synthetic and settings.engine != "tesseract",
     )
 
 

@@ -91,6 +91,7 @@ class Client:
             model=self._model,
             prompt=self._settings.prompt,
             max_tokens=self._settings.max_tokens,
+            temperature=self._settings.temperature,
         )
         attempts = 0
         try:

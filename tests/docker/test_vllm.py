@@ -22,10 +22,13 @@ def up(make_containers: Callable[..., Containers], tiny_model: Path) -> Containe
     made = make_containers(
         engine="vllm-cpu",
         model_folder=tiny_model,
-        vllm_synthetic="true",
+        model_synthetic="true",
+        vllm_load_format="dummy",
         vllm_eager="true",
         vllm_kv_cache_gib=1,
         vllm_max_model_len=4096,
+        vllm_max_pixels=401_408,
+        ocr_max_tokens=1024,
     )
     made.invoke("up", timeout_s=600)
     return made

@@ -10,8 +10,18 @@ ROOT = Path(__file__).parents[2]
 # A module imports only from those to its left; inside a package the packages' own rules hold.
 ORDER = (
     *("errors", "config", "shell", "files", "layout", "scoring", "corpus", "console"),
-    *("inside", "engines", "downloader", "chat", "canary", "gateway", "nginx", "ports"),
-    *("takeover", "modelstore", "containers", "images", "runtimes", "exporter", "deployment"),
+    *(
+        "inside",
+        "engines",
+        "modelstore",
+        "downloader",
+        "chat",
+        "canary",
+        "gateway",
+        "nginx",
+        "ports",
+    ),
+    *("takeover", "containers", "images", "runtimes", "exporter", "deployment"),
     *("isolation", "ocr", "machine"),
 )
 MODULE_LINES, FUNCTION_LINES = 300, 40
@@ -70,7 +80,7 @@ def test_only_tasks_py_imports_invoke() -> None:
 
 def test_modules_and_functions_stay_small() -> None:
     offenders = []
-    for path in [*modules(), *ROOT.glob("*.py")]:
+    for path in [*modules(), *ROOT.glob("*.py"), *ROOT.glob("tasks/*.py")]:
         text = path.read_text()
         if len(text.splitlines()) > MODULE_LINES:
             offenders.append(f"{path}: {len(text.splitlines())} lines")

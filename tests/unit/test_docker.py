@@ -89,7 +89,12 @@ def test_metrics_are_for_this_machine_only_where_they_were_before() -> None:
 
 def test_vllms_command_line(golden: Callable[[str, str], None]) -> None:
     options = {
-        device: Options(model="/model", device=device, synthetic=int(device == "cpu"), eager=1)
+        device: Options(
+            model="/model",
+            device=device,
+            load_format="dummy" if device == "cpu" else "safetensors",
+            eager=1,
+        )
         for device in ("cuda", "cpu")
     }
     found = {

@@ -44,6 +44,7 @@ class Vllm:
     ) -> Launch:
         """Return the command of one replica, which becomes `vllm serve`; pure."""
         del cores
+        tied = settings.vllm.tie_word_embeddings
         options = Options(
             model=str(model),
             device=self.device,
@@ -57,7 +58,8 @@ class Vllm:
             kv_cache_gib=settings.vllm.kv_cache_gib,
             max_queued_requests=settings.vllm.max_queued_requests,
             shutdown_timeout_s=settings.vllm.shutdown_timeout_s,
-            synthetic=int(settings.vllm.synthetic),
+            load_format=settings.vllm.load_format,
+            tie_word_embeddings={True: "true", False: "false", None: "as-declared"}[tied],
             eager=int(settings.vllm.eager),
         )
         program = (sys.executable, "-m", "cloister.engines.vllm")

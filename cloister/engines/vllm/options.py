@@ -33,7 +33,8 @@ _LIMITS = {
 class Options(Flags):
     """The settings of one server; each field is also a flag of that name.
 
-    Units are in the names; `model` is a folder, `device` is `cuda` or `cpu`.
+    Units are in the names; `model` is a folder, `device` is `cuda` or `cpu`, `tie_word_embeddings`
+    is `true`, `false` or `as-declared`.
     """
 
     model: str
@@ -42,13 +43,14 @@ class Options(Flags):
     host: str = "127.0.0.1"
     served_model_name: str = "nanonets/Nanonets-OCR2-3B"
     max_num_seqs: int = 5
-    max_model_len: int = 15000
+    max_model_len: int = 18432
     gpu_memory_percent: int = 90
     max_pixels: int = 2_007_040
     kv_cache_gib: int = 4
     max_queued_requests: int = 128
     shutdown_timeout_s: int = 120
-    synthetic: int = 0
+    load_format: str = "safetensors"
+    tie_word_embeddings: str = "as-declared"
     eager: int = 0
 
     def serve(self) -> tuple[str, ...]:
@@ -64,10 +66,11 @@ class Options(Flags):
             f"--shutdown-timeout={self.shutdown_timeout_s}",
             f"--mm-processor-kwargs={json.dumps({'max_pixels': self.max_pixels})}",
             '--limit-mm-per-prompt={"image":1,"video":0}',
-            # The checkpoint says false, and without a head of its own it would emit one token
-            # for ever; see docs/decisions/0009.
-            '--hf-overrides={"tie_word_embeddings":true}',
-            # The checkpoint's repetition penalty spoils tables.
+            # Weights are tensors, never a pickle, whatever else lies in the folder.
+            f"--load-format={self.load_format}",
+            *self._overrides(),
+            # Sampling is what a request says, not what the checkpoint does: Nanonets' repetition
+            # penalty spoils tables.
             "--generation-config=vllm",
             # `data:` URLs only: nobody may make the engine fetch, not even from its neighbours.
             "--allowed-media-domains=media.invalid",
@@ -75,7 +78,6 @@ class Options(Flags):
             "--enable-request-id-headers",
             "--disable-access-log-for-endpoints=/health,/metrics",
             *(self._gpu() if self.device == "cuda" else ()),
-            *(("--load-format=dummy",) if self.synthetic else ()),
             *(("--enforce-eager",) if self.eager else ()),
         )
 
@@ -83,6 +85,12 @@ class Options(Flags):
         """Return the variables that `vllm serve` needs beside the common ones; pure."""
         own = {"VLLM_CPU_KVCACHE_SPACE": str(self.kv_cache_gib)} if self.device == "cpu" else {}
         return {**_OFFLINE, **_LIMITS, **own}
+
+    def _overrides(self) -> tuple[str, ...]:
+        """Repair a config.json that is wrong about its weights, without editing it."""
+        if self.tie_word_embeddings not in {"true", "false"}:
+            return ()
+        return (f'--hf-overrides={{"tie_word_embeddings":{self.tie_word_embeddings}}}',)
 
     def _gpu(self) -> tuple[str, ...]:
         return (f"--gpu-memory-utilization={self.gpu_memory_percent / 100:.2f}",)

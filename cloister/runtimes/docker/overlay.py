@@ -59,7 +59,7 @@ def variables(settings: Settings, *, gateway: Path, model: Path | None) -> dict[
         "CLOISTER_GATEWAY_TMPFS": f"size={bodies_mib}m",
         "CLOISTER_GATEWAY_STOP": f"{settings.gateway.timeout_s + 10}s",
         "CLOISTER_MODEL_FOLDER": str(model or "/nowhere"),
-        "CLOISTER_MODELS": str(project_root() / "models"),
+        "CLOISTER_MODELS": str(settings.model.store),
     }
 
 

@@ -4,14 +4,19 @@ import functools
 import inspect
 import os
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.parser.argument import Argument
 from invoke.tasks import Task, task
 
+if TYPE_CHECKING:
+    from cloister.config import Settings
+
+SET = "override a setting, such as gateway.port=9001 (repeatable; see `invoke config`)"
+JSON = "print JSON for scripts"
 _INTERRUPTED, _BROKEN_PIPE = 130, 141
 
 
@@ -75,3 +80,17 @@ def command(**flags: str) -> Callable[[Callable[..., None]], Task[Any]]:
         return made
 
     return decorate
+
+
+def settings(overrides: Sequence[str], **flags: object) -> "Settings":
+    """Load the configuration under what was given as flags of its own and by `--set`."""
+    from cloister import config
+
+    given = [f"{name}={value}" for name, value in flags.items() if value is not None]
+    return config.load(flags=[*given, *overrides]).settings
+
+
+def shortened(value: object, width: int = 60) -> str | None:
+    """Return a value as text that fits a table."""
+    text = None if value is None else str(value)
+    return text if text is None or len(text) <= width else f"{text[: width - 1]}…"

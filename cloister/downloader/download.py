@@ -1,0 +1,190 @@
+"""The whole way of a revision: resolve, make sure of room, fetch, look inside, lock, rename."""
+
+import contextlib
+import datetime as dt
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub.utils import close_session  # type: ignore[attr-defined]
+
+from cloister.downloader.hub import Card, Hub, Patience, Remote
+from cloister.downloader.transfer import PART, Source, fetch
+from cloister.errors import ModelStoreError
+from cloister.modelstore import contents, pins, sanity
+from cloister.modelstore.pins import File, Pin
+from cloister.modelstore.store import READY, Store
+
+_STREAMS = 4
+_HEADROOM_BYTES = 64 << 20  # what a file system keeps for itself
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is told on the way: the bytes of everything, then how many more are there."""
+
+    total: Callable[[int], object]
+    advance: Callable[[int], object]
+    say: Callable[[str], None]
+
+
+def download(
+    hub: Hub, store: Store, model: str, revision: str, patience: Patience, progress: Progress
+) -> Pin:
+    """Bring `model` at `revision`, a branch, tag or commit, into the store, and lock it.
+
+    What an earlier run brought is taken over, whether it was killed or refused. Raises
+    ModelStoreError when the model cannot be had, does not fit, or is not what it has to be.
+    """
+    if not pins.MODEL.fullmatch(model):
+        raise ModelStoreError(f"`{model}` is no model's name, such as nanonets/Nanonets-OCR2-3B")
+    ends = time.monotonic() + patience.deadline_s
+    if (there := _there(store, model, revision)) is not None:
+        progress.say(f"{model} at {revision} is there, every byte of it")
+        return there
+    card = hub.card(model, revision)
+    if pins.REVISION.fullmatch(revision) and card.commit != revision:
+        raise ModelStoreError(f"the hub answers {card.commit} to whoever asks for {revision}")
+    source = Source(hub, model, card.commit, patience, ends)
+    locked = pins.find(store.root, model, card.commit)
+    with _alone(store, model, card.commit) as staging:
+        if (there := _there(store, model, card.commit)) is not None:
+            progress.say(f"{model} at {card.commit} is there, every byte of it")
+            return there
+        _take_over(store, model, card.commit)
+        files = hub.files(model, card.commit)
+        _require_pinned(files, locked)
+        _tidy(staging, files)
+        _require_room(staging, files)
+        progress.total(sum(file.size for file in files))
+        pin = _fetched(source, files, staging, progress, card)
+        if locked and pin.files != locked.files:
+            raise _changed(locked)
+        store.complete(pin)
+        return pin
+
+
+@contextlib.contextmanager
+def _alone(store: Store, model: str, commit: str) -> Iterator[Path]:
+    """Give the staging folder to one download at a time."""
+    staging = store.staging(model, commit)
+    try:
+        staging.parent.mkdir(parents=True, exist_ok=True)
+        guard = staging.with_suffix(".lock").open("w")
+    except OSError as error:
+        raise ModelStoreError(
+            f"`{store.root}` cannot be written: {error.strerror}",
+            hint=f"let user {os.getuid()} write there, or set `model.store`",
+        ) from error
+    with guard:
+        try:
+            fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ModelStoreError(
+                f"another download of `{model}` is under way", hint="wait for that one"
+            ) from error
+        staging.mkdir(exist_ok=True)
+        yield staging
+        shutil.rmtree(staging, ignore_errors=True)  # after a success: empty, or renamed away
+
+
+def _there(store: Store, model: str, commit: str) -> Pin | None:
+    """Return what is locked of a commit that needs no hub any more."""
+    try:
+        pin = store.verify(model, commit)
+    except ModelStoreError:
+        return None
+    pins.add(store.root, pin)  # the one that is served is the one that was asked for last
+    return pin
+
+
+def _take_over(store: Store, model: str, commit: str) -> None:
+    """Stage what is left of a damaged revision, so that only what is wrong comes again."""
+    folder, staging = store.folder(model, commit), store.staging(model, commit)
+    if folder.exists():
+        (folder / READY).unlink(missing_ok=True)
+        shutil.rmtree(staging)
+        folder.rename(staging)
+
+
+def _require_pinned(files: Sequence[Remote], locked: Pin | None) -> None:
+    if locked is None:
+        return
+    sizes = {file.name: file.size for file in files}
+    hashes = {file.name: file.sha256 for file in files if file.sha256}
+    if sizes != {name: file.size for name, file in locked.files.items()} or any(
+        locked.files[name].sha256 != sha256 for name, sha256 in hashes.items()
+    ):
+        raise _changed(locked)
+
+
+def _changed(locked: Pin) -> ModelStoreError:
+    return ModelStoreError(
+        f"the hub has other bytes for {locked.model} at {locked.revision} than "
+        f"{pins.FILE_NAME} says since {locked.date}; nothing was taken",
+        hint="find out who changed them; only then take the entry out of that file",
+    )
+
+
+def _tidy(staging: Path, files: Sequence[Remote]) -> None:
+    """Remove what does not belong: other files, and links, which must not be written through."""
+    known = {file.name for file in files} | {file.name + PART for file in files}
+    for path in sorted(staging.rglob("*"), reverse=True):
+        if path.is_symlink() or (path.is_file() and str(path.relative_to(staging)) not in known):
+            path.unlink()
+
+
+def _require_room(staging: Path, files: Sequence[Remote]) -> None:
+    there = sum(path.stat().st_size for path in staging.rglob("*") if path.is_file())
+    needed = sum(file.size for file in files) - there
+    free = shutil.disk_usage(staging).free
+    if needed > 0 and free < needed + min(_HEADROOM_BYTES, needed):
+        raise ModelStoreError(
+            f"`{staging.parent.parent}` has {free / 1e9:.2f} GB free, and {needed / 1e9:.2f} GB "
+            "have still to come",
+            hint="make room, or set `model.store`",
+        )
+
+
+def _fetch_all(
+    source: Source, files: Sequence[Remote], staging: Path, progress: Progress
+) -> dict[str, File]:
+    """Fetch files side by side; the first that fails ends all."""
+    threads = ThreadPoolExecutor(_STREAMS, thread_name_prefix="fetch")
+    pending = {
+        threads.submit(fetch, source, file, staging, progress.advance): file.name for file in files
+    }
+    found = {}
+    try:
+        for future in as_completed(pending):
+            found[pending[future]] = future.result()
+    except Exception:
+        source.stopped.set()
+        close_session()  # wakes the streams that wait for bytes
+        threads.shutdown(cancel_futures=True)
+        raise
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)  # Ctrl-C waits for nobody
+    return found
+
+
+def _fetched(
+    source: Source, files: Sequence[Remote], staging: Path, progress: Progress, card: Card
+) -> Pin:
+    """Fetch the small files first, so that a wrong model is refused before its weights come."""
+    small = [file for file in files if not file.name.endswith(".safetensors")]
+    large = [file for file in files if file.name.endswith(".safetensors")]
+    found: dict[str, File] = {}
+    for group in (small, large):
+        found |= _fetch_all(source, group, staging, progress)
+        for file in group:
+            contents.check(staging / file.name)
+        if group is small:
+            sanity.require_architecture(staging)
+    today = dt.datetime.now(dt.UTC).date().isoformat()
+    return Pin(source.model, source.commit, card.licence, card.base_model, today, found)

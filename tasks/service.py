@@ -1,0 +1,188 @@
+"""The service: set up, run, look at, read with."""
+
+from invoke.context import Context
+from invoke.exceptions import Exit
+
+from tasks.command import JSON, SET, command, settings, shortened
+
+
+@command(set_=SET)
+def setup(_: Context, set_: list[str] | None = None) -> None:
+    """Check this machine, and write a commented cloister.yaml if there is none."""
+    from cloister import console, machine
+
+    for line in machine.prepare(settings(set_ or [])):
+        console.say(line)
+
+
+@command(
+    replicas="number of engine processes",
+    port="TCP port of the gateway",
+    json_=JSON,
+    set_=SET,
+)
+def up(
+    _: Context,
+    replicas: str | None = None,
+    port: str | None = None,
+    json_: bool = False,
+    set_: list[str] | None = None,
+) -> None:
+    """Start the service, or bring a running one to the configuration; wait for a page."""
+    from cloister import console, deployment
+
+    chosen = settings(set_ or [], **{"replicas": replicas, "gateway.port": port})
+    with console.steps() as report:
+        result = deployment.up(chosen, report)
+    if json_:
+        console.dump(
+            {"url": result.plan.url, "engine": result.reading.engine, "started": result.started}
+        )
+        return
+    console.show(f"reads documents at {result.plan.url}/v1 ({result.reading.engine})")
+    console.say("next: invoke ocr samples/invoice.png | invoke status | invoke down")
+
+
+@command(set_=SET)
+def down(_: Context, set_: list[str] | None = None) -> None:
+    """Stop the service; pages in flight are finished first."""
+    from cloister import console, deployment
+
+    console.say("stopped" if deployment.down(settings(set_ or [])) else "nothing was up")
+
+
+@command(name="one program, such as tesseract-1 or gateway (default: all)", set_=SET)
+def restart(_: Context, name: str | None = None, set_: list[str] | None = None) -> None:
+    """Restart programs one after the other, each proven by a page."""
+    from cloister import console, deployment
+
+    with console.steps() as report:
+        names = deployment.restart(settings(set_ or []), (name,) if name else (), report)
+    console.say(f"restarted {', '.join(names)}")
+
+
+@command(json_=JSON, set_=SET)
+def status(_: Context, json_: bool = False, set_: list[str] | None = None) -> None:
+    """Show what runs: state, memory and pages of every program."""
+    from cloister import console, deployment
+
+    found = deployment.status(settings(set_ or []))
+    if json_:
+        console.dump(found)
+    elif not found.programs:
+        console.say(f"nothing is up in `{settings(set_ or []).state_dir}`; next: invoke up")
+    else:
+        columns = ("program", "state", "pid", "for s", "MiB", "reading", "waiting")
+        rows = [
+            (p.name, p.state, p.pid, p.since_s, p.memory_mib, p.running, p.waiting)
+            for p in found.programs
+        ]
+        console.table(columns, rows)
+        console.show(f"{'healthy' if found.healthy else 'NOT healthy'}: {found.url}")
+    if not found.up or not found.healthy:
+        raise Exit(code=1)
+
+
+@command(json_=JSON, set_=SET)
+def health(_: Context, json_: bool = False, set_: list[str] | None = None) -> None:
+    """Let the service read a fresh page, and say how long it took."""
+    from cloister import console, deployment
+
+    reading = deployment.health(settings(set_ or []))
+    if json_:
+        console.dump(reading)
+    else:
+        console.show(f"read a fresh page in {reading.seconds:.2f} s ({reading.engine})")
+
+
+@command(
+    name="one program, `access` for the gateway's access log (default: all)",
+    follow="go on as new lines come, until Ctrl-C",
+    lines="lines from the end of each log",
+    set_=SET,
+)
+def logs(
+    _: Context,
+    name: str | None = None,
+    follow: bool = False,
+    lines: int = 20,
+    set_: list[str] | None = None,
+) -> None:
+    """Print the last lines of the logs."""
+    from cloister import deployment
+
+    deployment.show_logs(settings(set_ or []), name, lines=lines, follow=follow)
+
+
+@command(
+    paths="images, PDFs, folders or quoted patterns",
+    out="folder for one Markdown file a document (default: standard output)",
+    url="another service, such as http://localhost:8001 (default: the one that is up)",
+    dpi="dots per inch at which PDF pages are rendered",
+    concurrency="pages at once (default: as many as the engines read at once)",
+    json_=JSON,
+    set_=SET,
+)
+def ocr(
+    _: Context,
+    paths: list[str],
+    out: str | None = None,
+    url: str | None = None,
+    dpi: str | None = None,
+    concurrency: str | None = None,
+    json_: bool = False,
+    set_: list[str] | None = None,
+) -> None:
+    """Read documents: Markdown to standard output or a folder; fails unless every page was read."""
+    from cloister.ocr import command as read
+
+    flags = {"ocr.dpi": dpi, "ocr.concurrency": concurrency}
+    read.run(settings(set_ or [], **flags), paths, url=url, out=out, as_json=json_)
+
+
+@command(json_=JSON, set_=SET)
+def config(_: Context, json_: bool = False, set_: list[str] | None = None) -> None:
+    """Show every setting in force and where it came from."""
+    from cloister import config as configuration
+    from cloister import console
+
+    origins = configuration.load(flags=set_ or []).origins
+    if json_:
+        console.dump({item.key: {"value": item.value, "origin": item.origin} for item in origins})
+    else:
+        rows = [(item.key, shortened(item.value), item.origin) for item in origins]
+        console.table(("setting", "value", "from"), rows)
+
+
+@command(out="folder to write to")
+def samples(_: Context, out: str = "samples") -> None:
+    """Generate the sample documents again, with their exact truth."""
+    from pathlib import Path
+
+    from cloister import console
+    from cloister.corpus.samples import write_samples
+
+    write_samples(Path(out))
+    console.say(f"written to `{out}`")
+
+
+@command(
+    outside="one more place that must not be reached, as HOST or HOST:PORT (default port: 443)",
+    json_=JSON,
+    set_=SET,
+)
+def verify(
+    _: Context,
+    outside: str | None = None,
+    json_: bool = False,
+    set_: list[str] | None = None,
+) -> None:
+    """Prove that the containers are sealed, by trying to get out of them; code 7 if not."""
+    from cloister import console, deployment, isolation
+    from cloister.isolation import present
+
+    place = isolation.place(outside)
+    chosen = deployment.required(settings(set_ or []))
+    with console.steps() as report:
+        found = isolation.verify(chosen, place, report)
+    present.show(found, as_json=json_)
