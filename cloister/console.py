@@ -8,7 +8,15 @@ from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 
 _PIPED_COLUMNS = 240  # nothing is folded for a program that reads a table
@@ -50,6 +58,21 @@ def steps() -> Iterator[Callable[[str], None]]:
         return
     with _err.status("") as status:
         yield lambda text: status.update(f"{text} ...")
+
+
+@contextmanager
+def transfer(what: str, size: int) -> Iterator[Callable[[int], None]]:
+    """Give a function that advances a bar of `size` bytes by some of them, with rate and ETA."""
+    columns = (
+        TextColumn(what),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal) as progress:
+        task = progress.add_task(what, total=size)
+        yield lambda count: progress.advance(task, count)
 
 
 @contextmanager

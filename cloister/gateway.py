@@ -1,7 +1,7 @@
 """The gateway: a deployment's replicas and limits to nginx' configuration, as pure text."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 from pathlib import Path
@@ -67,10 +67,15 @@ class _Refusal:
 
 
 def render(
-    settings: GatewaySettings, replicas: Sequence[Replica], exporter: str, place: Place
+    settings: GatewaySettings,
+    replicas: Sequence[Replica],
+    exporter: str,
+    place: Place,
+    unproven: Collection[str] = (),
 ) -> str:
     """Return the whole configuration; `exporter` is the `host:port` that serves /metrics.
 
+    Replicas whose names are in `unproven` get no page yet.
     Raises GatewayError for a path that cannot be written into the configuration.
     """
     environment = Environment(
@@ -88,10 +93,16 @@ def render(
         settings.model_dump(mode="json"),
         listen=f"{host}:{settings.port}",
         replicas=replicas,
+        unproven=unproven,
         exporter=exporter,
         place=place,
         errors=_refusals(settings),
     )
+
+
+def gives_pages_to(text: str, replica: Replica) -> bool:
+    """Tell whether a rendered configuration lets a replica have pages; pure."""
+    return f"server {replica.address} max_fails=0;" in text
 
 
 def url(settings: GatewaySettings) -> str:

@@ -60,6 +60,30 @@ def run(
     return Result(done.returncode, done.stdout, done.stderr)
 
 
+def attend(
+    command: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    inherit: bool = True,
+    folder: Path | None = None,
+) -> int:
+    """Run a program that shows its own progress on standard error; return its exit code.
+
+    Its environment is `environment` alone unless it is to `inherit` ours. Ctrl-C reaches it too,
+    and it is waited for. Raises ToolError when it is missing.
+    """
+    whole = {**os.environ, **environment} if inherit else dict(environment)
+    try:
+        child = subprocess.Popen(command, cwd=folder, env=whole, stdout=subprocess.DEVNULL)
+    except FileNotFoundError as error:
+        raise ToolError(f"`{command[0]}` is not installed, or not on PATH") from error
+    while True:
+        try:
+            return child.wait()
+        except KeyboardInterrupt:
+            continue
+
+
 def find(program: str, folders: Sequence[Path] = ()) -> Path | None:
     """Return the path of a program on PATH or in `folders`, which an ordinary PATH may lack."""
     found = shutil.which(program)

@@ -64,7 +64,8 @@ def command(**flags: str) -> Callable[[Callable[..., None]], Task[Any]]:
                 body(context, *arguments, **options)
                 sys.stdout.flush()
             except CloisterError as error:
-                raise Exit(f"error: {error}", code=error.exit_code) from error
+                said = f"error: {error}" if error.message else None
+                raise Exit(said, code=error.exit_code) from error
             except KeyboardInterrupt as error:
                 raise Exit("interrupted", code=_INTERRUPTED) from error
             except BrokenPipeError as error:  # `invoke ocr ... | head`

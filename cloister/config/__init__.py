@@ -1,8 +1,9 @@
 """Cloister's configuration: one strict schema, four sources, and where each value came from."""
 
 from cloister.config.document import default_yaml, markdown_table
+from cloister.config.edit import with_keys
 from cloister.config.fields import IpNetwork, project_root
-from cloister.config.loading import Loaded, Setting, load
+from cloister.config.loading import FILE_NAME, Loaded, Setting, load
 from cloister.config.schema import Settings
 from cloister.config.sections import (
     DockerSettings,
@@ -12,8 +13,11 @@ from cloister.config.sections import (
     OcrSettings,
     TesseractSettings,
 )
+from cloister.config.sources import CONFIG_VARIABLE
 
 __all__ = [
+    "CONFIG_VARIABLE",
+    "FILE_NAME",
     "DockerSettings",
     "EnginesSettings",
     "GatewaySettings",
@@ -28,4 +32,5 @@ __all__ = [
     "load",
     "markdown_table",
     "project_root",
+    "with_keys",
 ]

@@ -9,9 +9,10 @@ _WIDTH = 100
 _TABLE_VALUE_WIDTH = 60
 _HEADER = """\
 # Cloister's configuration. Every key is here at its default, commented out by a # right before
-# it: delete that # to set the key. The model's file in profiles/ gives some of them other values
-# under this file; CLOISTER_* variables (CLOISTER_GATEWAY_PORT) and `--set gateway.port=...` lie over
-# it. `invoke config` prints what is in force and where each value came from.
+# it: delete that # to set the key. The model's file in profiles/ gives some of them other values,
+# which this file overrides; CLOISTER_* variables (CLOISTER_GATEWAY_PORT) and
+# `--set gateway.port=...` override this file. `invoke config` prints what is in force and where
+# each value came from.
 """
 
 

@@ -12,6 +12,7 @@ from cloister.deployment.lifecycle import (
     up,
 )
 from cloister.deployment.plan import Plan, plan
+from cloister.deployment.record import read as recorded
 from cloister.deployment.record import required
 from cloister.deployment.status import ProgramStatus, Status, status
 
@@ -24,6 +25,7 @@ __all__ = [
     "down",
     "health",
     "plan",
+    "recorded",
     "required",
     "resolve",
     "restart",

@@ -2,20 +2,20 @@
 
 import os
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import partial
 
 import requests
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from cloister import canary, chat, modelstore, ports, shell
+from cloister import canary, chat, gateway, modelstore, ports, shell
 from cloister.config import Settings
 from cloister.deployment import record
 from cloister.deployment.plan import Plan, nginx_text, plan, programs
 from cloister.engines import ENGINES, choose
 from cloister.errors import DeploymentError, OcrError
 from cloister.files import exclusive, write_atomically
-from cloister.gateway import Place
 from cloister.layout import Layout
 from cloister.runtimes import EXPORTER, GATEWAY, RUNTIMES, Runtime
 
@@ -69,11 +69,12 @@ def up(settings: Settings, progress: Progress) -> Up:
         _check_ports(planned, running)
         record.write(settings)
         progress("starting")
-        reload = _write_gateway(planned, layout, running.place())
+        unproven = _names(planned) - _proven(planned, running)
+        reload = _write_gateway(planned, running, unproven)
         started = running.apply(programs(planned, cores(), running.model()))
         if reload and GATEWAY not in started:
             running.signal(GATEWAY, "HUP")
-        reading = wait_ready(planned, running, progress)
+        reading = _admit(planned, running, unproven | (_names(planned) & set(started)), progress)
     return Up(planned, started, reading)
 
 
@@ -101,8 +102,10 @@ def restart(settings: Settings, names: tuple[str, ...], progress: Progress) -> t
     with exclusive(Layout(recorded.state_dir).lock):
         for name in names or known:
             progress(f"restarting {name}")
+            replicas = _names(planned) & {name}
+            _route_around(planned, running, replicas)
             running.restart((name,))
-            wait_ready(planned, running, progress)
+            _admit(planned, running, replicas, progress)
     return names or known
 
 
@@ -119,17 +122,39 @@ def show_logs(settings: Settings, name: str | None, *, lines: int, follow: bool)
     runtime(recorded).show_logs(name, lines=lines, follow=follow)
 
 
-def wait_ready(planned: Plan, running: Runtime, progress: Progress) -> chat.Reading:
-    """Return the page that was read through the gateway, after each replica has read one.
+def _admit(
+    planned: Plan, running: Runtime, unproven: AbstractSet[str], progress: Progress
+) -> chat.Reading:
+    """Give the gateway each replica once it has read a page; return one that came through it.
 
-    Raises DeploymentError with the last lines of the log when a program ends instead, or when
-    it takes too long.
+    Raises DeploymentError with the last lines of the log when a program ends instead, when it
+    takes too long, and when a replica answers other text than the page's.
     """
+    _route_around(planned, running, unproven)
     for replica in planned.replicas:
         progress(f"waiting for {replica.name} to read a page")
         _read_page(planned, running, replica.url)
+    _route_around(planned, running, frozenset())
     progress("waiting for a page through the gateway")
     return _read_page(planned, running, planned.url)
+
+
+def _route_around(planned: Plan, running: Runtime, unproven: AbstractSet[str]) -> None:
+    if _write_gateway(planned, running, unproven):
+        running.signal(GATEWAY, "HUP")
+
+
+def _proven(planned: Plan, running: Runtime) -> frozenset[str]:
+    """Return the replicas that run and that the gateway was given already."""
+    path = Layout(planned.settings.state_dir).nginx_configuration
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    alive = {state.name for state in running.states() if state.state in {"running", "starting"}}
+    given = {r.name for r in planned.replicas if gateway.gives_pages_to(text, r)}
+    return frozenset(alive & given)
+
+
+def _names(planned: Plan) -> frozenset[str]:
+    return frozenset(replica.name for replica in planned.replicas)
 
 
 def _read_page(planned: Plan, running: Runtime, url: str) -> chat.Reading:
@@ -197,11 +222,12 @@ def _check_ports(planned: Plan, running: Runtime) -> None:
             ports.require_free(host, port, key=key)
 
 
-def _write_gateway(planned: Plan, layout: Layout, place: Place) -> bool:
+def _write_gateway(planned: Plan, running: Runtime, unproven: AbstractSet[str]) -> bool:
     """Write nginx' configuration; return True when it differs from the one before."""
+    layout = Layout(planned.settings.state_dir)
     for private in (layout.logs, layout.run):
         private.mkdir(mode=0o700, parents=True, exist_ok=True)
-    text = nginx_text(planned, place)
+    text = nginx_text(planned, running.place(), unproven)
     path = layout.nginx_configuration
     before = path.read_text(encoding="utf-8") if path.exists() else ""
     if before != text:

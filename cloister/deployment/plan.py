@@ -1,6 +1,7 @@
 """What a deployment consists of: settings and a number of cores to replicas and programs, pure."""
 
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,7 +75,7 @@ def programs(planned: Plan, cores: int, model: Path | None) -> tuple[Program, ..
     )
 
 
-def nginx_text(planned: Plan, place: Place) -> str:
-    """Return the gateway's configuration; pure."""
+def nginx_text(planned: Plan, place: Place, unproven: Collection[str] = ()) -> str:
+    """Return the gateway's configuration, in which the `unproven` replicas get no page; pure."""
     host, port = planned.site.exporter
-    return gateway.render(planned.site.gateway, planned.replicas, f"{host}:{port}", place)
+    return gateway.render(planned.site.gateway, planned.replicas, f"{host}:{port}", place, unproven)

@@ -187,4 +187,11 @@ def _fetched(
         if group is small:
             sanity.require_architecture(staging)
     today = dt.datetime.now(dt.UTC).date().isoformat()
-    return Pin(source.model, source.commit, card.licence, card.base_model, today, found)
+    return Pin(
+        source.model,
+        source.commit,
+        card.licence,
+        card.base_model,
+        today,
+        dict(sorted(found.items())),
+    )

@@ -32,6 +32,14 @@ def test_three_replicas_on_ipv6_with_a_worker_user(golden: Callable[[str, str], 
     golden("nginx-3.conf", gateway.render(settings, replicas(3), EXPORTER, place))
 
 
+def test_a_replica_that_has_not_read_yet_gets_no_page() -> None:
+    first, second = replicas(2)
+    text = gateway.render(GatewaySettings(), [first, second], EXPORTER, PLACE, {"tesseract-2"})
+    assert "server 127.0.0.1:8102 max_fails=0 down;" in text
+    assert gateway.gives_pages_to(text, first)
+    assert not gateway.gives_pages_to(text, second)
+
+
 def test_every_refusal_is_json_in_openais_shape() -> None:
     text = gateway.render(GatewaySettings(), replicas(1), EXPORTER, PLACE)
     bodies = re.findall(r"return (\d+) '(\{\"error\".*)';", text)
