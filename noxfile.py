@@ -11,7 +11,7 @@ nox.options.error_on_missing_interpreters = True
 PYTHON = ["noxfile.py", "tasks", "cloister", "tests", "benchmarks"]
 SHELL = [
     *("scripts/prerequisites.sh", "scripts/setup-nanonets.sh", "scripts/test.sh"),
-    *("scripts/local-bases.sh", "images/gateway/collect.sh", ".ci/run"),
+    *("scripts/local-bases.sh", "scripts/bundle.sh", "images/gateway/collect.sh", ".ci/run"),
 ]
 
 

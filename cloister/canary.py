@@ -11,7 +11,12 @@ from cloister.errors import OcrError
 
 _SIZE = (900, 160)
 _FONT_SIZE = 48
+_MAX_TOKENS = 256  # some models begin with front matter
 _DIGITS = "2345679"  # no 0, 1 or 8: letters to an OCR engine
+
+
+class MisreadError(OcrError):
+    """An engine answers, and cannot read."""
 
 
 def check(
@@ -25,17 +30,20 @@ def check(
 ) -> chat.Reading:
     """Let the service at `url` read a fresh page.
 
-    Raises OcrError when it does not answer, or with other text than the page's. The random weights
-    of a synthetic model cannot read: there an answer is all that is asked for.
+    Raises chat.RefusedError when it does not answer, MisreadError when it answers with other text
+    than the page's, twice. The random weights of a synthetic model cannot read: there an answer is
+    all that is asked for.
     """
-    number = "".join(secrets.choice(_DIGITS) for _ in range(6))
-    request = chat.body(
-        page(f"Canary page {number}"), "image/png", model=model, prompt=prompt, max_tokens=64
-    )
-    reading = chat.complete(session, url, request, timeout_s=timeout_s)
-    if not synthetic and number not in reading.text:
-        raise OcrError(f"`{url}` read {reading.text[:80]!r} on a page that says {number}")
-    return reading
+    for last in (False, True):
+        number = "".join(secrets.choice(_DIGITS) for _ in range(6))
+        image = page(f"Canary page {number}")
+        request = chat.body(image, "image/png", model=model, prompt=prompt, max_tokens=_MAX_TOKENS)
+        reading = chat.complete(session, url, request, timeout_s=timeout_s)
+        if synthetic or number in reading.text:
+            return reading
+        if last:
+            raise MisreadError(f"`{url}` read {reading.text[:80]!r} on a page that says {number}")
+    raise AssertionError
 
 
 def page(text: str) -> bytes:

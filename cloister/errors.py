@@ -63,6 +63,12 @@ class OcrError(CloisterError):
     exit_code = 8
 
 
+class BundleError(CloisterError):
+    """A bundle cannot be made, or is not what was signed."""
+
+    exit_code = 12
+
+
 class ToolError(CloisterError):
     """A program that Cloister calls is missing or failed."""
 

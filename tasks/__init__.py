@@ -8,11 +8,13 @@ from pathlib import Path
 
 from invoke.collection import Collection
 
-from tasks import images, models, service
+from tasks import bundles, images, models, service
 
 # Of a package Invoke puts nothing on the path, and `cloister` lies beside it.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+bundle = Collection(bundles.install, bundles.keygen, bundles.verify)
+bundle.add_task(bundles.make, "make", default=True)
 namespace = Collection(
     service.config,
     service.down,
@@ -26,6 +28,7 @@ namespace = Collection(
     service.status,
     service.up,
     service.verify,
+    bundle=bundle,
     images=Collection(build=images.build, list=images.list_, test=images.inspect),
     models=Collection(
         list=models.list_, remove=models.remove, use=models.use, verify=models.verify

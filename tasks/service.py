@@ -39,6 +39,8 @@ def up(
             {"url": result.plan.url, "engine": result.reading.engine, "started": result.started}
         )
         return
+    if not result.plan.proves_reading:
+        console.say("`model.synthetic`: the weights are noise, so no page had to be read rightly")
     console.show(f"reads documents at {result.plan.url}/v1 ({result.reading.engine})")
     console.say("next: invoke ocr samples/invoice.png | invoke status | invoke down")
 

@@ -163,7 +163,7 @@ def _read_page(planned: Plan, running: Runtime, url: str) -> chat.Reading:
     with running.session() as session:
         try:
             for attempt in Retrying(
-                retry=retry_if_exception_type(OcrError),
+                retry=retry_if_exception_type(chat.RefusedError),
                 stop=stop_after_delay(ready_s),
                 wait=wait_fixed(_POLL_S),
                 before_sleep=lambda _: _require_alive(running),
@@ -171,6 +171,11 @@ def _read_page(planned: Plan, running: Runtime, url: str) -> chat.Reading:
             ):
                 with attempt:
                     return _canary(settings, session, url)
+        except canary.MisreadError as error:
+            raise DeploymentError(
+                f"it answers but cannot read, so it gets no pages: {error.message}",
+                hint="invoke models.verify; if the weights are noise, `model.synthetic: true`",
+            ) from error
         except OcrError as error:
             raise DeploymentError(
                 f"no page was read within {ready_s:g} s: {error.message}", hint="invoke logs"
@@ -185,7 +190,7 @@ def _canary(settings: Settings, session: requests.Session, url: str) -> chat.Rea
         model=settings.model.name,
         prompt=settings.ocr.prompt,
         timeout_s=settings.gateway.timeout_s,
-        synthetic=settings.model.synthetic and settings.engine != "tesseract",
+        synthetic=settings.model.synthetic and ENGINES[settings.engine].serves_model,
     )
 
 

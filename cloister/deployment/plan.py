@@ -23,6 +23,11 @@ class Plan:
     slots: int
 
     @property
+    def proves_reading(self) -> bool:
+        """Whether replicas have to read a page rightly before they get any."""
+        return not (self.settings.model.synthetic and ENGINES[self.engine].serves_model)
+
+    @property
     def url(self) -> str:
         """Where clients find the service."""
         return gateway.url(self.settings.gateway)

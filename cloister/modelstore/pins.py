@@ -5,7 +5,7 @@ It lies in the store beside the models, so that the container that downloads can
 
 import fcntl
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -97,9 +97,14 @@ def remove(store: Path, model: str, revision: str) -> None:
         _write(store, [p for p in read(store) if (p.model, p.revision) != (model, revision)])
 
 
-def _write(store: Path, pins: list[Pin]) -> None:
+def render(pins: Sequence[Pin]) -> str:
+    """Return the text of the file; pure."""
     text = yaml.safe_dump({"models": [asdict(pin) for pin in pins]}, sort_keys=False, width=200)
-    write_atomically(store / FILE_NAME, _HEADER + text)
+    return _HEADER + text
+
+
+def _write(store: Path, pins: list[Pin]) -> None:
+    write_atomically(store / FILE_NAME, render(pins))
 
 
 def _pin(entry: Mapping[str, Any]) -> Pin:

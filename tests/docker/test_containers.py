@@ -196,7 +196,7 @@ def test_what_is_missing_is_said_with_what_to_type(
     assert "hint: invoke images.build" in said
     said = made.invoke("up", "--set", "engine=vllm-cpu", code=4).stderr
     assert "no model `nanonets/Nanonets-OCR2-3B`" in said
-    assert "hint: download it by the service `model-downloader`" in said
+    assert "hint: invoke download --model nanonets/Nanonets-OCR2-3B" in said
     vllm = ("--set", "engine=vllm-cpu", "--set", f"model.folder={tmp_path}")
     assert "holds no model" in made.invoke("up", *vllm, code=4).stderr
     subnet = up.settings["CLOISTER_DOCKER_SUBNET"]

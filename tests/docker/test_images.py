@@ -1,28 +1,16 @@
 """The images as they are built: what is in them, twice the same, the model's way into them."""
 
-import hashlib
 import os
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import docker
 import pytest
 from conftest import TAG, Containers
 from deployments import ROOT
-from hub import COMMIT, Hub, serving
 
 from cloister import images as our_images
-from cloister.containers import builder, compose
-
-MODEL = "cloister/tiny"
-FILES = {
-    "config.json": b'{"model_type": "qwen2_5_vl"}',
-    "model.safetensors": os.urandom(3_000_000),
-    "tokenizer.json": b"{}",
-    "modeling_evil.py": b"raise SystemExit",
-    "pytorch_model.bin": b"pickle",
-}
+from cloister.containers import builder
 
 
 @pytest.fixture
@@ -73,98 +61,3 @@ def test_two_builds_of_one_commit_have_the_same_gateway(images: docker.DockerCli
         layers.append(images.images.get(planned.reference).attrs["RootFS"]["Layers"])
     images.images.remove(planned.reference)
     assert layers[0] == layers[1]
-
-
-def download(store: Path, hub: Hub, *, code: int) -> str:
-    net = "172.30.252"
-    environment = {
-        "PATH": "/usr/bin:/bin",
-        "CLOISTER_DOCKER_PROJECT": "cloister-download-test",
-        "CLOISTER_DOCKER_TAG": TAG,
-        "CLOISTER_NET": net,
-        "CLOISTER_MODELS": str(store),
-        "HF_ENDPOINT": f"http://{net}.193:{hub.port}",
-    }
-    file = f"--file={ROOT}/compose/compose.yaml"
-    run = ("--profile=setup", "run", "--rm", "--no-TTY", "model-downloader", MODEL)
-    try:
-        done = subprocess.run(
-            [*compose(), file, *run],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-    finally:
-        down = [*compose(), file, "--profile=setup", "down"]
-        subprocess.run(down, env=environment, check=True, capture_output=True)
-    assert done.returncode == code, done.stderr
-    return done.stdout + done.stderr
-
-
-@pytest.fixture
-def store(images: docker.DockerClient, tmp_path: Path) -> Path:
-    del images
-    made = tmp_path / "models"
-    made.mkdir()
-    os.chown(made, 10001, 10001)
-    for folder in (tmp_path, *tmp_path.parents[:3]):
-        folder.chmod(0o755)
-    return made
-
-
-def test_a_model_is_downloaded_once_verified_and_never_code(store: Path) -> None:
-    with serving(Hub(MODEL, FILES)) as hub:
-        assert f"/models/{MODEL}/{COMMIT}" in download(store, hub, code=0)
-        folder = store / MODEL / COMMIT
-        found = {path.name: path.read_bytes() for path in folder.iterdir()}
-        ready = found.pop("READY").decode()
-        assert found == {n: c for n, c in FILES.items() if not n.endswith((".py", ".bin"))}
-        for name, content in found.items():
-            assert f"{hashlib.sha256(content).hexdigest()}  {name}" in ready
-        assert [path.name for path in store.iterdir()] == ["cloister"]
-        fetched = [path for path in hub.asked if "/resolve/" in path]
-        assert not [path for path in fetched if path.endswith((".py", ".bin"))]
-        hub.asked.clear()
-        download(store, hub, code=0)
-        assert [path for path in hub.asked if "/resolve/" in path] == []
-
-
-def test_wrong_bytes_of_the_right_size_never_become_a_model(store: Path) -> None:
-    with serving(Hub(MODEL, FILES, corrupt="model.safetensors")) as hub:
-        said = download(store, hub, code=4)
-        assert "`model.safetensors` is not what the hub says it is" in said
-        assert not (store / MODEL).exists()
-        hub.corrupt = ""
-        download(store, hub, code=0)
-        assert (store / MODEL / COMMIT / "READY").exists()
-
-
-def test_a_baked_model_is_in_the_image_a_layer_a_shard(
-    command: Containers, images: docker.DockerClient, tmp_path: Path
-) -> None:
-    folder = tmp_path / "model"
-    folder.mkdir()
-    contents = {"config.json": b"{}", "a.safetensors": b"a" * 1000, "b.safetensors": b"b" * 1000}
-    lines = []
-    for name, content in contents.items():
-        (folder / name).write_bytes(content)
-        lines.append(f"{hashlib.sha256(content).hexdigest()}  {name}\n")
-    flags = ("images.build", "--image", "vllm-cpu", "--local", "--bake")
-    model = ("--set", f"model.folder={folder}")
-    assert "has no READY" in command.invoke(*flags, *model, code=4).stderr
-    (folder / "READY").write_text("".join(lines))
-    command.invoke(*flags, *model)
-    plain = images.images.get(f"cloister/vllm-cpu:{TAG}").attrs["RootFS"]["Layers"]
-    baked = images.images.get(f"cloister/vllm-cpu:{TAG}-model").attrs["RootFS"]["Layers"]
-    assert len(baked) == len(plain) + 3
-    listing: Any = images.containers.run(
-        f"cloister/vllm-cpu:{TAG}-model",
-        ["-c", "import os; print(sorted(os.listdir('/model')))"],
-        entrypoint=["python3"],
-        remove=True,
-    )
-    assert listing.decode().strip() == str(sorted([*contents, "READY"]))
-    (folder / "b.safetensors").write_bytes(b"c" * 1000)
-    assert "is not what was downloaded" in command.invoke(*flags, *model, code=4).stderr

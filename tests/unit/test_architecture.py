@@ -22,7 +22,7 @@ ORDER = (
         "ports",
     ),
     *("takeover", "containers", "images", "runtimes", "exporter", "deployment"),
-    *("models", "isolation", "ocr", "machine"),
+    *("models", "bundle", "isolation", "ocr", "machine"),
 )
 MODULE_LINES, FUNCTION_LINES = 300, 40
 

@@ -1,0 +1,194 @@
+"""Images as one archive that is an OCI layout and that every Docker engine can load.
+
+`docker save` of old engines writes a format of its own, and none of them keeps digests. Here every
+image gets an OCI manifest whose digest depends on its content alone, and layers that images share
+are there once. manifest.json beside it is what `docker load` of any engine reads.
+Sources: the OCI image layout and image manifest specifications, 1.1.
+"""
+
+import hashlib
+import io
+import json
+import shutil
+import tarfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+_CHUNK_BYTES = 1 << 20
+_OCI = "application/vnd.oci.image"
+_COMPRESSED = {b"\x1f\x8b": "+gzip", b"\x28\xb5": "+zstd"}
+
+
+@dataclass(frozen=True)
+class Blob:
+    """One piece of an image; `digest` is `sha256:` and hexadecimal, `size` in bytes."""
+
+    digest: str
+    size: int
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """Its name inside the archive."""
+        return f"blobs/{self.digest.replace(':', '/')}"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """One image: `id` is what a classic engine calls it, `digest` that of its OCI manifest."""
+
+    reference: str
+    config: Blob
+    layers: tuple[Blob, ...]
+    manifest: bytes
+
+    @property
+    def id(self) -> str:
+        """The digest of its configuration."""
+        return self.config.digest
+
+    @property
+    def digest(self) -> str:
+        """The digest of its manifest."""
+        return _digest(self.manifest)
+
+
+def unpack(reference: str, stream: Iterable[bytes], scratch: Path) -> Saved:
+    """Take what `docker save` writes apart into blobs below `scratch`."""
+    blobs: dict[str, Blob] = {}
+    links: dict[str, str] = {}
+    described: list[dict[str, Any]] = []
+    reader = cast("IO[bytes]", _Reader(iter(stream)))
+    with tarfile.open(fileobj=reader, mode="r|") as archive:
+        for member in archive:
+            content = archive.extractfile(member) if member.isfile() else None
+            if member.issym():
+                links[member.name] = str(Path(member.name).parent / member.linkname)
+            elif member.name == "manifest.json" and content is not None:
+                described = json.load(content)
+            elif content is not None:
+                blobs[member.name] = _kept(content, scratch)
+
+    def found(name: str) -> Blob:
+        target = links.get(name)
+        return blobs[name] if target is None else found(_plain(target))
+
+    (entry,) = described
+    config = found(entry["Config"])
+    layers = tuple(found(layer) for layer in entry["Layers"])
+    return Saved(reference, config, layers, _manifest(config, layers))
+
+
+def write(images: Iterable[Saved], out: IO[bytes]) -> None:
+    """Write the archive; the same images give the same bytes."""
+    saved = sorted(images, key=lambda image: image.reference)
+    with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+        _add(archive, "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+        _add(archive, "index.json", _json(_index(saved)))
+        _add(archive, "manifest.json", _json([_docker(image) for image in saved]))
+        for image in saved:
+            _add(archive, f"blobs/{image.digest.replace(':', '/')}", image.manifest)
+        blobs = {blob.digest: blob for image in saved for blob in (image.config, *image.layers)}
+        for blob in sorted(blobs.values(), key=lambda blob: blob.name):
+            entry = tarfile.TarInfo(blob.name)
+            entry.size = blob.size
+            with blob.path.open("rb") as content:
+                archive.addfile(entry, content)
+
+
+def _manifest(config: Blob, layers: tuple[Blob, ...]) -> bytes:
+    return _json(
+        {
+            "schemaVersion": 2,
+            "mediaType": f"{_OCI}.manifest.v1+json",
+            "config": _descriptor(f"{_OCI}.config.v1+json", config),
+            "layers": [_descriptor(_layer_type(layer), layer) for layer in layers],
+        }
+    )
+
+
+def _index(saved: Iterable[Saved]) -> dict[str, Any]:
+    manifests = [
+        {
+            "mediaType": f"{_OCI}.manifest.v1+json",
+            "digest": image.digest,
+            "size": len(image.manifest),
+            "annotations": {
+                "io.containerd.image.name": f"docker.io/{image.reference}",
+                "org.opencontainers.image.ref.name": image.reference.rpartition(":")[2],
+            },
+        }
+        for image in saved
+    ]
+    return {"schemaVersion": 2, "mediaType": f"{_OCI}.index.v1+json", "manifests": manifests}
+
+
+def _docker(image: Saved) -> dict[str, Any]:
+    return {
+        "Config": image.config.name,
+        "RepoTags": [image.reference],
+        "Layers": [layer.name for layer in image.layers],
+    }
+
+
+def _descriptor(kind: str, blob: Blob) -> dict[str, Any]:
+    return {"mediaType": kind, "digest": blob.digest, "size": blob.size}
+
+
+def _layer_type(blob: Blob) -> str:
+    with blob.path.open("rb") as content:
+        return f"{_OCI}.layer.v1.tar{_COMPRESSED.get(content.read(2), '')}"
+
+
+def _kept(content: IO[bytes], scratch: Path) -> Blob:
+    hashed, size = hashlib.sha256(), 0
+    beside = scratch / "incoming"
+    with beside.open("wb") as file:
+        while chunk := content.read(_CHUNK_BYTES):
+            hashed.update(chunk)
+            size += len(chunk)
+            file.write(chunk)
+    path = scratch / hashed.hexdigest()
+    shutil.move(beside, path)
+    return Blob(f"sha256:{hashed.hexdigest()}", size, path)
+
+
+def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size = len(content)
+    archive.addfile(entry, io.BytesIO(content))
+
+
+def _plain(path: str) -> str:
+    """Return `a/../b` as `b`."""
+    parts: list[str] = []
+    for part in Path(path).parts:
+        parts = parts[:-1] if part == ".." else [*parts, part]
+    return "/".join(parts)
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":"), sort_keys=True).encode()
+
+
+def _digest(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+class _Reader:
+    """A file to read from over the chunks of a download."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._rest = b""
+
+    def read(self, size: int) -> bytes:
+        parts, missing = [self._rest], size - len(self._rest)
+        while missing > 0 and (chunk := next(self._chunks, None)) is not None:
+            parts.append(chunk)
+            missing -= len(chunk)
+        whole = b"".join(parts)
+        self._rest = whole[size:]
+        return whole[:size]

@@ -1,0 +1,194 @@
+"""A model's whole way: from a hub, by the downloader's container, to vLLM, mounted and baked in.
+
+Its weights are noise in the shapes and names of the real ones, in several shards, with the real
+checkpoint's fault: `tie_word_embeddings` is false outside, and there is no head.
+"""
+
+import json
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import docker
+import pytest
+import requests
+from conftest import TAG, Containers
+from deployments import eventually
+from hub import COMMIT, Hub, serving
+from pages import data_url, encoded, page, request
+
+MODEL = "nanonets/Nanonets-OCR2-3B"
+_WEIGHTS = """
+import json, pathlib, transformers, torch
+folder = pathlib.Path("/model")
+config = transformers.AutoConfig.from_pretrained(folder)
+torch.manual_seed(4)
+model = transformers.AutoModelForImageTextToText.from_config(config, dtype=torch.bfloat16)
+model.save_pretrained(folder, max_shard_size="200KB")
+text = json.loads((folder / "config.json").read_text())
+text["tie_word_embeddings"] = False
+text["text_config"]["tie_word_embeddings"] = True
+(folder / "config.json").write_text(json.dumps(text))
+"""
+
+
+@pytest.fixture(scope="module")
+def files(
+    images: docker.DockerClient, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, bytes]:
+    """The model as a repository has it, made by transformers itself."""
+    folder = tmp_path_factory.mktemp("weights") / "model"
+    shutil.copytree(tiny_model, folder)
+    images.containers.run(
+        f"cloister/vllm-cpu:{TAG}",
+        ["-c", _WEIGHTS],
+        entrypoint=["python3"],
+        user="0:0",
+        network_mode="none",
+        volumes={str(folder): {"bind": "/model", "mode": "rw"}},
+        remove=True,
+    )
+    found = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    shards = [name for name in found if name.endswith(".safetensors")]
+    assert len(shards) >= 2
+    assert b"lm_head" not in b"".join(found[name][:100_000] for name in shards)
+    return found | {"modeling_evil.py": b"raise SystemExit", "pytorch_model.bin": b"\x80\x02."}
+
+
+@pytest.fixture(scope="module")
+def made(
+    make_containers: Callable[..., Containers], tmp_path_factory: pytest.TempPathFactory
+) -> Containers:
+    store = tmp_path_factory.mktemp("models")
+    for folder in (store, *store.parents[:3]):
+        folder.chmod(0o755)
+    return make_containers(
+        engine="vllm-cpu",
+        model_store=store,
+        vllm_eager="true",
+        vllm_kv_cache_gib=1,
+        vllm_max_model_len=4096,
+        vllm_max_pixels=401_408,
+        ocr_max_tokens=1024,
+    )
+
+
+def store(made: Containers) -> Path:
+    return Path(made.settings["CLOISTER_MODEL_STORE"])
+
+
+@pytest.fixture
+def hub(made: Containers, files: dict[str, bytes]) -> Iterator[Hub]:
+    with serving(Hub(MODEL, files, token="hf_secret")) as hub:  # noqa: S106
+        net = made.settings["CLOISTER_DOCKER_SUBNET"].rpartition(".")[0]
+        made.settings["HF_ENDPOINT"] = f"http://{net}.193:{hub.port}"
+        made.settings["HF_TOKEN"] = "hf_secret"  # noqa: S105
+        yield hub
+        del made.settings["HF_ENDPOINT"], made.settings["HF_TOKEN"]
+
+
+def test_the_container_downloads_what_is_served_and_shows_no_token(
+    made: Containers, hub: Hub
+) -> None:
+    hub.pace = 20_000_000
+    seen: list[str] = []
+    done = threading.Event()
+
+    def look() -> None:
+        client = docker.from_env()
+        flags = {"label": f"com.docker.compose.project={made.project}"}
+        while not done.is_set():
+            seen.extend(json.dumps(c.attrs) for c in client.containers.list(filters=flags))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        said = made.invoke("download")
+    finally:
+        done.set()
+        looking.join()
+    assert "every byte verified" in said.stdout
+    assert "licence: none declared" in said.stderr
+    assert seen
+    assert not [text for text in seen if "hf_secret" in text]
+    folder = store(made) / MODEL / COMMIT
+    found = {path.name for path in folder.iterdir()}
+    assert found == {n for n in hub.files if not n.endswith((".py", ".bin"))} | {"READY"}
+    assert not [path for path in hub.asked if path.endswith((".py", ".bin"))]
+    hub.asked.clear()
+    made.invoke("download")
+    assert hub.asked == []
+    subprocess.run(["sha256sum", "--check", "--quiet", "READY"], cwd=folder, check=True)
+
+
+def test_what_the_container_refuses_comes_back_with_its_code(made: Containers, hub: Hub) -> None:
+    said = made.invoke("download", "--revision", "nope", code=4).stderr
+    assert "error: the hub has no such revision" in said
+    made.settings["HF_TOKEN"] = "hf_wrong"  # noqa: S105
+    assert "HF_TOKEN" in made.invoke("download", "--revision", "main", code=4).stderr
+    assert "hf_wrong" not in said
+    assert hub.asked
+
+
+def test_noise_gets_no_pages_until_it_is_called_noise(made: Containers) -> None:
+    """The hub is gone; the weights are served read-only, with the override of the profile."""
+    said = made.invoke("up", code=6, timeout_s=600).stderr
+    assert "cannot read" in said
+    body = request(data_url(encoded(page("Page 2345"))), max_tokens=8)
+    url = f"{made.url}/v1/chat/completions"
+    assert requests.post(url, json=body, timeout=60).status_code == 502
+    container = made.container("vllm-1")
+    said = made.invoke("up", "--set", "model.synthetic=true", timeout_s=600).stderr
+    assert "the weights are noise" in said
+    assert made.container("vllm-1").id == container.id
+    answer = requests.post(url, json=body, timeout=60)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["usage"]["completion_tokens"] == 8
+    (mount,) = container.attrs["Mounts"]
+    assert (mount["Destination"], mount["RW"]) == ("/model", False)
+    assert '"tie_word_embeddings": true' in container.logs().decode() or (
+        "tie_word_embeddings" in json.dumps(container.attrs["Args"])
+    )
+
+
+def test_a_served_model_is_not_removed(made: Containers) -> None:
+    flags = ("--model", MODEL, "--set", "model.synthetic=true")
+    assert "is being served" in made.invoke("models.remove", *flags, code=4).stderr
+    assert "files are what was locked" in made.invoke("models.verify").stdout
+
+
+def test_an_image_carries_the_model_and_needs_no_mount(
+    made: Containers, images: docker.DockerClient
+) -> None:
+    made.invoke("images.build", "--image", "vllm-cpu", "--local", "--bake", timeout_s=900)
+    plain = images.images.get(f"cloister/vllm-cpu:{TAG}").attrs["RootFS"]["Layers"]
+    baked = images.images.get(f"cloister/vllm-cpu:{TAG}-model").attrs["RootFS"]["Layers"]
+    shards = list((store(made) / MODEL / COMMIT).glob("*.safetensors"))
+    assert len(baked) == len(plain) + 1 + len(shards)
+    flags = ("--set", "model.synthetic=true", "--set", "docker.baked=true")
+    made.invoke("up", *flags, "--set", f"model.store={store(made)}-none", timeout_s=600)
+    assert made.container("vllm-1").attrs["Mounts"] == []
+    eventually(lambda: _reads(made))
+    made.invoke("down", timeout_s=300)
+    images.images.remove(f"cloister/vllm-cpu:{TAG}-model")
+
+
+def _reads(made: Containers) -> None:
+    body = request(data_url(encoded(page("Page 2345"))), max_tokens=8)
+    answer = requests.post(f"{made.url}/v1/chat/completions", json=body, timeout=60)
+    assert answer.status_code == 200, answer.text
+
+
+def test_a_changed_byte_is_neither_verified_nor_baked(made: Containers) -> None:
+    shard = sorted((store(made) / MODEL / COMMIT).glob("*.safetensors"))[1]
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1
+    shard.write_bytes(content)
+    said = made.invoke("models.verify", code=4).stderr
+    assert f"{shard.name}` is not what was downloaded" in said
+    bake = ("images.build", "--image", "vllm-cpu", "--local", "--bake")
+    assert "is not what was downloaded" in made.invoke(*bake, code=4, timeout_s=900).stderr
+    made.invoke("models.remove", "--model", MODEL)
+    assert not list(store(made).rglob("*.safetensors"))
