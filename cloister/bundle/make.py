@@ -113,6 +113,7 @@ def _fill(
     say("copying the project")
     for name, path in (*_project_files(), *((f"wheels/{path.name}", path) for path in wheels)):
         small(f"project/{name}", path.read_bytes())
+        (staged / "project" / name).chmod(path.stat().st_mode & 0o755)
     small("project/wheels/PYTHON", f"{_python()}\n".encode())
     small("project/cloister.yaml", planned.configuration.encode())
     targets = {}

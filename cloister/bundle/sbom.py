@@ -23,12 +23,13 @@ _METADATA = ".dist-info/METADATA"
 def render(images: Sequence[Saved], wheels: Iterable[Path], pin: Pin | None) -> str:
     """Return the list as JSON."""
     bom = Bom()
-    bom.metadata.component = Component(
+    root = Component(
         type=ComponentType.APPLICATION,
         name="cloister",
         version=cloister.VERSION,
         bom_ref="cloister",
     )
+    bom.metadata.component = root
     for image in images:
         bom.components.add(_image(image))
     for wheel in wheels:
@@ -36,6 +37,7 @@ def render(images: Sequence[Saved], wheels: Iterable[Path], pin: Pin | None) -> 
         bom.components.add(_package("pypi", name, str(version), "wheels"))
     if pin is not None:
         bom.components.add(_model(pin))
+    bom.register_dependency(root, bom.components)
     return JsonV1Dot6(bom).output_as_string(indent=1) + "\n"
 
 
