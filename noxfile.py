@@ -31,8 +31,8 @@ def lint(session: nox.Session) -> None:
     session.run("hadolint", *map(str, sorted(Path("images").glob("*/Dockerfile"))))
     # try_files names nothing on disk here: it only puts one step of nginx behind another.
     session.run("gixy", "--skips=try_files_is_evil_too", "compose/gateway/nginx.conf")
-    for engine in ("tesseract", "vllm-cuda", "vllm-cpu"):
-        files = (f"--file=compose/{name}.yaml" for name in ("compose", engine))
+    for engines in (("tesseract",), ("vllm-cuda",), ("vllm-cpu",), ("vllm-cuda", "vllm-baked")):
+        files = (f"--file=compose/{name}.yaml" for name in ("compose", *engines))
         model = {"CLOISTER_MODEL_FOLDER": "/model"}
         session.run("docker-compose", *files, "config", "--quiet", env=model)
 
@@ -79,6 +79,13 @@ def bench_containers(session: nox.Session) -> None:
     """Compare sealed containers with the same engine and gateway as processes, in one run."""
     install(session, "runtime")
     session.run("python", "-m", "benchmarks.containers", *session.posargs)
+
+
+@nox.session(name="bench-download", default=False)
+def bench_download(session: nox.Session) -> None:
+    """Compare our download, hashes and all, with `hf download` from the same hub, in one run."""
+    install(session, "runtime")
+    session.run("python", "-m", "benchmarks.download", *session.posargs)
 
 
 @nox.session(name="bench-accuracy", default=False)

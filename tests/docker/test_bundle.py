@@ -6,7 +6,7 @@ import os
 import random
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -48,9 +48,7 @@ grep --quiet "# kept" cloister.yaml
 
 
 @pytest.fixture(scope="module")
-def command(
-    images: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Containers]:
+def command(images: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Containers:
     del images
     state = tmp_path_factory.mktemp("near")
     (state / "cloister.yaml").touch()
