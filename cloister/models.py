@@ -12,6 +12,7 @@ from cloister import config, console, containers, deployment, modelstore, shell
 from cloister.config import Settings, project_root
 from cloister.errors import ModelStoreError
 from cloister.files import write_atomically
+from cloister.images import catalogue
 from cloister.modelstore import Pin, Revision, Store, pins, sanity
 from cloister.runtimes.docker import overlay
 
@@ -142,6 +143,10 @@ def _as_process(settings: Settings, flags: list[str]) -> int:
 
 
 def _in_container(settings: Settings, flags: list[str]) -> int:
+    image = catalogue()["downloader"].reference(settings.docker)
+    with containers.explained():
+        if not containers.connect().images.list(image):
+            raise ModelStoreError(f"the image `{image}` is missing", hint="invoke images.build")
     owner = settings.model.store.stat()
     file = project_root() / overlay.FOLDER / "compose.yaml"
     with _token_file(owner.st_uid) as token:
@@ -152,15 +157,28 @@ def _in_container(settings: Settings, flags: list[str]) -> int:
         }
         compose = (*containers.compose(), f"--file={file}", "--profile=setup")
         terminal = () if sys.stderr.isatty() and sys.stdin.isatty() else ("--no-TTY",)
-        command = [*compose, "run", "--rm", *terminal, "model-downloader", *flags]
+        command = [*compose, "run", "--rm", "--pull=never", *terminal, "model-downloader", *flags]
         return shell.attend(command, environment=environment)
+
+
+def _stored_token() -> str:
+    home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
+    given = os.environ.get("HF_TOKEN_PATH")
+    path = Path(given) if given else home / "token"
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        if given is None:
+            return ""
+        raise ModelStoreError(
+            f"HF_TOKEN_PATH names `{path}`, which cannot be read: {error.strerror}"
+        ) from error
 
 
 @contextlib.contextmanager
 def _token_file(owner: int) -> Iterator[Path]:
     """Give the hub's token as a file, which no list of variables or processes shows."""
-    given = os.environ.get("HF_TOKEN_PATH")
-    token = os.environ.get("HF_TOKEN") or (Path(given).read_text().strip() if given else "")
+    token = os.environ.get("HF_TOKEN") or _stored_token()
     with tempfile.NamedTemporaryFile("w", prefix="cloister-token-") as file:
         file.write(token)
         file.flush()

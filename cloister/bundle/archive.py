@@ -11,10 +11,12 @@ import io
 import json
 import shutil
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
+
+from cloister import containers
 
 _CHUNK_BYTES = 1 << 20
 _OCI = "application/vnd.oci.image"
@@ -60,8 +62,7 @@ def unpack(reference: str, stream: Iterable[bytes], scratch: Path) -> Saved:
     blobs: dict[str, Blob] = {}
     links: dict[str, str] = {}
     described: list[dict[str, Any]] = []
-    reader = cast("IO[bytes]", _Reader(iter(stream)))
-    with tarfile.open(fileobj=reader, mode="r|") as archive:
+    with tarfile.open(fileobj=containers.file_of(stream), mode="r|") as archive:
         for member in archive:
             content = archive.extractfile(member) if member.isfile() else None
             if member.issym():
@@ -175,20 +176,3 @@ def _json(value: object) -> bytes:
 
 def _digest(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
-
-
-class _Reader:
-    """A file to read from over the chunks of a download."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._rest = b""
-
-    def read(self, size: int) -> bytes:
-        parts, missing = [self._rest], size - len(self._rest)
-        while missing > 0 and (chunk := next(self._chunks, None)) is not None:
-            parts.append(chunk)
-            missing -= len(chunk)
-        whole = b"".join(parts)
-        self._rest = whole[size:]
-        return whole[:size]

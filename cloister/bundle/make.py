@@ -59,6 +59,12 @@ def plan(loaded: Loaded, engine: str, *, with_model: bool) -> Plan:
     The far side gets the settings that were made here, but for paths, and the docker runtime.
     """
     settings = loaded.settings
+    if engine == "tesseract" and settings.tesseract.tessdata_dir is not None:
+        raise BundleError(
+            f"`tesseract.tessdata_dir` is `{settings.tesseract.tessdata_dir}`, a folder of this "
+            "machine, which a bundle does not carry",
+            hint="bundle without it, and set it on the far side",
+        )
     names = (*_BESIDE_ENGINES, ENGINES[engine].image)
     images = tuple(catalogue()[name].reference(settings.docker) for name in names)
     pin = folder = None
@@ -96,10 +102,10 @@ def _fill(
     sums: dict[str, str] = {}
 
     def parts(name: str) -> Parts:
-        return Parts(staged, name, sums, part_bytes=options.part_bytes, advance=lambda _: None)
+        return Parts(staged, name, sums, part_bytes=options.part_bytes)
 
     def small(name: str, content: bytes) -> None:
-        with Parts(staged, name, sums, part_bytes=None, advance=lambda _: None) as file:
+        with Parts(staged, name, sums, part_bytes=None) as file:
             file.write(content)
 
     say("fetching the Python packages")

@@ -1,7 +1,6 @@
 """Files of a bundle: written once, hashed on the way, in parts where a medium is small."""
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -13,7 +12,7 @@ _MAX_PARTS = 1000
 class Parts:
     """A file to write to, which becomes `name`, or `name.000` on of at most `part_bytes` each.
 
-    `sums` receives the SHA-256 of every part by its name; `advance` is told the bytes written.
+    `sums` receives the SHA-256 of every part by its name.
     """
 
     def __init__(
@@ -23,13 +22,11 @@ class Parts:
         sums: dict[str, str],
         *,
         part_bytes: int | None,
-        advance: Callable[[int], None],
     ) -> None:
         self._folder = folder
         self._name = name
         self._sums = sums
         self._limit = part_bytes
-        self._advance = advance
         self._number = 0
         self._open()
 
@@ -47,7 +44,6 @@ class Parts:
             self._file.write(part)
             self._hashed.update(part)
             self._size += len(part)
-            self._advance(len(part))
         return len(content)
 
     def close(self) -> None:

@@ -2,5 +2,6 @@
 
 from cloister.containers.daemon import MINIMUM_ENGINE, connect, explained, members
 from cloister.containers.programs import builder, compose
+from cloister.containers.stream import file_of
 
-__all__ = ["MINIMUM_ENGINE", "builder", "compose", "connect", "explained", "members"]
+__all__ = ["MINIMUM_ENGINE", "builder", "compose", "connect", "explained", "file_of", "members"]

@@ -41,7 +41,7 @@ def cores() -> int:
 def resolve(settings: Settings) -> Settings:
     """Return the settings with the engine that `auto` stands for on this machine."""
     gpu = shell.find("nvidia-smi") is not None
-    model = modelstore.folder(settings) is not None
+    model = gpu and modelstore.folder(settings) is not None
     engine = choose(settings.engine, gpu=gpu, model=model)
     return settings.model_copy(update={"engine": engine})
 

@@ -75,7 +75,7 @@ def _alone(store: Store, model: str, commit: str) -> Iterator[Path]:
     staging = store.staging(model, commit)
     try:
         staging.parent.mkdir(parents=True, exist_ok=True)
-        guard = staging.with_suffix(".lock").open("w")
+        guard = staging.with_name(f"{staging.name}.lock").open("w")
     except OSError as error:
         raise ModelStoreError(
             f"`{store.root}` cannot be written: {error.strerror}",

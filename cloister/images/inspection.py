@@ -1,13 +1,14 @@
 """What is in a built image, read from the image itself, and what must be true of it."""
 
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import IO, cast
+from typing import cast
 
 import docker
 from docker.errors import ImageNotFound
 
+from cloister import containers
 from cloister.errors import ImageError
 from cloister.images.catalogue import Image
 
@@ -91,25 +92,8 @@ def _serves(image: Image) -> bool:
 def _members(client: docker.DockerClient, reference: str) -> Iterator[tarfile.TarInfo]:
     container = client.containers.create(reference, command=["-"], network_mode="none")
     try:
-        stream = _Chunks(cast("Iterator[bytes]", container.export()))
-        with tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r|") as archive:
+        exported = cast("Iterable[bytes]", container.export())
+        with tarfile.open(fileobj=containers.file_of(exported), mode="r|") as archive:
             yield from archive
     finally:
         container.remove()
-
-
-class _Chunks:
-    """A file to read from over the chunks of a download, which is not kept anywhere."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._rest = b""
-
-    def read(self, size: int) -> bytes:
-        while len(self._rest) < size:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                break
-            self._rest += chunk
-        wanted, self._rest = self._rest[:size], self._rest[size:]
-        return wanted

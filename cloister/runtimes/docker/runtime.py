@@ -160,7 +160,8 @@ class DockerRuntime:
 
     def _compose(self, *arguments: str) -> None:
         """Run Compose with the variables of the deployment; its last lines become the error."""
-        model = modelstore.folder(self._settings)
+        serves = ENGINES[self._settings.engine].serves_model
+        model = modelstore.folder(self._settings) if serves else None
         gateway = self._layout.gateway
         command = (*containers.compose(), f"--project-name={self._project}", *arguments)
         try:
