@@ -41,7 +41,8 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Check types, strictly."""
     install(session, "lint")
-    session.run("mypy", *(name for name in PYTHON if name != "tests"))
+    # A benchmark may use what tests use.
+    session.run("mypy", *(name for name in PYTHON if name != "tests"), env={"MYPYPATH": "tests"})
     for suite in ("unit", "stack", "docker"):
         session.run("mypy", f"tests/{suite}", env={"MYPYPATH": f"tests:tests/{suite}"})
 
@@ -86,6 +87,13 @@ def bench_download(session: nox.Session) -> None:
     """Compare our download, hashes and all, with `hf download` from the same hub, in one run."""
     install(session, "runtime")
     session.run("python", "-m", "benchmarks.download", *session.posargs)
+
+
+@nox.session(name="bench-gateway", default=False)
+def bench_gateway(session: nox.Session) -> None:
+    """Compare the gateway with none and with HAProxy before a stub, in one run; needs HAProxy."""
+    install(session, "runtime")
+    session.run("python", "-m", "benchmarks.gateway", *session.posargs, env={"PYTHONPATH": "tests"})
 
 
 @nox.session(name="bench-accuracy", default=False)
