@@ -29,7 +29,10 @@ def read(paths: Sequence[str]) -> Iterator[Score]:
     settings = deployment.required(config.load().settings)
     planned = deployment.plan(settings, deployment.cores())
     client = ocr.Client(
-        planned.url, settings.ocr, model=settings.model.name, timeout_s=settings.gateway.timeout_s
+        deployment.of_this_machine(settings),
+        settings.ocr,
+        model=settings.model.name,
+        timeout_s=settings.gateway.timeout_s,
     )
     found = [(item, path) for item in ocr.find(paths) if (path := _truth(item.path))]
     truths = {str(item.path): path.read_text(encoding="utf-8") for item, path in found}

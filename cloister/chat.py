@@ -2,9 +2,11 @@
 
 import base64
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import requests
+from requests.adapters import HTTPAdapter
 
 from cloister.errors import OcrError
 
@@ -32,13 +34,56 @@ class RefusedError(OcrError):
         self.retry_after_s = retry_after_s
 
 
-def session() -> requests.Session:
+@dataclass(frozen=True)
+class Pass:
+    """How a client enters a gateway: its address, and an API key where one is needed.
+
+    `host` is the name to ask for where the address is another one. `fingerprint` is the SHA-256 of
+    the one certificate that is taken; without it, certificates are checked against `authorities`,
+    a PEM file, or else against the well-known ones.
+    """
+
+    url: str
+    key: str | None = None
+    host: str | None = None
+    fingerprint: str | None = None
+    authorities: Path | None = None
+    client_certificate: Path | None = None
+
+
+class _Pinned(HTTPAdapter):
+    """Takes one certificate and no other, whatever name and date are in it."""
+
+    def __init__(self, fingerprint: str) -> None:
+        self._fingerprint = fingerprint
+        super().__init__()
+
+    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
+        """Give the pool the fingerprint, which urllib3 compares in place of all other checks."""
+        super().init_poolmanager(*arguments, **options, assert_fingerprint=self._fingerprint)
+
+
+def session(enter: Pass | None = None) -> requests.Session:
     """Return a session that asks nobody else: no proxy, and no password file, gets to see a page.
 
-    requests would send even a page for 127.0.0.1 to the proxy that the environment names.
+    requests would send even a page for 127.0.0.1 to the proxy that the environment names. With
+    `enter` every request shows its key.
     """
     made = requests.Session()
     made.trust_env = False
+    if enter is None:
+        return made
+    if enter.key is not None:
+        made.headers["Authorization"] = f"Bearer {enter.key}"
+    if enter.host is not None:
+        made.headers["Host"] = enter.host
+    if enter.fingerprint is not None:
+        made.mount("https://", _Pinned(enter.fingerprint))
+        made.verify = False
+    elif enter.authorities is not None:
+        made.verify = str(enter.authorities)
+    if enter.client_certificate is not None:
+        made.cert = str(enter.client_certificate)
     return made
 
 

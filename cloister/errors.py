@@ -79,3 +79,9 @@ class GatewayError(CloisterError):
     """The gateway's configuration cannot be rendered, or nginx refuses it."""
 
     exit_code = 11
+
+
+class AccessError(CloisterError):
+    """An API key or a certificate cannot be made, found or used."""
+
+    exit_code = 13

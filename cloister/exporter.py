@@ -1,10 +1,13 @@
-"""All replicas' metrics on one page, each series with the replica's name.
+"""All replicas' metrics on one page, each series with the replica's name, and the gateway's own.
 
-Run as `python -m cloister.exporter --port P NAME=URL...`. A replica that does not answer has no
-series but `cloister_replica_up 0`.
+Run as `python -m cloister.exporter --port P [--gateway URL] NAME=URL...`. A replica that does not
+answer has no series but `cloister_replica_up 0`. nginx sends each line of its access log to the
+same port by UDP, where they are counted; `--gateway` is where nginx tells its own state.
 """
 
 import argparse
+import socket
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from signal import SIGTERM, signal
@@ -17,8 +20,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from cloister import chat
+from cloister.accesslog import Counters, Nginx
 
 _SCRAPE_S = 3.0  # below Prometheus' own default of 10 s, with room for one that hangs
+_BUFFER_BYTES = 4 << 20  # lines wait here while a scrape is being answered
+_LINE_BYTES = 1 << 16
 
 
 class Replicas(Collector):
@@ -34,7 +40,7 @@ class Replicas(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield each metric once, with the samples of all replicas."""
         with ThreadPoolExecutor(len(self._urls)) as threads:
-            pages = dict(zip(self._urls, threads.map(_scrape, self._urls.values()), strict=True))
+            pages = dict(zip(self._urls, threads.map(scrape, self._urls.values()), strict=True))
         up = GaugeMetricFamily("cloister_replica_up", "1 when it answers", labels=["replica"])
         merged: dict[str, Metric] = {}
         for name, page in pages.items():
@@ -50,14 +56,30 @@ class Replicas(Collector):
         yield from merged.values()
 
 
-def _scrape(url: str) -> str | None:
+def scrape(url: str, path: str = "/metrics") -> str | None:
+    """Return a page of numbers, None when it is not there."""
     try:
         with chat.session() as session:
-            answer = session.get(f"{url}/metrics", timeout=_SCRAPE_S)
+            answer = session.get(f"{url}{path}", timeout=_SCRAPE_S)
         answer.raise_for_status()
     except requests.RequestException:
-        return None  # told by `cloister_replica_up`
+        return None  # told by `cloister_replica_up` or `cloister_gateway_up`
     return answer.text
+
+
+def listen(host: str, port: int, counters: Counters) -> threading.Thread:
+    """Count the lines that come by UDP for as long as the process lives."""
+    lines = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    lines.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
+    lines.bind((host, port))
+
+    def count() -> None:
+        while True:
+            counters.count(lines.recv(_LINE_BYTES))
+
+    thread = threading.Thread(target=count, name="access log", daemon=True)
+    thread.start()
+    return thread
 
 
 def main() -> None:
@@ -65,10 +87,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="cloister.exporter", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--gateway", metavar="URL")
     parser.add_argument("replicas", nargs="+", metavar="NAME=URL")
     arguments = parser.parse_args()
+    urls = dict(pair.split("=", 1) for pair in arguments.replicas)
     registry = CollectorRegistry()
-    registry.register(Replicas(dict(pair.split("=", 1) for pair in arguments.replicas)))
+    registry.register(Replicas(urls))
+    if arguments.gateway:
+        registry.register(Nginx(lambda: scrape(arguments.gateway, "/-/status")))
+    listen(arguments.host, arguments.port, Counters(urls, registry))
     server, thread = start_http_server(arguments.port, arguments.host, registry)
 
     def stop(_: int, __: FrameType | None) -> None:

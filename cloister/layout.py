@@ -36,6 +36,21 @@ class Layout:
         return self.state / "deployment.json"
 
     @property
+    def keys(self) -> Path:
+        """The hashes of the API keys."""
+        return self.state / "keys.json"
+
+    @property
+    def operator_key(self) -> Path:
+        """The key by which this machine's own commands enter."""
+        return self.state / "operator.key"
+
+    @property
+    def tls(self) -> Path:
+        """The local authority, and the certificates that it made."""
+        return self.state / "tls"
+
+    @property
     def lock(self) -> Path:
         """Held by the command that changes the deployment."""
         return self.state / "lock"

@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloister import config, console, containers, deployment, modelstore, shell
+from cloister import console, containers, deployment, modelstore, shell, userfile
 from cloister.config import Settings, project_root
 from cloister.errors import ModelStoreError
-from cloister.files import write_atomically
 from cloister.images import catalogue
 from cloister.modelstore import Pin, Revision, Store, pins, sanity
 from cloister.runtimes.docker import overlay
@@ -100,11 +99,7 @@ def use(settings: Settings, model: str, revision: str | None) -> Path:
     store = Store(settings.model.store)
     chosen = _one(store, model, revision)
     store.require(chosen.model, chosen.revision)
-    path = Path(os.environ.get(config.CONFIG_VARIABLE, project_root() / config.FILE_NAME))
-    text = path.read_text(encoding="utf-8") if path.exists() else config.default_yaml()
-    values = {"name": chosen.model, "revision": chosen.revision}
-    write_atomically(path, config.with_keys(text, "model", values))
-    return path
+    return userfile.set_keys("model", {"name": chosen.model, "revision": chosen.revision})
 
 
 def _one(store: Store, model: str, revision: str | None) -> Revision:

@@ -4,14 +4,16 @@ import grp
 import os
 import pwd
 import re
+import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from cloister import shell
 from cloister.errors import GatewayError, ToolError
 from cloister.gateway import Place
 
+CONFIGURATION = "nginx.conf"
 MINIMUM_VERSION = (1, 20)  # `-e` came with 1.19.5; older ones write to the system's log folder
 _FOLDERS = tuple(Path(path) for path in ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/bin"))
 _TRAVERSE = 0o001
@@ -25,15 +27,22 @@ def find(configured: Path | None) -> Path:
             "nginx is not installed (looked on PATH and in /usr/sbin, /usr/local/sbin)",
             hint="./scripts/setup-nanonets.sh installs it, or: apt-get install nginx",
         )
+    version(program)
+    return program
+
+
+def version(program: Path) -> tuple[int, int]:
+    """Return the first two numbers of its version; raises ToolError for an old one."""
     printed = shell.run([str(program), "-v"]).stderr
     found = re.search(r"nginx/(\d+)\.(\d+)", printed)
-    if found is None or (int(found[1]), int(found[2])) < MINIMUM_VERSION:
+    numbers = (int(found[1]), int(found[2])) if found else (0, 0)
+    if numbers < MINIMUM_VERSION:
         wanted = ".".join(map(str, MINIMUM_VERSION))
         raise ToolError(
             f"`{program} -v` says `{printed.strip()[:80]}`; expected nginx {wanted} or newer",
             hint="install a newer one and set `gateway.nginx` to its path",
         )
-    return program
+    return numbers
 
 
 def command(program: Path, configuration: Path) -> tuple[str, ...]:
@@ -45,15 +54,23 @@ def command(program: Path, configuration: Path) -> tuple[str, ...]:
     )
 
 
-def check(program: Path, render: Callable[[Place], str]) -> None:
+def check(program: Path, files: Callable[[Place], Mapping[str, str]]) -> None:
     """Let nginx read a configuration in a scratch folder; raises GatewayError if it refuses."""
     with tempfile.TemporaryDirectory(prefix="cloister-nginx-") as scratch:
         folder = Path(scratch)
-        configuration = folder / "nginx.conf"
-        configuration.write_text(render(Place(folder, folder)), encoding="utf-8")
+        configuration = folder / CONFIGURATION
+        for name, text in files(Place(folder, folder, version=version(program))).items():
+            (folder / name).write_text(text, encoding="utf-8")
         result = shell.run([*command(program, configuration), "-t"], check=False)
     if result.code != 0:
         raise GatewayError(f"nginx refuses the rendered configuration:\n{result.stderr.strip()}")
+
+
+def forget_bodies(folder: Path) -> None:
+    """Remove the bodies that a killed nginx left on the disk: they are parts of documents."""
+    for path in (folder / "body", folder / "proxy"):
+        if path.exists():
+            shutil.rmtree(path)
 
 
 def worker_user(folder: Path) -> str | None:

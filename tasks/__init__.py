@@ -8,7 +8,7 @@ from pathlib import Path
 
 from invoke.collection import Collection
 
-from tasks import bundles, images, models, service
+from tasks import access, bundles, images, models, service
 
 # Of a package Invoke puts nothing on the path, and `cloister` lies beside it.
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -30,8 +30,10 @@ namespace = Collection(
     service.verify,
     bundle=bundle,
     images=Collection(build=images.build, list=images.list_, test=images.inspect),
+    keys=Collection(create=access.create, list=access.list_, revoke=access.revoke),
     models=Collection(
         list=models.list_, remove=models.remove, use=models.use, verify=models.verify
     ),
     network=Collection(attach=images.attach, detach=images.detach),
+    tls=Collection(create=access.certify),
 )

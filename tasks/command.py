@@ -52,7 +52,9 @@ class _PathsTask(Task[Any]):
         return arguments
 
 
-def command(**flags: str) -> Callable[[Callable[..., None]], Task[Any]]:
+def command(
+    *, repeatable: Sequence[str] = (), **flags: str
+) -> Callable[[Callable[..., None]], Task[Any]]:
     """Make a task of a function: `flags` are its help texts, its errors are one or two lines."""
 
     def decorate(body: Callable[..., None]) -> Task[Any]:
@@ -72,7 +74,7 @@ def command(**flags: str) -> Callable[[Callable[..., None]], Task[Any]]:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 raise Exit(code=_BROKEN_PIPE) from error
 
-        iterable = [name for name in ("set_", "paths") if name in flags]
+        iterable = [name for name in ("set_", "paths", *repeatable) if name in flags]
         help_ = {name.rstrip("_").replace("_", "-"): text for name, text in flags.items()}
         kind = _PathsTask if "paths" in flags else Task
         made: Task[Any] = task(klass=kind, help=help_, iterable=iterable, auto_shortflags=False)(

@@ -3,19 +3,20 @@
 from cloister.config.document import default_yaml, markdown_table
 from cloister.config.edit import with_keys
 from cloister.config.fields import IpNetwork, project_root
+from cloister.config.gateway_section import GatewaySettings
 from cloister.config.loading import FILE_NAME, Loaded, Setting, load
 from cloister.config.schema import Settings
 from cloister.config.sections import (
     DockerSettings,
     EnginesSettings,
-    GatewaySettings,
     ModelSettings,
     OcrSettings,
     TesseractSettings,
 )
-from cloister.config.sources import CONFIG_VARIABLE
+from cloister.config.sources import API_KEY_VARIABLE, CONFIG_VARIABLE
 
 __all__ = [
+    "API_KEY_VARIABLE",
     "CONFIG_VARIABLE",
     "FILE_NAME",
     "DockerSettings",

@@ -4,6 +4,7 @@ Whole numbers and choices need nothing of their own: pydantic checks them strict
 """
 
 import os
+import re
 import unicodedata
 from dataclasses import dataclass
 from ipaddress import (
@@ -23,6 +24,9 @@ from pydantic_core import PydanticCustomError
 
 STATE_DIR_MAX_BYTES = 80
 SUBNET_PREFIX_LENGTH = 24
+HIGHEST_WEIGHT = 100
+HOST_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,62})(\.[a-z0-9]([a-z0-9-]{0,62}))*")
+_ORIGIN = re.compile(r"https?://(\[[0-9a-f:]+\]|[a-z0-9.-]{1,253})(:[0-9]{1,5})?")
 
 IpAddress = IPv4Address | IPv6Address
 IpNetwork = IPv4Network | IPv6Network
@@ -127,6 +131,26 @@ def _subnet(value: object) -> IPv4Network:
     return network
 
 
+def _host_name(value: object) -> str:
+    # They are written into nginx' configuration, so nothing but letters, digits, - and dots passes.
+    if not isinstance(value, str) or not HOST_NAME.fullmatch(value.lower()):
+        raise ValueError
+    return value.lower()
+
+
+def _origin(value: object) -> str:
+    if not isinstance(value, str) or not _ORIGIN.fullmatch(value.lower()):
+        raise ValueError
+    return value.lower()
+
+
+def _weight(value: object) -> int:
+    text = str(value)
+    if isinstance(value, bool) or not text.isdecimal() or not 1 <= int(text) <= HIGHEST_WEIGHT:
+        raise ValueError
+    return int(text)
+
+
 def _as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
@@ -149,6 +173,21 @@ Networks = Annotated[
     tuple[Annotated[IpNetwork, BeforeValidator(_network)], ...],
     BeforeValidator(_as_tuple),
     Expected("a list of IP networks such as 127.0.0.1/32"),
+]
+HostNames = Annotated[
+    tuple[Annotated[str, BeforeValidator(_host_name)], ...],
+    BeforeValidator(_as_tuple),
+    Expected("a list of host names such as ocr.example.org"),
+]
+Origins = Annotated[
+    tuple[Annotated[str, BeforeValidator(_origin)], ...],
+    BeforeValidator(_as_tuple),
+    Expected("a list of web origins such as https://app.example.org, without a path"),
+]
+Weights = Annotated[
+    tuple[Annotated[int, BeforeValidator(_weight)], ...],
+    BeforeValidator(_as_tuple),
+    Expected(f"a list of whole numbers from 1 to {HIGHEST_WEIGHT}"),
 ]
 Subnet = Annotated[
     IPv4Network,

@@ -6,13 +6,13 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from cloister.config.fields import StateDir, refusal
+from cloister.config.gateway_section import GatewaySettings
+from cloister.config.section import Section
 from cloister.config.sections import (
     DockerSettings,
     EnginesSettings,
-    GatewaySettings,
     ModelSettings,
     OcrSettings,
-    Section,
     TesseractSettings,
     VllmSettings,
 )
@@ -40,8 +40,8 @@ class Settings(Section):
     )
     insecure: bool = Field(
         default=False,
-        description="Allow a gateway.address that other machines reach, although there are no "
-        "API keys",
+        description="Allow a gateway.address that other machines reach, without API keys or "
+        "without a certificate",
     )
     model: ModelSettings = Field(default_factory=ModelSettings)
     gateway: GatewaySettings = Field(default_factory=GatewaySettings)
@@ -53,22 +53,51 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _closed_by_default(self) -> Self:
-        address = self.gateway.address
-        if not (address.is_loopback or self.insecure):
+        gateway = self.gateway
+        if gateway.address.is_loopback or self.insecure or (gateway.keys and gateway.certificate):
+            return self
+        raise refusal(
+            f"is {gateway.address}, which other machines can reach, without API keys and a "
+            "certificate",
+            hint="invoke keys.create NAME and invoke tls.create, or accept the risk with "
+            "`insecure: true`",
+            key="gateway.address",
+        )
+
+    @model_validator(mode="after")
+    def _certificates_whole(self) -> Self:
+        gateway = self.gateway
+        if gateway.certificate is not None and gateway.certificate_key is None:
             raise refusal(
-                f"is {address}, which other machines can reach, and API keys and TLS do not "
-                "exist yet: anyone who reaches it could use the service",
-                hint="use 127.0.0.1, or accept the risk with `insecure: true`",
-                key="gateway.address",
+                "is missing, and `gateway.certificate` is of no use without it",
+                hint="name the PEM file of its private key; invoke tls.create makes both",
+                key="gateway.certificate_key",
+            )
+        if gateway.client_ca and not (gateway.certificate and gateway.client_certificate):
+            raise refusal(
+                "needs `gateway.certificate`, and `gateway.client_certificate` for `invoke` itself",
+                hint="invoke tls.create --client makes all of them",
+                key="gateway.client_ca",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_weight_a_replica(self) -> Self:
+        count = len(self.engines.weights)
+        if count not in {0, self.replicas}:
+            raise refusal(
+                f"has {count} numbers for {self.replicas} replicas",
+                hint="give one number a replica, or none",
+                key="engines.weights",
             )
         return self
 
     @model_validator(mode="after")
     def _ports_apart(self) -> Self:
-        first, last = self.engines.first_port, self.engines.first_port + self.replicas - 1
+        first, last = self.engines.first_port - 2, self.engines.first_port + self.replicas - 1
         if first <= self.gateway.port <= last:
             raise refusal(
-                f"is {self.gateway.port}, but the replicas take the ports {first} to {last}",
+                f"is {self.gateway.port}, but engines and metrics take the ports {first} to {last}",
                 hint="change `gateway.port` or `engines.first_port`",
                 key="gateway.port",
             )

@@ -1,34 +1,26 @@
 """The schema's sections: every key with its type, range, default and meaning, said once."""
 
-from ipaddress import IPv4Network, ip_address, ip_network
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 import cloister
 from cloister.config.fields import (
-    Address,
     ImagePrefix,
     ImageTag,
     Languages,
     ModelName,
-    Networks,
     OptionalPath,
     OptionalRevision,
     ProjectName,
     Prompt,
     StoreDir,
     Subnet,
+    Weights,
 )
-
-
-class Section(BaseModel):
-    """Keys that belong together: strict, frozen, and closed to unknown ones."""
-
-    # Strict, because the sources parse text by the type of its key: what is still text when it
-    # comes to a number is a mistake.
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True)
+from cloister.config.section import Section
 
 
 class ModelSettings(Section):
@@ -60,50 +52,20 @@ class ModelSettings(Section):
     )
 
 
-class GatewaySettings(Section):
-    """The gateway: nginx, the only door for clients."""
-
-    address: Address = Field(
-        default=ip_address("127.0.0.1"),
-        description="Address it listens on; one that other machines reach needs `insecure: true`",
-    )
-    port: int = Field(default=8001, ge=1, le=65535, description="TCP port it listens on")
-    max_body_mib: int = Field(
-        default=50, ge=1, le=1024, description="Largest request body, in MiB; beyond it 413"
-    )
-    timeout_s: int = Field(
-        default=300,
-        ge=1,
-        le=3600,
-        description="Longest wait for an engine in one read or write step of a page, in seconds",
-    )
-    client_body_timeout_s: int = Field(
-        default=30,
-        ge=1,
-        le=600,
-        description="Longest pause of a client while it sends its request, in seconds",
-    )
-    max_connections_per_address: int = Field(
-        default=64, ge=1, le=65535, description="Connections that one client address may hold open"
-    )
-    metrics_allow: Networks = Field(
-        default=(ip_network("127.0.0.1/32"), ip_network("::1/128")),
-        description="Networks whose clients may read /metrics",
-    )
-    nginx: OptionalPath = Field(
-        default=None,
-        description="The nginx program; null looks on PATH, then in the usual system folders",
-    )
-
-
 class EnginesSettings(Section):
     """The engines, which answer the gateway on 127.0.0.1."""
 
     first_port: int = Field(
         default=8101,
-        ge=1,
+        ge=3,
         le=65000,
-        description="TCP port of the first replica; each further replica takes the next one",
+        description="TCP port of the first replica; each further replica takes the next one, and "
+        "the two ports below it serve metrics and the gateway's state",
+    )
+    weights: Weights = Field(
+        default=(),
+        description="Share of the pages that each replica gets, one whole number a replica; empty "
+        "for equal shares",
     )
 
 

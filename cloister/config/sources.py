@@ -16,8 +16,11 @@ from cloister.config.keys import Leaf, leaves, sections
 from cloister.errors import ConfigError
 
 CONFIG_VARIABLE = "CLOISTER_CONFIG"
+API_KEY_VARIABLE = "CLOISTER_API_KEY"  # no setting: settings are written down and shown
 # The last two mark the processes that Cloister starts, so that it can find them again.
-_OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, "CLOISTER_INSTANCE", "CLOISTER_PROGRAM"})
+_OTHER_VARIABLES = frozenset(
+    {CONFIG_VARIABLE, API_KEY_VARIABLE, "CLOISTER_INSTANCE", "CLOISTER_PROGRAM"}
+)
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 _NEAR = 75  # of 100; below it a suggestion confuses more than it helps

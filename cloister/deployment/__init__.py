@@ -1,10 +1,12 @@
 """The deployment: planned purely, then applied, told and taken down."""
 
+from cloister.deployment.access import of_this_machine
 from cloister.deployment.lifecycle import (
     Up,
     cores,
     down,
     health,
+    reload,
     resolve,
     restart,
     runtime,
@@ -24,8 +26,10 @@ __all__ = [
     "cores",
     "down",
     "health",
+    "of_this_machine",
     "plan",
     "recorded",
+    "reload",
     "required",
     "resolve",
     "restart",

@@ -4,18 +4,24 @@ import os
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from functools import partial
 
 import requests
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+from tenacity import (
+    Retrying,
+    retry_if_exception_type,
+    retry_if_result,
+    stop_after_delay,
+    wait_fixed,
+)
 
 from cloister import canary, chat, gateway, modelstore, ports, shell
 from cloister.config import Settings
-from cloister.deployment import record
-from cloister.deployment.plan import Plan, nginx_text, plan, programs
+from cloister.deployment import access, gauges, record
+from cloister.deployment.doorkeeper import Doorkeeper
+from cloister.deployment.plan import Entry, Plan, plan, programs
 from cloister.engines import ENGINES, choose
 from cloister.errors import DeploymentError, OcrError
-from cloister.files import exclusive, write_atomically
+from cloister.files import exclusive
 from cloister.layout import Layout
 from cloister.runtimes import EXPORTER, GATEWAY, RUNTIMES, Runtime
 
@@ -65,16 +71,17 @@ def up(settings: Settings, progress: Progress) -> Up:
         _require_one_runtime(settings)
         running = runtime(settings)
         running.check()
-        running.check_gateway(partial(nginx_text, planned))
         _check_ports(planned, running)
+        admitted = access.read(settings)
+        unproven = _names(planned) - _proven(planned, running)
+        door = Doorkeeper(planned, running, admitted)
+        changed = door.write(Entry(unproven))
         record.write(settings)
         progress("starting")
-        unproven = _names(planned) - _proven(planned, running)
-        reload = _write_gateway(planned, running, unproven)
         started = running.apply(programs(planned, cores(), running.model()))
-        if reload and GATEWAY not in started:
-            running.signal(GATEWAY, "HUP")
-        reading = _admit(planned, running, unproven | (_names(planned) & set(started)), progress)
+        if changed and GATEWAY not in started:
+            door.take_up()
+        reading = _admit(door, unproven | (_names(planned) & set(started)), progress)
     return Up(planned, started, reading)
 
 
@@ -100,19 +107,36 @@ def restart(settings: Settings, names: tuple[str, ...], progress: Progress) -> t
             raise DeploymentError(f"no program `{name}`; there are {', '.join(known)}")
     running = runtime(recorded)
     with exclusive(Layout(recorded.state_dir).lock):
+        door = Doorkeeper(planned, running, access.read(recorded))
         for name in names or known:
             progress(f"restarting {name}")
             replicas = _names(planned) & {name}
-            _route_around(planned, running, replicas)
+            door.swap(Entry(replicas))
             running.restart((name,))
-            _admit(planned, running, replicas, progress)
+            _admit(door, replicas, progress)
     return names or known
+
+
+def reload(settings: Settings) -> bool:
+    """Let the gateway that is up take new keys and certificates; return False when none is up.
+
+    Raises AccessError or GatewayError, and then the gateway goes on as before.
+    """
+    recorded = record.read(settings)
+    if recorded is None:
+        return False
+    planned, running = plan(recorded, cores()), runtime(recorded)
+    if not running.states():
+        return False
+    unproven = _names(planned) - _proven(planned, running)
+    Doorkeeper(planned, running, access.read(recorded)).swap(Entry(unproven))
+    return True
 
 
 def health(settings: Settings) -> chat.Reading:
     """Return a fresh page as the service reads it; raises OcrError when it does not."""
     recorded = record.required(settings)
-    with chat.session() as session:
+    with chat.session(access.of_this_machine(recorded)) as session:
         return _canary(recorded, session, plan(recorded, cores()).url)
 
 
@@ -122,26 +146,42 @@ def show_logs(settings: Settings, name: str | None, *, lines: int, follow: bool)
     runtime(recorded).show_logs(name, lines=lines, follow=follow)
 
 
-def _admit(
-    planned: Plan, running: Runtime, unproven: AbstractSet[str], progress: Progress
-) -> chat.Reading:
+def _admit(door: Doorkeeper, unproven: frozenset[str], progress: Progress) -> chat.Reading:
     """Give the gateway each replica once it has read a page; return one that came through it.
 
     Raises DeploymentError with the last lines of the log when a program ends instead, when it
     takes too long, and when a replica answers other text than the page's.
     """
-    _route_around(planned, running, unproven)
-    for replica in planned.replicas:
-        progress(f"waiting for {replica.name} to read a page")
-        _read_page(planned, running, replica.url)
-    _route_around(planned, running, frozenset())
+    planned, running = door.planned, door.running
+    door.swap(Entry(unproven))
+    with running.session() as session:
+        for replica in planned.replicas:
+            progress(f"waiting for {replica.name} to read a page")
+            _read_page(planned, running, session, replica.url)
+        warm = [replica for replica in planned.replicas if replica.name not in unproven]
+        if unproven and gauges.total(session, warm, gauges.RUNNING):
+            door.swap(Entry(cold=unproven))
+            _warm_up(planned, session, unproven, progress)
+    door.swap(Entry())
     progress("waiting for a page through the gateway")
-    return _read_page(planned, running, planned.url)
+    with chat.session(access.of_this_machine(planned.settings)) as session:
+        return _read_page(planned, running, session, planned.url)
 
 
-def _route_around(planned: Plan, running: Runtime, unproven: AbstractSet[str]) -> None:
-    if _write_gateway(planned, running, unproven):
-        running.signal(GATEWAY, "HUP")
+def _warm_up(
+    planned: Plan, session: requests.Session, cold: AbstractSet[str], progress: Progress
+) -> None:
+    """Wait until the new replicas have read as many pages as they read at once, or for a while."""
+    progress(f"letting {', '.join(sorted(cold))} warm up")
+    replicas = [replica for replica in planned.replicas if replica.name in cold]
+    already = gauges.total(session, replicas, gauges.READ)
+    wanted = already + planned.slots // len(planned.replicas) * len(replicas)
+    Retrying(
+        retry=retry_if_result(lambda read: read < wanted),
+        stop=stop_after_delay(planned.settings.gateway.slow_start_s),
+        wait=wait_fixed(_POLL_S),
+        retry_error_callback=lambda _: None,  # long enough: they have had time to warm up
+    )(gauges.total, session, replicas, gauges.READ)
 
 
 def _proven(planned: Plan, running: Runtime) -> frozenset[str]:
@@ -157,29 +197,30 @@ def _names(planned: Plan) -> frozenset[str]:
     return frozenset(replica.name for replica in planned.replicas)
 
 
-def _read_page(planned: Plan, running: Runtime, url: str) -> chat.Reading:
+def _read_page(
+    planned: Plan, running: Runtime, session: requests.Session, url: str
+) -> chat.Reading:
     settings = planned.settings
     ready_s = ENGINES[planned.engine].ready_s
-    with running.session() as session:
-        try:
-            for attempt in Retrying(
-                retry=retry_if_exception_type(chat.RefusedError),
-                stop=stop_after_delay(ready_s),
-                wait=wait_fixed(_POLL_S),
-                before_sleep=lambda _: _require_alive(running),
-                reraise=True,
-            ):
-                with attempt:
-                    return _canary(settings, session, url)
-        except canary.MisreadError as error:
-            raise DeploymentError(
-                f"it answers but cannot read, so it gets no pages: {error.message}",
-                hint="invoke models.verify; if the weights are noise, `model.synthetic: true`",
-            ) from error
-        except OcrError as error:
-            raise DeploymentError(
-                f"no page was read within {ready_s:g} s: {error.message}", hint="invoke logs"
-            ) from error
+    try:
+        for attempt in Retrying(
+            retry=retry_if_exception_type(chat.RefusedError),
+            stop=stop_after_delay(ready_s),
+            wait=wait_fixed(_POLL_S),
+            before_sleep=lambda _: _require_alive(running),
+            reraise=True,
+        ):
+            with attempt:
+                return _canary(settings, session, url)
+    except canary.MisreadError as error:
+        raise DeploymentError(
+            f"it answers but cannot read, so it gets no pages: {error.message}",
+            hint="invoke models.verify; if the weights are noise, `model.synthetic: true`",
+        ) from error
+    except OcrError as error:
+        raise DeploymentError(
+            f"no page was read within {ready_s:g} s: {error.message}", hint="invoke logs"
+        ) from error
     raise AssertionError  # Retrying returns or raises
 
 
@@ -225,16 +266,3 @@ def _check_ports(planned: Plan, running: Runtime) -> None:
         if (host, port) not in held:
             key = "gateway.port" if name == GATEWAY else "engines.first_port"
             ports.require_free(host, port, key=key)
-
-
-def _write_gateway(planned: Plan, running: Runtime, unproven: AbstractSet[str]) -> bool:
-    """Write nginx' configuration; return True when it differs from the one before."""
-    layout = Layout(planned.settings.state_dir)
-    for private in (layout.logs, layout.run):
-        private.mkdir(mode=0o700, parents=True, exist_ok=True)
-    text = nginx_text(planned, running.place(), unproven)
-    path = layout.nginx_configuration
-    before = path.read_text(encoding="utf-8") if path.exists() else ""
-    if before != text:
-        write_atomically(path, text)
-    return bool(before) and before != text

@@ -1,26 +1,38 @@
 """What a deployment consists of: settings and a number of cores to replicas and programs, pure."""
 
 import sys
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from cloister import gateway
 from cloister.config import Settings
+from cloister.deployment.access import Access
 from cloister.engines import ENGINES, Replica
-from cloister.gateway import Place
+from cloister.gateway import Door, Upstream
 from cloister.runtimes import EXPORTER, GATEWAY, RUNTIMES, Program, Site
 
 
 @dataclass(frozen=True)
+class Entry:
+    """Which replicas get no page yet, and which no more than they read at once."""
+
+    unproven: frozenset[str] = frozenset()
+    cold: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
 class Plan:
-    """What is to run: pure data from the settings and the machine's number of cores."""
+    """What is to run: pure data from the settings and the machine's number of cores.
+
+    `slots` are the pages that all replicas read at once, `room` those that one takes at once.
+    """
 
     settings: Settings
     engine: str
     replicas: tuple[Replica, ...]
     site: Site
     slots: int
+    room: int
 
     @property
     def proves_reading(self) -> bool:
@@ -49,6 +61,7 @@ def plan(settings: Settings, cores: int) -> Plan:
         ),
         site=site,
         slots=engine.slots(settings, cores) * settings.replicas,
+        room=settings.gateway.max_pages_per_replica or engine.room(settings, cores),
     )
 
 
@@ -60,6 +73,7 @@ def programs(planned: Plan, cores: int, model: Path | None) -> tuple[Program, ..
     }
     pairs = [f"{replica.name}={replica.url}" for replica in planned.replicas]
     _, port = planned.site.exporter
+    status = _url(planned.site.status)
     return (
         *(
             Program(name, "engine", launch.program, launch.flags, stop_wait_s=launch.stop_wait_s)
@@ -69,7 +83,7 @@ def programs(planned: Plan, cores: int, model: Path | None) -> tuple[Program, ..
             EXPORTER,
             "exporter",
             (sys.executable, "-m", "cloister.exporter"),
-            (f"--host={planned.site.bind}", f"--port={port}", *pairs),
+            (f"--host={planned.site.bind}", f"--port={port}", f"--gateway={status}", *pairs),
         ),
         Program(
             GATEWAY,
@@ -80,7 +94,32 @@ def programs(planned: Plan, cores: int, model: Path | None) -> tuple[Program, ..
     )
 
 
-def nginx_text(planned: Plan, place: Place, unproven: Collection[str] = ()) -> str:
-    """Return the gateway's configuration, in which the `unproven` replicas get no page; pure."""
-    host, port = planned.site.exporter
-    return gateway.render(planned.site.gateway, planned.replicas, f"{host}:{port}", place, unproven)
+def door(planned: Plan, access: Access, entry: Entry) -> Door:
+    """Return what the gateway is to be told; pure."""
+    site, settings = planned.site, planned.settings
+    host, port = site.exporter
+    weights = settings.engines.weights or (1,) * len(planned.replicas)
+    slots = planned.slots // len(planned.replicas)
+    upstreams = (
+        Upstream(
+            replica,
+            weight,
+            max_conns=slots if replica.name in entry.cold else planned.room,
+            down=replica.name in entry.unproven,
+        )
+        for replica, weight in zip(planned.replicas, weights, strict=True)
+    )
+    return Door(
+        settings=site.gateway,
+        upstreams=tuple(upstreams),
+        exporter=f"{host}:{port}",
+        status=f"{site.bind}:{site.status[1]}",
+        status_allow=site.status_allow,
+        keys=access.keys,
+        tls=access.tls,
+    )
+
+
+def _url(place: tuple[str, int]) -> str:
+    host, port = place
+    return f"http://{host}:{port}"

@@ -5,15 +5,13 @@ from dataclasses import dataclass
 
 import psutil
 import requests
-from prometheus_client.parser import text_string_to_metric_families
 
+from cloister import chat
 from cloister.config import Settings
-from cloister.deployment import record
+from cloister.deployment import access, gauges, record
 from cloister.deployment.lifecycle import cores, resolve, runtime
 from cloister.deployment.plan import Plan, plan
 from cloister.runtimes import ProgramState
-
-_ASK_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ def _status(planned: Plan, states: Sequence[ProgramState], session: requests.Ses
     return Status(
         # One that just started counts: the supervisor calls it running only after some seconds.
         up=bool(states) and all(state.state in {"running", "starting"} for state in states),
-        healthy=_get(session, f"{planned.url}/health") is not None,
+        healthy=_healthy(planned),
         url=planned.url,
         engine=planned.engine,
         model=planned.settings.model.name,
@@ -68,37 +66,25 @@ def _status(planned: Plan, states: Sequence[ProgramState], session: requests.Ses
     )
 
 
+def _healthy(planned: Plan) -> bool:
+    with chat.session(access.of_this_machine(planned.settings)) as session:
+        return gauges.get(session, f"{planned.url}/health") is not None
+
+
 def _program(
     state: ProgramState, urls: Mapping[str, str], session: requests.Session
 ) -> ProgramStatus:
-    gauges = _gauges(session, urls[state.name]) if state.name in urls else {}
+    told = gauges.of(session, urls[state.name]) if state.name in urls else {}
     return ProgramStatus(
         name=state.name,
         state=state.state,
         pid=state.pid,
         since_s=state.since_s,
         memory_mib=_memory_mib(state.pid) if state.pid else None,
-        running=gauges.get("vllm:num_requests_running"),
-        waiting=gauges.get("vllm:num_requests_waiting"),
+        running=told.get(gauges.RUNNING),
+        waiting=told.get(gauges.WAITING),
         detail=state.detail,
     )
-
-
-def _gauges(session: requests.Session, url: str) -> dict[str, int]:
-    """Return the engine's gauges, summed over their labels."""
-    sums: dict[str, int] = {}
-    for family in text_string_to_metric_families(_get(session, f"{url}/metrics") or ""):
-        if family.type == "gauge":
-            sums[family.name] = int(sum(sample.value for sample in family.samples))
-    return sums
-
-
-def _get(session: requests.Session, url: str) -> str | None:
-    try:
-        answer = session.get(url, timeout=_ASK_S)
-    except requests.RequestException:
-        return None  # not reached: the caller's None says so
-    return answer.text if answer.ok else None
 
 
 def _memory_mib(pid: int) -> int | None:

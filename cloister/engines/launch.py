@@ -71,3 +71,7 @@ class Engine(Protocol):
     def slots(self, settings: "Settings", cores: int) -> int:
         """Return how many pages one replica reads at once; pure."""
         ...
+
+    def room(self, settings: "Settings", cores: int) -> int:
+        """Return how many pages one replica takes at once, read or waiting; pure."""
+        ...

@@ -1,9 +1,12 @@
 """The gateway's allow-list against every route that an engine is known to have."""
 
+import hashlib
 import http.client
 import json
+import ssl
 from collections.abc import Sequence
 
+from cloister.chat import Pass
 from cloister.config import GatewaySettings
 from cloister.isolation.finding import Finding
 
@@ -40,7 +43,7 @@ _REFUSED = frozenset({400, 404})
 _OK = 200
 
 
-def allow_list(settings: GatewaySettings) -> Finding:
+def allow_list(settings: GatewaySettings, enter: Pass) -> Finding:
     """Ask the gateway for every route; only the allowed ones may be anything but an error of its.
 
     An error of an engine would be one too, so the answer has to be the gateway's own.
@@ -48,12 +51,12 @@ def allow_list(settings: GatewaySettings) -> Finding:
     passed = [
         route
         for route in (*VLLM_ROUTES, *_OTHERS, *_DISGUISED)
-        if route not in ALLOWED and not _refused(settings, route)
+        if route not in ALLOWED and not _refused(settings, enter, route)
     ]
     fix = "nginx-config/nginx.conf.j2 has the allow-list; invoke up renders it again"
     if passed:
         return Finding("gateway", "allow-list", "open", f"passed on: {', '.join(passed)}", fix)
-    status, _ = _ask(settings, "GET /v1/models")
+    status, _ = _ask(settings, enter, "GET /v1/models")
     if status != _OK:
         seen = f"GET /v1/models, which is allowed, was answered with {status}"
         return Finding("gateway", "allow-list", "unproven", seen, "invoke status")
@@ -62,23 +65,23 @@ def allow_list(settings: GatewaySettings) -> Finding:
     return Finding("gateway", "allow-list", "sealed", seen)
 
 
-def other_addresses(settings: GatewaySettings, addresses: Sequence[str]) -> Finding:
+def other_addresses(settings: GatewaySettings, enter: Pass, addresses: Sequence[str]) -> Finding:
     """Try the gateway's port at every address of this machine but the one it is bound to."""
     bound = str(settings.address)
     if settings.address.is_unspecified:
         return Finding("gateway", "other addresses", "sealed", f"bound to {bound}: to all of them")
     others = [address for address in addresses if address != bound]
-    answering = [a for a in others if _ask(settings, "GET /health", address=a)[0] != 0]
+    answering = [a for a in others if _ask(settings, enter, "GET /health", address=a)[0] != 0]
     if answering:
         seen = f"it answers on {', '.join(answering)} too"
         return Finding("gateway", "other addresses", "open", seen, "set `gateway.address`")
-    if _ask(settings, "GET /health")[0] == 0:
+    if _ask(settings, enter, "GET /health")[0] == 0:
         return Finding("gateway", "other addresses", "unproven", f"silent on {bound} too", None)
     return Finding("gateway", "other addresses", "sealed", f"answers on {bound}, on no other")
 
 
-def _refused(settings: GatewaySettings, route: str) -> bool:
-    status, body = _ask(settings, route)
+def _refused(settings: GatewaySettings, enter: Pass, route: str) -> bool:
+    status, body = _ask(settings, enter, route)
     try:
         code = json.loads(body)["error"]["code"]
     except (ValueError, LookupError, TypeError):
@@ -86,16 +89,41 @@ def _refused(settings: GatewaySettings, route: str) -> bool:
     return status in _REFUSED and code in {"unknown_url", "bad_request"}
 
 
-def _ask(settings: GatewaySettings, route: str, *, address: str | None = None) -> tuple[int, bytes]:
+def _ask(
+    settings: GatewaySettings, enter: Pass, route: str, *, address: str | None = None
+) -> tuple[int, bytes]:
     """Send a path as it is: libraries would tidy it up first."""
     method, _, path = route.partition(" ")
     own = "127.0.0.1" if settings.address.is_unspecified else str(settings.address)
-    connection = http.client.HTTPConnection(address or own, settings.port, timeout=_PATIENCE_S)
+    headers = {} if enter.key is None else {"Authorization": f"Bearer {enter.key}"}
+    if enter.host is not None:
+        headers["Host"] = enter.host
+    connection = _connection(address or own, settings.port, enter)
     try:
-        connection.request(method, path, body=b"{}" if method == "POST" else None)
+        connection.connect()
+        if enter.fingerprint is not None and _fingerprint(connection) != enter.fingerprint:
+            return 0, b"another certificate than this deployment's"
+        body = b"{}" if method == "POST" else None
+        connection.request(method, path, body=body, headers=headers)
         answer = connection.getresponse()
         return answer.status, answer.read()
     except (OSError, http.client.HTTPException) as error:
         return 0, str(error).encode()
     finally:
         connection.close()
+
+
+def _connection(address: str, port: int, enter: Pass) -> http.client.HTTPConnection:
+    if enter.fingerprint is None:
+        return http.client.HTTPConnection(address, port, timeout=_PATIENCE_S)
+    context = ssl.create_default_context()
+    context.check_hostname = False  # the one certificate is compared instead
+    context.verify_mode = ssl.CERT_NONE
+    if enter.client_certificate is not None:
+        context.load_cert_chain(enter.client_certificate)
+    return http.client.HTTPSConnection(address, port, timeout=_PATIENCE_S, context=context)
+
+
+def _fingerprint(connection: http.client.HTTPConnection) -> str:
+    certificate = getattr(connection.sock, "getpeercert", lambda **_: None)(binary_form=True)
+    return hashlib.sha256(certificate or b"").hexdigest()

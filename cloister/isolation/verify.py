@@ -14,6 +14,7 @@ from docker.models.containers import Container
 
 from cloister import containers, images
 from cloister.config import Settings
+from cloister.deployment import of_this_machine
 from cloister.engines import ENGINES
 from cloister.errors import IsolationError
 from cloister.files import exclusive
@@ -93,8 +94,9 @@ def verify(settings: Settings, outside: tuple[str, int] | None, progress: Progre
                 for findings in threads.map(partial(_subject, scene), members):
                     found += findings
         progress("asking the gateway for every route")
-        found.append(allow_list(settings.gateway))
-        found.append(other_addresses(settings.gateway, _host_addresses()))
+        enter = of_this_machine(settings)
+        found.append(allow_list(settings.gateway, enter))
+        found.append(other_addresses(settings.gateway, enter, _host_addresses()))
     return Report(not any(finding.failed for finding in found), version, tuple(found))
 
 

@@ -41,8 +41,11 @@ class PageResult:
 class Client:
     """Reads pages at one service with a connection a thread."""
 
-    def __init__(self, url: str, settings: OcrSettings, *, model: str, timeout_s: float) -> None:
-        self._url = url
+    def __init__(
+        self, enter: chat.Pass, settings: OcrSettings, *, model: str, timeout_s: float
+    ) -> None:
+        self._enter = enter
+        self._url = enter.url
         self._settings = settings
         self._model = model
         self._timeout_s = timeout_s
@@ -53,6 +56,11 @@ class Client:
         try:
             answer = self._session().get(f"{self._url}/health", timeout=5)
         except requests.RequestException as error:
+            if isinstance(error, requests.exceptions.SSLError):
+                raise OcrError(
+                    f"the certificate of `{self._url}` is not trusted",
+                    hint="name its authority by SSL_CERT_FILE",
+                ) from error
             raise OcrError(f"no service answers at `{self._url}`", hint="invoke up") from error
         if not answer.ok:
             raise OcrError(
@@ -113,7 +121,7 @@ class Client:
     def _session(self) -> requests.Session:
         # A requests.Session is not safe to share between threads.
         if not hasattr(self._threads, "session"):
-            self._threads.session = chat.session()
+            self._threads.session = chat.session(self._enter)
         session: requests.Session = self._threads.session
         return session
 

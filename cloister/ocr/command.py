@@ -1,11 +1,13 @@
 """`invoke ocr`: finds the service, reads the documents, writes what came back."""
 
+import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from cloister import console, deployment
-from cloister.config import Settings
+from cloister.chat import Pass
+from cloister.config import API_KEY_VARIABLE, Settings
 from cloister.errors import OcrError
 from cloister.files import write_atomically
 from cloister.ocr import client, documents, output
@@ -19,9 +21,9 @@ def run(
     Raises OcrError when the service is not there, and at the end when a page was not read.
     """
     found = documents.find(paths)
-    url, concurrency = _service(settings, url)
+    enter, concurrency = _service(settings, url)
     reader = client.Client(
-        url, settings.ocr, model=settings.model.name, timeout_s=settings.gateway.timeout_s
+        enter, settings.ocr, model=settings.model.name, timeout_s=settings.gateway.timeout_s
     )
     reader.require_healthy()
     targets = output.targets(found, Path(out)) if out else {}
@@ -39,13 +41,22 @@ def run(
     _require_all(results)
 
 
-def _service(settings: Settings, url: str | None) -> tuple[str, int]:
-    """Return the address of the service and how many pages to send at once."""
+def _service(settings: Settings, url: str | None) -> tuple[Pass, int]:
+    """Return how to enter the service and how many pages to send at once."""
+    given = os.environ.get(API_KEY_VARIABLE)
     if url is not None:
-        return url.rstrip("/").removesuffix("/v1"), settings.ocr.concurrency or 4
-    planned = deployment.plan(deployment.required(settings), deployment.cores())
+        authorities = os.environ.get("SSL_CERT_FILE")
+        enter = Pass(
+            url.rstrip("/").removesuffix("/v1"),
+            key=given,
+            authorities=Path(authorities) if authorities else None,
+        )
+        return enter, settings.ocr.concurrency or 4
+    up = deployment.required(settings)
+    enter = deployment.of_this_machine(up)
+    planned = deployment.plan(up, deployment.cores())
     # One more than the engines read at once, so that the next page is there when one is done.
-    return planned.url, settings.ocr.concurrency or planned.slots + 1
+    return replace(enter, key=given or enter.key), settings.ocr.concurrency or planned.slots + 1
 
 
 def _read(

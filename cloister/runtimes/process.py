@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import xmlrpc.client
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,17 +47,20 @@ def site(settings: Settings) -> Site:
     """Return where the processes listen: one port after the other on 127.0.0.1; pure."""
     first = settings.engines.first_port
     replicas = tuple((_HOST, first + number) for number in range(settings.replicas))
-    exporter = (_HOST, first - 1)
+    exporter, status = (_HOST, first - 1), (_HOST, first - 2)
     names = (f"replica {number}" for number in range(1, settings.replicas + 1))
     gateway = (str(settings.gateway.address), settings.gateway.port)
     return Site(
         replicas=replicas,
         exporter=exporter,
+        status=status,
+        status_allow=(),
         bind=_HOST,
         gateway=settings.gateway,
         published={
             GATEWAY: gateway,
             EXPORTER: exporter,
+            "the gateway's state": status,
             **dict(zip(names, replicas, strict=True)),
         },
     )
@@ -85,14 +88,19 @@ class ProcessRuntime:
         if not self.states():
             self.stop()  # what a killed supervisor left would hold the ports
 
-    def check_gateway(self, render: Callable[[Place], str]) -> None:
+    def check_gateway(self, files: Callable[[Place], Mapping[str, str]]) -> None:
         """Let the installed nginx read its configuration in a scratch folder."""
-        nginx.check(nginx.find(self._settings.gateway.nginx), render)
+        nginx.check(nginx.find(self._settings.gateway.nginx), files)
 
     def place(self) -> Place:
         """Return where nginx keeps its files."""
-        user = nginx.worker_user(self._layout.state)
-        return Place(self._layout.gateway, self._layout.logs, user)
+        program = nginx.find(self._settings.gateway.nginx)
+        return Place(
+            self._layout.gateway,
+            self._layout.logs,
+            worker_user=nginx.worker_user(self._layout.state),
+            version=nginx.version(program),
+        )
 
     def model(self) -> Path | None:
         """Return the model's folder in the model store."""
@@ -200,6 +208,7 @@ class ProcessRuntime:
 
     def _start(self) -> None:
         self.stop()  # what a killed supervisor left
+        nginx.forget_bodies(self._layout.gateway)
         self._socket.unlink(missing_ok=True)
         command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(self._configuration)]
         log = self._logs / "supervisord.log"

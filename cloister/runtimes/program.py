@@ -1,6 +1,6 @@
 """What a runtime starts and keeps alive, where it puts it, and what it says about it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -47,13 +47,16 @@ class ProgramState:
 class Site:
     """Where the parts of a deployment are found, as (host, port), before any of them runs.
 
-    Engines and the exporter listen on the address `bind`.
+    Engines, the exporter and nginx' listener for its own state listen on the address `bind`; at
+    `status` that one is asked by this machine and by `status_allow`.
     `gateway` is what nginx itself is told, which differs from the settings where its port is
     published; `published` are the ports of this machine that have to be free.
     """
 
     replicas: tuple[tuple[str, int], ...]
     exporter: tuple[str, int]
+    status: tuple[str, int]
+    status_allow: tuple[str, ...]
     bind: str
     gateway: GatewaySettings
     published: dict[str, tuple[str, int]]
@@ -66,8 +69,11 @@ class Runtime(Protocol):
         """Raise a CloisterError for whatever this machine lacks; changes nothing."""
         ...
 
-    def check_gateway(self, render: Callable[[Place], str]) -> None:
-        """Let nginx read its configuration; raises GatewayError if it refuses."""
+    def check_gateway(self, files: Callable[[Place], Mapping[str, str]]) -> None:
+        """Let nginx read its configuration in a scratch place; raises GatewayError if it refuses.
+
+        `files` gives the texts by their names, nginx.conf among them.
+        """
         ...
 
     def place(self) -> Place:

@@ -17,7 +17,7 @@ static int fail(const char *what)
 
 int main(int argc, char **argv)
 {
-	const int port = argc > 1 ? atoi(argv[1]) : 8001;
+	const int port = argc > 1 ? atoi(argv[1]) : 8002;
 	const char request[] = "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 	const struct timeval patience = {.tv_sec = 4};
 	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((unsigned short)port)};

@@ -17,12 +17,14 @@ ORDER = (
         "downloader",
         "chat",
         "canary",
+        "keys",
+        "certificates",
         "gateway",
         "nginx",
         "ports",
     ),
-    *("takeover", "containers", "images", "runtimes", "exporter", "deployment"),
-    *("models", "bundle", "isolation", "ocr", "machine"),
+    *("takeover", "containers", "images", "runtimes", "accesslog", "exporter", "deployment"),
+    *("userfile", "models", "keyring", "bundle", "isolation", "ocr", "machine"),
 )
 MODULE_LINES, FUNCTION_LINES = 300, 40
 

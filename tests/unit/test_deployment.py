@@ -31,7 +31,7 @@ def test_replicas_share_the_cores(replicas: int, cores: int, slots: int) -> None
     assert [replica.name for replica in planned.replicas] == [
         f"tesseract-{number}" for number in range(1, replicas + 1)
     ]
-    assert len(set(planned.site.published.values())) == replicas + 2
+    assert len(set(planned.site.published.values())) == replicas + 3
 
 
 def test_configured_workers_count_for_each_replica() -> None:

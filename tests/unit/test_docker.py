@@ -12,9 +12,10 @@ import yaml
 from docker.errors import DockerException
 
 import cloister
-from cloister import config, containers, images
+from cloister import config, containers, gateway, images
 from cloister.config import Settings
-from cloister.deployment.plan import nginx_text, plan, programs
+from cloister.deployment.access import Access
+from cloister.deployment.plan import Entry, door, plan, programs
 from cloister.engines import choose
 from cloister.engines.vllm.options import Options
 from cloister.errors import DeploymentError, ImageError, ToolError
@@ -37,6 +38,10 @@ def load(*flags: str) -> Settings:
     ).settings
 
 
+def nginx_text(settings: Settings) -> str:
+    return gateway.render(door(plan(settings, 2), Access(), Entry()), PLACE)
+
+
 def rendered(settings: Settings, attached: tuple[str, ...] = ()) -> str:
     planned = plan(settings, 4)
     text = overlay.render(settings, programs(planned, 4, Path("/model")), attached)
@@ -46,7 +51,7 @@ def rendered(settings: Settings, attached: tuple[str, ...] = ()) -> str:
 def test_the_gateway_of_plain_compose_is_the_default_one(
     golden: Callable[[str, str], None],
 ) -> None:
-    text = nginx_text(plan(load(), 2), PLACE)
+    text = nginx_text(load())
     golden("../../../compose/gateway/nginx.conf", text)
 
 
@@ -82,9 +87,9 @@ def test_the_compose_files_name_the_version_that_is_built() -> None:
 
 
 def test_metrics_are_for_this_machine_only_where_they_were_before() -> None:
-    text = nginx_text(plan(load(), 2), PLACE)
-    assert "allow 172.30.40.129/32;" in text
-    closed = nginx_text(plan(load("gateway.metrics_allow=10.0.0.0/8"), 2), PLACE)
+    text = nginx_text(load())
+    assert "172.30.40.129/32 1;" in text
+    closed = nginx_text(load("gateway.metrics_allow=10.0.0.0/8"))
     assert "172.30.40.129" not in closed
 
 

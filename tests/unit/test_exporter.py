@@ -20,7 +20,7 @@ def test_series_are_told_apart_and_each_metric_stands_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pages = {"http://a": PAGE % 5, "http://b": PAGE % 7, "http://c": None}
-    monkeypatch.setattr(exporter, "_scrape", pages.__getitem__)
+    monkeypatch.setattr(exporter, "scrape", pages.__getitem__)
     registry = CollectorRegistry()
     registry.register(exporter.Replicas({"a": "http://a", "b": "http://b", "c": "http://c"}))
     text = generate_latest(registry).decode()

@@ -1,49 +1,109 @@
 """The rendered gateway."""
 
+import datetime as dt
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from cloister import gateway, nginx
+from cloister import gateway, keys, nginx
 from cloister.config import GatewaySettings
 from cloister.engines import Replica
 from cloister.errors import GatewayError, ToolError
-from cloister.gateway import Place
+from cloister.gateway import Door, Place, Tls, Upstream, render
+from cloister.keys import Key
 
 PLACE = Place(Path("/state/gateway"), Path("/state/logs"))
-EXPORTER = "127.0.0.1:8100"
+ALICE = Key(
+    name="alice",
+    digest=keys.digest("cloister_alice.secret"),
+    created=dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
+    rate="60/min",
+    concurrency=4,
+    expires=dt.datetime(2030, 1, 1, tzinfo=dt.UTC),
+)
+BOB = Key(name="bob", digest="b" * 22, created=ALICE.created, rate="1/min")
 
 
-def replicas(count: int) -> list[Replica]:
-    return [Replica(f"tesseract-{number + 1}", 8101 + number) for number in range(count)]
+def door(count: int, settings: GatewaySettings | None = None, **more: Any) -> Door:
+    replicas = (Replica(f"tesseract-{number + 1}", 8101 + number) for number in range(count))
+    upstreams = tuple(Upstream(replica, max_conns=34) for replica in replicas)
+    told = settings or GatewaySettings()
+    return Door(told, upstreams, exporter="127.0.0.1:8100", status="127.0.0.1:8099", **more)
 
 
 def test_one_replica(golden: Callable[[str, str], None]) -> None:
-    golden("nginx-1.conf", gateway.render(GatewaySettings(), replicas(1), EXPORTER, PLACE))
+    golden("nginx-1.conf", render(door(1), PLACE))
 
 
-def test_three_replicas_on_ipv6_with_a_worker_user(golden: Callable[[str, str], None]) -> None:
-    settings = GatewaySettings(address=ip_address("::1"), port=9001, timeout_s=600)
-    place = Place(PLACE.folder, PLACE.logs, "nobody nogroup")
-    golden("nginx-3.conf", gateway.render(settings, replicas(3), EXPORTER, place))
+def test_three_replicas_with_everything(golden: Callable[[str, str], None]) -> None:
+    settings = GatewaySettings(
+        address=ip_address("::1"),
+        port=9001,
+        timeout_s=600,
+        server_names=("ocr.example.org", "localhost"),
+        cors_origins=("https://app.example.org",),
+    )
+    place = Place(PLACE.folder, PLACE.logs, "nobody nogroup", version=(1, 22))
+    told = door(3, settings, keys=(ALICE, BOB), tls=Tls("tls-1.pem", "clients-2.pem"))
+    golden("nginx-3.conf", render(told, place))
 
 
 def test_a_replica_that_has_not_read_yet_gets_no_page() -> None:
-    first, second = replicas(2)
-    text = gateway.render(GatewaySettings(), [first, second], EXPORTER, PLACE, {"tesseract-2"})
-    assert "server 127.0.0.1:8102 max_fails=0 down;" in text
-    assert gateway.gives_pages_to(text, first)
-    assert not gateway.gives_pages_to(text, second)
+    told = door(2)
+    first, second = told.upstreams
+    text = render(replace(told, upstreams=(first, replace(second, down=True))), PLACE)
+    assert "server 127.0.0.1:8102 weight=1 max_conns=34 max_fails=3 fail_timeout=5s down;" in text
+    assert gateway.gives_pages_to(text, first.replica)
+    assert not gateway.gives_pages_to(text, second.replica)
+    assert not gateway.gives_pages_to(text, Replica("other", 810))
+
+
+def test_the_generation_changes_with_every_word() -> None:
+    texts = [
+        render(told, PLACE) for told in (door(1), door(2), door(1, keys=()), door(1, keys=(ALICE,)))
+    ]
+    generations = [gateway.generation(text) for text in texts]
+    assert all(len(one) == 16 for one in generations)
+    assert len(set(generations)) == len(texts)
+    assert gateway.generation(render(door(1), PLACE)) == generations[0]
+    assert gateway.generation("something else") == ""
+
+
+def test_keys_are_written_as_hashes_and_limits_once_each() -> None:
+    text = render(door(1, keys=(ALICE, BOB, BOB.model_copy(update={"name": "carol"}))), PLACE)
+    assert "cloister_alice.secret" not in text
+    assert f'"{ALICE.digest},1893456000"' in text
+    assert text.count("zone=rate_60_m:1m rate=60r/m") == 1
+    assert text.count("zone=rate_1_m:1m rate=1r/m") == 1
+    assert "limit_req zone=rate_60_m burst=59 nodelay;" in text
+    assert "limit_req zone=rate_1_m;" in text
+    assert "limit_conn concurrent_4 4;" in text
+    assert "bob 60;" in text, "when a key of one request a minute may come back"
+
+
+def test_without_keys_nobody_is_asked_and_with_none_left_nobody_enters() -> None:
+    assert "return 401;" not in render(door(1), PLACE)
+    assert "return 401;" in render(door(1, keys=()), PLACE)
+
+
+@pytest.mark.parametrize(("version", "line"), [((1, 22), "ssl http2;"), ((1, 26), "http2 on;")])
+def test_http2_is_written_as_the_version_wants_it(version: tuple[int, int], line: str) -> None:
+    text = render(door(1, tls=Tls("tls-1.pem")), replace(PLACE, version=version))
+    assert line in text
+    assert "ssl_protocols TLSv1.2 TLSv1.3;" in text
 
 
 def test_every_refusal_is_json_in_openais_shape() -> None:
-    text = gateway.render(GatewaySettings(), replicas(1), EXPORTER, PLACE)
+    text = render(door(1), PLACE)
     bodies = re.findall(r"return (\d+) '(\{\"error\".*)';", text)
-    assert {int(status) for status, _ in bodies} >= {400, 404, 405, 413, 429, 500, 502, 503, 504}
+    wanted = {400, 401, 404, 405, 413, 421, 429, 500, 502, 503, 504}
+    assert {int(status) for status, _ in bodies} >= wanted
     for _, body in bodies:
         assert "'" not in body  # it would end nginx' string
         assert "$" not in body  # it would be a variable
@@ -53,7 +113,7 @@ def test_every_refusal_is_json_in_openais_shape() -> None:
 @pytest.mark.parametrize("folder", ["/a b", '/a"b', "/a;b", "/a{b", "/a$b", "/a\nb", "/a'b"])
 def test_a_path_that_nginx_would_misread_is_refused(folder: str) -> None:
     with pytest.raises(GatewayError, match="plain characters"):
-        gateway.render(GatewaySettings(), replicas(1), EXPORTER, Place(Path(folder), PLACE.logs))
+        render(door(1), Place(Path(folder), PLACE.logs))
 
 
 @pytest.mark.parametrize(
@@ -65,7 +125,10 @@ def test_a_path_that_nginx_would_misread_is_refused(folder: str) -> None:
     ],
 )
 def test_the_url_is_one_that_this_machine_can_use(address: str, url: str) -> None:
-    assert gateway.url(GatewaySettings(address=ip_address(address))) == url
+    settings = GatewaySettings(address=ip_address(address))
+    assert gateway.url(settings) == url
+    secure = settings.model_copy(update={"certificate": Path("/server.crt")})
+    assert gateway.url(secure) == url.replace("http:", "https:")
 
 
 def fake_nginx(folder: Path, version: str) -> Path:

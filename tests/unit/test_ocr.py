@@ -63,7 +63,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Client, Answe
         session = requests.Session()
         session.mount("http://", adapter)
         monkeypatch.setattr(Client, "_session", lambda _: session)
-        return Client("http://service", OcrSettings(), model="m", timeout_s=5), adapter
+        return Client(chat.Pass("http://service"), OcrSettings(), model="m", timeout_s=5), adapter
 
     return make
 

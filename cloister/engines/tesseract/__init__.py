@@ -43,6 +43,11 @@ def slots(settings: "Settings", cores: int) -> int:
     return settings.tesseract.workers or max(1, cores // settings.replicas)
 
 
+def room(settings: "Settings", cores: int) -> int:
+    """Return the pages of one replica, in its workers' hands or waiting."""
+    return slots(settings, cores) + settings.tesseract.queue_depth
+
+
 def launch(settings: "Settings", replica: Replica, cores: int, model: Path | None) -> Launch:
     """Return how one server starts; every setting is on its command line, so `ps` shows it."""
     del model

@@ -69,3 +69,7 @@ class Vllm:
         """Return the sequences of one replica; pure."""
         del cores
         return settings.vllm.max_num_seqs
+
+    def room(self, settings: "Settings", cores: int) -> int:
+        """Return the sequences and the waiting requests of one replica; pure."""
+        return self.slots(settings, cores) + settings.vllm.max_queued_requests

@@ -5,7 +5,7 @@ from ipaddress import IPv4Address, ip_address, ip_network
 from cloister.config import DockerSettings, IpNetwork, Settings
 from cloister.runtimes.program import GATEWAY, Site
 
-GATEWAY_PORT = 8001
+GATEWAY_PORT, STATUS_PORT = 8001, 8002
 _ENGINE_PORT, _EXPORTER_PORT = 8000, 8100
 _GATEWAY_HOST, _EXPORTER_HOST, _FIRST_REPLICA = 2, 3, 10
 _DEFAULT_BRIDGE = 129  # the first address of compose.yaml's .128/26
@@ -33,6 +33,8 @@ def site(settings: Settings) -> Site:
             for number in range(settings.replicas)
         ),
         exporter=(str(_address(docker, _EXPORTER_HOST)), _EXPORTER_PORT),
+        status=(str(_address(docker, _GATEWAY_HOST)), STATUS_PORT),
+        status_allow=(str(_address(docker, _EXPORTER_HOST)),),
         bind=str(_ANY),
         gateway=settings.gateway.model_copy(
             update={

@@ -5,7 +5,7 @@ import datetime as dt
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,10 @@ from cloister.gateway import Place
 from cloister.layout import Layout
 from cloister.runtimes.docker import neighbours, overlay, preflight, reach
 from cloister.runtimes.docker.addresses import site
-from cloister.runtimes.program import GATEWAY, Program, ProgramState, State
+from cloister.runtimes.program import EXPORTER, GATEWAY, Program, ProgramState, State
 
 _COMPOSE_S = 900.0
-_PLACE = Place(Path("/run/cloister"), None)
+_PLACE = Place(Path("/run/cloister"), None, owner=10001)
 _MODEL = Path("/model")
 _NO_PROJECT = Path("/")  # without files Compose takes those of the current folder or above it
 _NEVER = "0001-01-01"
@@ -54,13 +54,16 @@ class DockerRuntime:
         with containers.explained():
             preflight.check(containers.connect(), self._settings)
 
-    def check_gateway(self, render: Callable[[Place], str]) -> None:
+    def check_gateway(self, files: Callable[[Place], Mapping[str, str]]) -> None:
         """Let the gateway's own image read its configuration, on no network at all."""
         image = preflight.reference("gateway", self._settings.docker)
         with tempfile.TemporaryDirectory(prefix="cloister-nginx-") as scratch:
-            folder = Path(scratch)
-            folder.chmod(0o755)  # read by the image's user; nothing secret is in it
-            (folder / "nginx.conf").write_text(render(_PLACE), encoding="utf-8")
+            # Read by the image's user; the folder around it keeps everybody else out.
+            folder = Path(scratch) / "etc"
+            folder.mkdir(mode=0o755)
+            for name, text in files(_PLACE).items():
+                (folder / name).write_text(text, encoding="utf-8")
+                (folder / name).chmod(0o644)
             with containers.explained():
                 client = containers.connect()
                 container = client.containers.create(
@@ -134,6 +137,9 @@ class DockerRuntime:
             f"http://{host}:{port}": names.get(f"{family}-{number}", "")
             for number, (host, port) in enumerate(site(self._settings).replicas, start=1)
         }
+        # The exporter asks for the gateway's own state, which has no Python.
+        host, port = site(self._settings).status
+        urls[f"http://{host}:{port}"] = names.get(EXPORTER, "")
         return reach.session(containers.connect(), urls)
 
     def tail(self, name: str, lines: int) -> str:

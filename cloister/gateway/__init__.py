@@ -1,0 +1,15 @@
+"""The gateway: a deployment's replicas, keys and limits to nginx' configuration, as pure text."""
+
+from cloister.gateway.door import Door, Place, Tls, Upstream, url
+from cloister.gateway.render import generation, gives_pages_to, render
+
+__all__ = [
+    "Door",
+    "Place",
+    "Tls",
+    "Upstream",
+    "generation",
+    "gives_pages_to",
+    "render",
+    "url",
+]

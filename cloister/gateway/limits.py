@@ -1,0 +1,63 @@
+"""What keys may do, as nginx can keep it: one zone for each rate and each concurrency in use."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from cloister.keys import Key
+
+_RETRY_AFTER_S = 5
+_MINUTE_S = 60
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Keys of one rate, such as "60r/m", and how many requests may come in one go."""
+
+    zone: str
+    rate: str
+    burst: int
+    names: tuple[str, ...]
+    retry_after_s: int
+
+
+@dataclass(frozen=True)
+class Concurrency:
+    """Keys that may have as many requests under way."""
+
+    zone: str
+    most: int
+    names: tuple[str, ...]
+
+
+def rates(keys: Iterable[Key]) -> tuple[Rate, ...]:
+    """Return the rates in use, each with its keys."""
+    found: dict[str, list[Key]] = {}
+    for key in keys:
+        if key.rate is not None:
+            found.setdefault(key.rate, []).append(key)
+    return tuple(_rate(alike) for alike in found.values())
+
+
+def concurrencies(keys: Iterable[Key]) -> tuple[Concurrency, ...]:
+    """Return the concurrencies in use, each with its keys."""
+    found: dict[int, list[str]] = {}
+    for key in keys:
+        if key.concurrency is not None:
+            found.setdefault(key.concurrency, []).append(key.name)
+    return tuple(
+        Concurrency(f"concurrent_{most}", most, tuple(names)) for most, names in found.items()
+    )
+
+
+def _rate(alike: list[Key]) -> Rate:
+    key = alike[0]
+    unit, window_s = ("m", _MINUTE_S) if key.per_minute else ("s", 1)
+    return Rate(
+        zone=f"rate_{key.burst}_{unit}",
+        rate=f"{key.burst}r/{unit}",
+        # The first request is not part of nginx' burst.
+        burst=key.burst - 1,
+        names=tuple(key.name for key in alike),
+        retry_after_s=max(_RETRY_AFTER_S, math.ceil(window_s / key.burst)),
+    )

@@ -1,0 +1,130 @@
+"""nginx with our rendered configuration before engines of any kind, in a scratch folder."""
+
+import json
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import requests
+from deployments import eventually, free_ports
+
+from cloister import nginx
+from cloister.config import GatewaySettings
+from cloister.engines import Replica
+from cloister.files import write_atomically
+from cloister.gateway import Door, Place, Upstream, generation, render
+from cloister.keys import Key
+
+NOBODY = "127.0.0.1:9"  # the discard port: a metrics exporter that is not there
+
+
+@dataclass
+class Gateway:
+    """One nginx; `door` is what it was told last, `files` are the certificates beside it."""
+
+    door: Door
+    folder: Path
+    port: int
+    files: Mapping[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self.door.tls else 'http'}://127.0.0.1:{self.port}"
+
+    @property
+    def status_url(self) -> str:
+        return f"http://{self.door.status}"
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def processes(self) -> list[psutil.Process]:
+        master = psutil.Process(self.pid)
+        return [master, *master.children()]
+
+    def log(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.folder / "access.log").read_text().splitlines()]
+
+    def errors(self) -> str:
+        return (self.folder / "gateway-error.log").read_text()
+
+    def write(self) -> str:
+        program = nginx.find(None)
+        user = nginx.worker_user(self.folder)
+        place = Place(self.folder, self.folder, user, version=nginx.version(program))
+        text = render(self.door, place)
+        for name, content in self.files.items():
+            write_atomically(self.folder / name, content, mode=0o600)
+        write_atomically(self.folder / nginx.CONFIGURATION, text)
+        return generation(text)
+
+    def reload(self, door: Door, files: Mapping[str, str] | None = None) -> None:
+        """Take up another door, and return once a new worker answers."""
+        self.door, self.files = door, files or self.files
+        wanted = self.write()
+        os.kill(self.pid, signal.SIGHUP)
+        eventually(lambda: self._tells(wanted))
+
+    def start(self) -> None:
+        wanted = self.write()
+        command = nginx.command(nginx.find(None), self.folder / nginx.CONFIGURATION)
+        self.process = subprocess.Popen(command)
+        eventually(lambda: self._tells(wanted))
+
+    def _tells(self, wanted: str) -> None:
+        assert self.process is not None
+        assert self.process.poll() is None, self.errors()
+        close = {"Connection": "close"}
+        told = requests.get(f"{self.status_url}/-/generation", headers=close, timeout=5)
+        assert told.text == wanted
+
+
+@contextmanager
+def gateway(
+    addresses: Sequence[str],
+    *,
+    max_conns: int = 0,
+    exporter: str = NOBODY,
+    keys: tuple[Key, ...] | None = None,
+    **settings: Any,
+) -> Iterator[Gateway]:
+    """Serve until the end; `addresses` are those of the engines, as `host:port`."""
+    with tempfile.TemporaryDirectory(prefix="cloister-gateway-") as folder:
+        Path(folder).chmod(0o755)
+        first = free_ports(2)
+        told = Door(
+            settings=GatewaySettings(port=first, **settings),
+            upstreams=tuple(
+                Upstream(Replica(f"stub-{number}", int(port), host), max_conns=max_conns)
+                for number, (host, _, port) in enumerate(
+                    (address.partition(":") for address in addresses), start=1
+                )
+            ),
+            exporter=exporter,
+            status=f"127.0.0.1:{first + 1}",
+            keys=keys,
+        )
+        made = Gateway(told, Path(folder), first)
+        try:
+            made.start()
+            yield made
+        finally:
+            if made.process is not None:
+                made.process.send_signal(signal.SIGTERM)
+                made.process.wait(30)
+
+
+def without(door: Door, name: str) -> Door:
+    """Return the door with one replica marked down."""
+    marked = (replace(u, down=u.down or u.replica.name == name) for u in door.upstreams)
+    return replace(door, upstreams=tuple(marked))
