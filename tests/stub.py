@@ -226,9 +226,8 @@ class Engine(Http):
             self.timer = asyncio.get_running_loop().call_later(0.05, self.reset)
 
     def reset(self) -> None:
-        linger = struct.pack("ii", 1, 0)
         connection = self.transport.get_extra_info("socket")
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
 
 
