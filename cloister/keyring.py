@@ -26,7 +26,7 @@ class Limits:
 class Created:
     """A new key, with the secret that nobody can tell again.
 
-    `asked` is whether keys are asked for at all by the gateway that is up.
+    `asked` is whether a gateway is up that asks for keys; it knows this one then.
     """
 
     key: Key
@@ -55,13 +55,14 @@ def create(settings: Settings, name: str, limits: Limits) -> Created:
     with exclusive(layout.lock):
         made, secret = keys.create(layout, name, **vars(limits))
         try:
-            asked = deployment.reload(settings)
+            up = deployment.reload(settings)
         except CloisterError:
             keys.revoke(layout, name)
             raise
     if not settings.gateway.keys:
         userfile.set_keys("gateway", {"keys": "true"})
-    return Created(made, secret, asked)
+    recorded = deployment.recorded(settings)
+    return Created(made, secret, up and recorded is not None and recorded.gateway.keys)
 
 
 def revoke(settings: Settings, name: str) -> Key:

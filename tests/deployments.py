@@ -38,7 +38,7 @@ class Stack:
             "CLOISTER_CONFIG": str(self.state / "cloister.yaml"),
             "CLOISTER_STATE_DIR": str(self.state),
             "CLOISTER_GATEWAY_PORT": str(self.port),
-            "CLOISTER_ENGINES_FIRST_PORT": str(self.port + 2),
+            "CLOISTER_ENGINES_FIRST_PORT": str(self.port + 3),
         }
         return {**inherited, **own, **self.settings}
 

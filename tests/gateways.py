@@ -19,20 +19,26 @@ from cloister import nginx
 from cloister.config import GatewaySettings
 from cloister.engines import Replica
 from cloister.files import write_atomically
-from cloister.gateway import Door, Place, Upstream, generation, render
+from cloister.gateway import Door, Place, Tls, Upstream, generation, render
 from cloister.keys import Key
 
+PEM = "tls.pem"
 NOBODY = "127.0.0.1:9"  # the discard port: a metrics exporter that is not there
 
 
 @dataclass
 class Gateway:
-    """One nginx; `door` is what it was told last, `files` are the certificates beside it."""
+    """One nginx; `door` is what it was told last, `files` are the certificates beside it.
+
+    `descriptors` is how many files and connections a worker may have open, None for as many as ever.
+    """
 
     door: Door
     folder: Path
     port: int
+    logs: Path
     files: Mapping[str, str] = field(default_factory=dict)
+    descriptors: int | None = None
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -53,16 +59,18 @@ class Gateway:
         return [master, *master.children()]
 
     def log(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.folder / "access.log").read_text().splitlines()]
+        return [json.loads(line) for line in (self.logs / "access.log").read_text().splitlines()]
 
     def errors(self) -> str:
-        return (self.folder / "gateway-error.log").read_text()
+        return (self.logs / "gateway-error.log").read_text()
 
     def write(self) -> str:
         program = nginx.find(None)
         user = nginx.worker_user(self.folder)
-        place = Place(self.folder, self.folder, user, version=nginx.version(program))
+        place = Place(self.folder, self.logs, user, version=nginx.version(program))
         text = render(self.door, place)
+        if self.descriptors is not None:
+            text = text.replace("nofile 4096;", f"nofile {self.descriptors};")
         for name, content in self.files.items():
             write_atomically(self.folder / name, content, mode=0o600)
         write_atomically(self.folder / nginx.CONFIGURATION, text)
@@ -94,27 +102,34 @@ def gateway(
     addresses: Sequence[str],
     *,
     max_conns: int = 0,
-    exporter: str = NOBODY,
+    weights: Sequence[int] = (),
     keys: tuple[Key, ...] | None = None,
+    pem: str | None = None,
+    logs: Path | None = None,
     **settings: Any,
 ) -> Iterator[Gateway]:
-    """Serve until the end; `addresses` are those of the engines, as `host:port`."""
+    """Serve until the end; `addresses` are those of the engines, as `host:port`.
+
+    `pem` is a certificate and its key, as `cloister.certificates.load` returns them.
+    """
     with tempfile.TemporaryDirectory(prefix="cloister-gateway-") as folder:
         Path(folder).chmod(0o755)
         first = free_ports(2)
         told = Door(
             settings=GatewaySettings(port=first, **settings),
             upstreams=tuple(
-                Upstream(Replica(f"stub-{number}", int(port), host), max_conns=max_conns)
-                for number, (host, _, port) in enumerate(
-                    (address.partition(":") for address in addresses), start=1
+                Upstream(_replica(number, address), weight, max_conns)
+                for number, (address, weight) in enumerate(
+                    zip(addresses, weights or (1,) * len(addresses), strict=True), start=1
                 )
             ),
-            exporter=exporter,
+            exporter=NOBODY,
             status=f"127.0.0.1:{first + 1}",
             keys=keys,
+            tls=Tls(PEM) if pem else None,
         )
-        made = Gateway(told, Path(folder), first)
+        files = {PEM: pem} if pem else {}
+        made = Gateway(told, Path(folder), first, logs or Path(folder), files)
         try:
             made.start()
             yield made
@@ -122,6 +137,11 @@ def gateway(
             if made.process is not None:
                 made.process.send_signal(signal.SIGTERM)
                 made.process.wait(30)
+
+
+def _replica(number: int, address: str) -> Replica:
+    host, _, port = address.partition(":")
+    return Replica(f"stub-{number}", int(port), host)
 
 
 def without(door: Door, name: str) -> Door:

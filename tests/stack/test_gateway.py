@@ -1,10 +1,12 @@
 """The gateway's contract, over real sockets."""
 
+import datetime as dt
 import ipaddress
 import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import openai
@@ -15,13 +17,25 @@ from deployments import Stack, eventually
 from pages import MODEL, data_url, encoded, page, request
 from PIL import Image, ImageOps
 
-from cloister import nginx
+from cloister import certificates, nginx
 from cloister.config import GatewaySettings
 from cloister.engines import Replica
 from cloister.errors import GatewayError
-from cloister.gateway import Place, render
+from cloister.gateway import Door, Tls, Upstream, render
+from cloister.keys import Key
 
 REPLICAS = tuple(Replica(f"tesseract-{number}", 8100 + number) for number in (1, 2, 3))
+KEY = Key(name="a", digest="a" * 22, created=dt.datetime.now(dt.UTC), rate="1/s", concurrency=1)
+
+
+@pytest.fixture(scope="module")
+def pem(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("tls")
+    authority = certificates.authority(folder).read_text()
+    return {
+        "tls-1.pem": certificates.load(*certificates.server(folder, [], 10)).text,
+        "clients-1.pem": authority,
+    }
 
 
 @pytest.mark.parametrize(
@@ -30,33 +44,36 @@ REPLICAS = tuple(Replica(f"tesseract-{number}", 8100 + number) for number in (1,
         GatewaySettings(),
         GatewaySettings(address=ipaddress.ip_address("::1"), port=18001, timeout_s=3600),
         GatewaySettings(metrics_allow=(), max_body_mib=1024),
+        GatewaySettings(server_names=("a.example",), cors_origins=("https://b.example",)),
     ],
 )
+@pytest.mark.parametrize("tls", [None, Tls("tls-1.pem"), Tls("tls-1.pem", "clients-1.pem")])
+@pytest.mark.parametrize("keys", [None, (), (KEY,)])
 @pytest.mark.parametrize("replicas", [REPLICAS[:1], REPLICAS])
 def test_nginx_accepts_what_is_rendered(
-    settings: GatewaySettings, replicas: tuple[Replica, ...]
+    settings: GatewaySettings,
+    tls: Tls | None,
+    keys: tuple[Key, ...] | None,
+    replicas: tuple[Replica, ...],
+    pem: dict[str, str],
 ) -> None:
-    nginx.check(nginx.find(None), lambda place: render(settings, replicas, "127.0.0.1:8100", place))
+    upstreams = tuple(Upstream(replica, 3, 34) for replica in replicas)
+    door = Door(settings, upstreams, "127.0.0.1:8100", "127.0.0.1:8099", keys=keys, tls=tls)
+    nginx.check(nginx.find(None), lambda place: {**pem, "nginx.conf": render(door, place)})
 
 
 def test_nginx_refusing_is_an_error_with_its_words() -> None:
     with pytest.raises(GatewayError, match=r"unknown directive \"nonsense\""):
-        nginx.check(nginx.find(None), lambda _: "nonsense;\n")
+        nginx.check(nginx.find(None), lambda _: {"nginx.conf": "nonsense;\n"})
 
 
-def test_a_worker_user_is_accepted(tmp_path: Path) -> None:
-    user = nginx.worker_user(Path("/")) or None
-
-    def with_user(place: Place) -> str:
-        return render(
-            GatewaySettings(),
-            REPLICAS,
-            "127.0.0.1:8100",
-            Place(place.folder, place.logs, user),
-        )
-
-    assert tmp_path.exists()
-    nginx.check(nginx.find(None), with_user)
+def test_a_worker_user_is_accepted() -> None:
+    door = Door(GatewaySettings(), (Upstream(REPLICAS[0]),), "127.0.0.1:8100", "127.0.0.1:8099")
+    user = nginx.worker_user(Path("/"))
+    nginx.check(
+        nginx.find(None),
+        lambda place: {"nginx.conf": render(door, replace(place, worker_user=user))},
+    )
 
 
 def test_a_page_is_read_and_its_id_is_in_every_log(stack: Stack) -> None:
@@ -114,11 +131,8 @@ def test_health_and_metrics_speak_for_all_replicas(stack: Stack) -> None:
     metrics = requests.get(f"{stack.url}/metrics", timeout=10).text
     assert 'cloister_replica_up{replica="tesseract-1"} 1.0' in metrics
     assert "vllm:num_requests_running{" in metrics
-    assert all(
-        'replica="' in line
-        for line in metrics.splitlines()
-        if line.startswith(("vllm", "cloister"))
-    )
+    assert all('replica="' in line for line in metrics.splitlines() if line.startswith("vllm"))
+    assert "cloister_gateway_up 1.0" in metrics
 
 
 def test_metrics_are_for_the_allowed_networks_only(fresh: Stack) -> None:
