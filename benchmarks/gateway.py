@@ -14,8 +14,8 @@ import socket
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,8 @@ from benchmarks.load import BODY_BYTES, EVENTS, page
 from benchmarks.proxies import Proxies, Side, watched
 
 # Chosen so that a page takes 50 ms for one client, and 128 pages a second are asked for by many.
-ROWS = (
-    *(Row("paced", 1, 1), Row("paced", 32, 5), Row("paced", 256, 40)),
-    Row("unpaced", 32, 0),
-)
+# The largest comes last: a proxy keeps memory that it once had.
+ROWS = (Row("paced", 1, 1), Row("paced", 32, 5), Row("unpaced", 32, 0), Row("paced", 256, 40))
 _UPLOADS = Row("uploads", 256, 0)
 
 
@@ -38,6 +36,20 @@ def _run(module: str, *flags: str) -> Any:
     """Run a client in a process of its own; return what it prints."""
     command = [sys.executable, "-m", f"benchmarks.{module}", *flags]
     return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+
+
+@contextmanager
+def ways(engine: Stub) -> Iterator[list[Side]]:
+    """Start all sides before one engine; what they send the exporter is not read."""
+    with ExitStack() as running:
+        sink = running.enter_context(socket.socket(type=socket.SOCK_DGRAM))
+        sink.bind(("127.0.0.1", 0))
+        proxies = Proxies(engine, exporter=f"127.0.0.1:{sink.getsockname()[1]}")
+        all_ways = (
+            *(proxies.direct(), proxies.nginx()),
+            *(proxies.haproxy(retries=True), proxies.haproxy(retries=False)),
+        )
+        yield [running.enter_context(way) for way in all_ways]
 
 
 def turn(row: Row, side: Side, engine: Stub, seconds: float) -> Turn:
@@ -57,6 +69,7 @@ def turn(row: Row, side: Side, engine: Stub, seconds: float) -> Turn:
     if read != answered * BODY_BYTES:
         raise SystemExit(f"{side.name}: the stub read {read} bytes in {answered} pages")
     used = done["used_s"]
+    own_s = sum(used.get(name, 0) for name in ("client", "stub", "proxy"))
     first = sorted(done["first_ms"]) or [float("inf")]
     return Turn(
         rate=done["rate"],
@@ -65,7 +78,7 @@ def turn(row: Row, side: Side, engine: Stub, seconds: float) -> Turn:
         faults=sum(done["faults"].values()),
         client_share=used["client"] / used["wall"],
         stub_share=used["stub"] / used["wall"],
-        machine_share=used["machine"] / used["wall"] / (os.cpu_count() or 1),
+        others_share=(used["machine"] - own_s) / used["wall"],
         proxy_ms=1000 * used.get("proxy", 0) / max(done["pages"], 1),
         pss_mib=memory.pss_mib if memory else 0,
         rss_mib=memory.rss_mib if memory else 0,
@@ -129,26 +142,19 @@ def figures(summary: Summaries, again: Mapping[str, bool], held: Mapping[str, He
 def main() -> None:
     """Print both tables and the verdicts; with a fault anywhere, end with 1."""
     parser = argparse.ArgumentParser(prog="nox -s bench-gateway --", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7, help="turns a side and row (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=5, help="length of a turn (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="turns a side and row (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=4, help="length of a turn (%(default)s)")
     parser.add_argument("--no-uploads", action="store_true", help="leave the large uploads out")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
     arguments = parser.parse_args()
-    with ExitStack() as running:
-        engine = running.enter_context(stub("engine", chunks=EVENTS))
-        sink = running.enter_context(socket.socket(type=socket.SOCK_DGRAM))
-        sink.bind(("127.0.0.1", 0))
-        proxies = Proxies(engine, exporter=f"127.0.0.1:{sink.getsockname()[1]}")
-        ways = (
-            *(proxies.direct(), proxies.nginx()),
-            *(proxies.haproxy(retries=True), proxies.haproxy(retries=False)),
-        )
-        sides = [running.enter_context(way) for way in ways]
-        again = {side.name: sends_again(side, engine) for side in sides}
-        results = run(sides, engine, arguments.rounds, arguments.seconds)
-        held = {}
+    held: dict[str, Held] = {}
+    with stub("engine", chunks=EVENTS) as engine:
+        with ways(engine) as sides:
+            again = {side.name: sends_again(side, engine) for side in sides}
+            results = run(sides, engine, arguments.rounds, arguments.seconds)
         if not arguments.no_uploads:
-            held = {side.name: hold(side, engine) for side in sides if side.pid}
+            with ways(engine) as sides:
+                held = {side.name: hold(side, engine) for side in sides if side.pid}
     summary = summarise(results)
     tables(summary, again, held)
     faults = verdicts(summary, held)

@@ -45,7 +45,7 @@ class Turn:
     faults: int
     client_share: float
     stub_share: float
-    machine_share: float
+    others_share: float
     proxy_ms: float
     pss_mib: float
     rss_mib: float
@@ -79,7 +79,7 @@ class Summary:
     proxy_ms: float
     client_share: float
     stub_share: float
-    machine_share: float
+    others_share: float
     pss_mib: float
     rss_mib: float
     faults: int
@@ -113,7 +113,7 @@ def _summary(turns: list[Turn], direct: list[Turn]) -> Summary:
         proxy_ms=median(lambda turn: turn.proxy_ms),
         client_share=median(lambda turn: turn.client_share),
         stub_share=median(lambda turn: turn.stub_share),
-        machine_share=median(lambda turn: turn.machine_share),
+        others_share=median(lambda turn: turn.others_share),
         pss_mib=max(turn.pss_mib for turn in turns),
         rss_mib=max(turn.rss_mib for turn in turns),
         faults=sum(turn.faults for turn in turns),
@@ -136,8 +136,8 @@ def tables(summaries: Summaries, again: Mapping[str, bool], held: Mapping[str, H
         *("pages", "wrong"),
     )
     cost = _table(
-        "processors: the proxy's for a page, shares of one core, share of all; memory: peaks",
-        *("load", "side", "proxy CPU", "client", "stub", "machine", "PSS", "RSS", "sent again"),
+        "processors: the proxy's for a page, shares of one core; memory: peaks",
+        *("load", "side", "proxy CPU", "client", "stub", "others", "PSS", "RSS", "sent again"),
     )
     for row, sides in summaries.items():
         for name, own in sides.items():
@@ -175,7 +175,7 @@ def _speed(own: Summary) -> Iterator[str]:
 
 def _cost(own: Summary) -> Iterator[str]:
     yield f"{own.proxy_ms:.2f} ms"
-    yield from (f"{share:.0%}" for share in (own.client_share, own.stub_share, own.machine_share))
+    yield from (f"{share:.0%}" for share in (own.client_share, own.stub_share, own.others_share))
     yield from (f"{size:.0f} MiB" if size else "-" for size in (own.pss_mib, own.rss_mib))
 
 

@@ -21,6 +21,7 @@ _SETTLE_S = 0.5  # until the machine has got used to the load
 _LIMIT_S = 60  # for one answer; far above what any side takes
 _MOST_FAULTS = 500  # where going on would tell nothing
 _END = b"\r\n0\r\n\r\n"  # of an answer in chunks
+_CLOSE = b"\r\nconnection: close\r\n"
 # One for all connections: uvloop hands it over right after it filled it.
 _BUFFER = memoryview(bytearray(1 << 18))
 
@@ -64,7 +65,7 @@ def fault(answer: bytes | bytearray) -> str | None:
 
 
 class Connection(asyncio.BufferedProtocol):
-    """One connection, which asks for one page after the other."""
+    """One connection, which asks for one page after the other while the server keeps it."""
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
@@ -110,7 +111,7 @@ class Connection(asyncio.BufferedProtocol):
             wrong: str | None = "no answer"
         else:
             wrong = fault(self.received)
-        if wrong and self.transport:
+        if self.transport and (wrong or _CLOSE in self.received.lower()):
             self.transport.abort()
             self.transport = None
         return wrong
@@ -161,16 +162,18 @@ class Load:
 
     async def keep_asking(self, delay_s: float) -> None:
         """Ask for page after page; a rate is a connection's own pages by its own time."""
-        connection = await self.connect()
+        connection = Connection()
         await asyncio.sleep(delay_s)
         count, started = 0, 0.0
         while (now := time.perf_counter()) < self.end_at and self.faults.total() < _MOST_FAULTS:
             counts = now >= self.begin_at
             started = started or (now if counts else 0.0)
+            if connection.transport is None:
+                # A new one where the last answer said so is part of what the page takes.
+                connection = await self.connect()
             wrong = await connection.ask(self.request)
             if wrong:
                 self.faults[wrong] += 1
-                connection = await self.connect()
             elif counts:
                 count += 1
                 self.first_ms.append((connection.first_at - now) * 1000)

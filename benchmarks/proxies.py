@@ -6,7 +6,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psutil
@@ -94,7 +94,7 @@ def watched(side: Side) -> Iterator[Memory]:
 
 @dataclass
 class Proxies:
-    """Starts the ways to one stub; what `exporter` is sent of the access log need not be read."""
+    """Starts the ways to one stub; the access log goes to `exporter` too."""
 
     stub: Stub
     exporter: str
@@ -112,9 +112,8 @@ class Proxies:
         """Nginx as it is rendered for a deployment."""
         addresses = [self.stub.address] * _UPSTREAMS
         most = self.settings.max_connections_per_address
-        with gateway(
-            addresses, exporter=self.exporter, max_connections_per_address=most
-        ) as running:
+        with gateway(addresses, max_connections_per_address=most) as running:
+            running.reload(replace(running.door, exporter=self.exporter))
             yield Side("nginx", running.port, running.pid)
 
     @contextmanager
