@@ -1,5 +1,6 @@
 """Sessions for checks and benchmarks; `nox` alone runs what `.ci/run` runs."""
 
+import shutil
 from pathlib import Path
 
 import nox
@@ -43,7 +44,7 @@ def types(session: nox.Session) -> None:
     install(session, "lint")
     # A benchmark may use what tests use.
     session.run("mypy", *(name for name in PYTHON if name != "tests"), env={"MYPYPATH": "tests"})
-    for suite in ("unit", "stack", "docker"):
+    for suite in ("unit", "stack", "docker", "clients"):
         session.run("mypy", f"tests/{suite}", env={"MYPYPATH": f"tests:tests/{suite}"})
 
 
@@ -66,6 +67,24 @@ def docker(session: nox.Session) -> None:
     """Test real containers, the seal among them; skipped, but in CI, where there is no Docker."""
     install(session, "test")
     session.run("pytest", "tests/docker", *session.posargs)
+
+
+@nox.session
+def clients(session: nox.Session) -> None:
+    """Test the programs of docs/clients.md against a real stack; needs curl and poppler."""
+    install(session, "test")
+    # Their own environment: they want other versions than we do. Node comes with it.
+    theirs = Path(session.virtualenv.location) / "clients"
+    session.run("uv", "venv", "--quiet", "--allow-existing", str(theirs))
+    packages = ("--require-hashes", "requirements/clients.txt", f"--python={theirs}")
+    session.run("uv", "pip", "sync", "--quiet", *packages)
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(f"tests/clients/{name}", theirs)
+    npm = (f"{theirs}/bin/npm", "ci", f"--prefix={theirs}", "--ignore-scripts", "--loglevel=error")
+    # As UV_SYSTEM_CERTS in scripts/prerequisites.sh: for networks that inspect TLS.
+    session.run(*npm, "--no-audit", "--no-fund", env={"NODE_USE_SYSTEM_CA": "1"}, external=True)
+    environment = {"CLIENTS_ENVIRONMENT": str(theirs)}
+    session.run("pytest", "tests/clients", *session.posargs, env=environment)
 
 
 @nox.session(name="bench-engine", default=False)
@@ -119,7 +138,8 @@ def requirements(session: nox.Session) -> None:
     for name, extras in {"runtime": (), "test": ("test",), "lint": ("lint", "test")}.items():
         chosen = [f"--extra={extra}" for extra in extras]
         session.run(*compile_, *common, *chosen, "-o", f"requirements/{name}.txt")
-    for image in ("downloader", "engine-tesseract", "exporter"):
-        own = ("--generate-hashes", "--no-header", *session.posargs, f"--group={image}")
-        pins = () if image == "downloader" else ("-c", "requirements/runtime.txt")
-        session.run(*compile_, *own, *pins, "-o", f"requirements/{image}.txt")
+    for group in ("clients", "downloader", "engine-tesseract", "exporter"):
+        own = ("--generate-hashes", "--no-header", *session.posargs, f"--group={group}")
+        apart = group in {"clients", "downloader"}
+        pins = () if apart else ("-c", "requirements/runtime.txt")
+        session.run(*compile_, *own, *pins, "-o", f"requirements/{group}.txt")

@@ -147,6 +147,17 @@ require_nginx() {
     return 0
 }
 
+# curl is a client under test, and olmOCR, another, draws pages with poppler.
+require_client_tools() {
+    local poppler="poppler-utils"
+    case "$(package_manager)" in
+        brew | pacman) poppler="poppler" ;;
+        zypper) poppler="poppler-tools" ;;
+    esac
+    command -v curl >/dev/null 2>&1 || install curl curl
+    command -v pdftoppm >/dev/null 2>&1 || install poppler "$poppler"
+}
+
 has_docker() { command -v docker >/dev/null 2>&1 && docker info >/dev/null 2>&1; }
 
 # Starts an engine where no service manager does; DOCKERD_PID is then ours to stop.

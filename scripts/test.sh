@@ -10,9 +10,10 @@ usage() {
     cat <<'END'
 usage: scripts/test.sh [--yes] [--help] [arguments of nox]
 
-Installs what the tests need (Python packages into .venv, nginx, and Docker for the container
-tests) and runs all of them. Docker is installed and started only as root on Debian, after asking
-or with --yes; in CI (CI=true) without asking. An engine that was started here is stopped at the end.
+Installs what the tests need (Python packages into .venv, nginx, curl, poppler, and Docker for the
+container tests) and runs all of them. Docker is installed and started only as root on Debian, after
+asking or with --yes; in CI (CI=true) without asking. An engine that was started here is stopped at
+the end.
 END
 }
 
@@ -32,6 +33,7 @@ esac
 require_python
 require_environment
 require_nginx
+require_client_tools
 require_docker "$yes"
 trap stop_docker EXIT
 .venv/bin/nox "$@"
