@@ -34,7 +34,7 @@ def two(**settings: Any) -> Iterator[tuple[Gateway, Stub, Stub]]:
             for name in ("first", "second")
         ]
         made = stack.enter_context(gateway([one.address for one in replicas], **settings))
-        yield made, *replicas
+        yield made, replicas[0], replicas[1]
 
 
 def say(what: str, outcome: object) -> None:
