@@ -75,14 +75,15 @@ def clients(session: nox.Session) -> None:
     install(session, "test")
     # Their own environment: they want other versions than we do. Node comes with it.
     theirs = Path(session.virtualenv.location) / "clients"
-    session.run("uv", "venv", "--quiet", "--allow-existing", str(theirs))
+    session.run_install("uv", "venv", "--quiet", "--allow-existing", str(theirs))
     packages = ("--require-hashes", "requirements/clients.txt", f"--python={theirs}")
-    session.run("uv", "pip", "sync", "--quiet", *packages)
+    session.run_install("uv", "pip", "sync", "--quiet", *packages)
     for name in ("package.json", "package-lock.json"):
         shutil.copy(f"tests/clients/{name}", theirs)
     npm = (f"{theirs}/bin/npm", "ci", f"--prefix={theirs}", "--ignore-scripts", "--loglevel=error")
     # As UV_SYSTEM_CERTS in scripts/prerequisites.sh: for networks that inspect TLS.
-    session.run(*npm, "--no-audit", "--no-fund", env={"NODE_USE_SYSTEM_CA": "1"}, external=True)
+    trust = {"NODE_USE_SYSTEM_CA": "1"}
+    session.run_install(*npm, "--no-audit", "--no-fund", env=trust, external=True)
     environment = {"CLIENTS_ENVIRONMENT": str(theirs)}
     session.run("pytest", "tests/clients", *session.posargs, env=environment)
 
