@@ -32,13 +32,18 @@ class Stack:
         return f"http://127.0.0.1:{self.port}"
 
     @property
+    def first_port(self) -> int:
+        """That of the first replica; the two below it are of the exporter and nginx' state."""
+        return self.port + 3
+
+    @property
     def environment(self) -> dict[str, str]:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("CLOISTER_")}
         own = {
             "CLOISTER_CONFIG": str(self.state / "cloister.yaml"),
             "CLOISTER_STATE_DIR": str(self.state),
             "CLOISTER_GATEWAY_PORT": str(self.port),
-            "CLOISTER_ENGINES_FIRST_PORT": str(self.port + 3),
+            "CLOISTER_ENGINES_FIRST_PORT": str(self.first_port),
         }
         return {**inherited, **own, **self.settings}
 

@@ -59,5 +59,6 @@ def _rate(alike: list[Key]) -> Rate:
         # The first request is not part of nginx' burst.
         burst=key.burst - 1,
         names=tuple(key.name for key in alike),
-        retry_after_s=max(_RETRY_AFTER_S, math.ceil(window_s / key.burst)),
+        # A second more: who comes back to the moment finds nginx' clock a little behind.
+        retry_after_s=max(_RETRY_AFTER_S, math.ceil(window_s / key.burst) + 1),
     )

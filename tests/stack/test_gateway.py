@@ -92,7 +92,9 @@ def test_a_page_is_read_and_its_id_is_in_every_log(stack: Stack) -> None:
 
     def logged() -> None:
         lines = [json.loads(line) for line in stack.log("access").splitlines()]
-        (line,) = [line for line in lines if line["request_id"] == request_id]
+        found = [line for line in lines if line["request_id"] == request_id]
+        assert len(found) == 1
+        line = found[0]
         assert (line["status"], line["path"]) == (200, "/v1/chat/completions")
         assert request_id in stack.log("tesseract-1")
 
@@ -180,7 +182,7 @@ def test_a_full_engine_refuses_at_once_and_says_when_to_come_back(fresh: Stack) 
         statuses = sorted(answer.result().status_code for answer in answers)
     assert statuses == [200, 200, 503, 503, 503, 503]
     refused = next(a.result() for a in answers if a.result().status_code == 503)
-    assert refused.json()["error"]["code"] == "queue_full"
+    assert refused.json()["error"]["code"] == "no_replica"
     assert refused.headers["Retry-After"] == "1"
 
 

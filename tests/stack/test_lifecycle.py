@@ -235,7 +235,7 @@ def test_replicas_share_the_work_and_scaling_loses_no_page(fresh: Stack) -> None
     assert {answer.status_code for answer in answers} == {200}
     assert set(fresh.pids()) == {"tesseract-1", "tesseract-2", "exporter", "gateway"}
     log = fresh.log("access")
-    for port in (fresh.port + 2, fresh.port + 3):
+    for port in (fresh.first_port, fresh.first_port + 1):
         assert f'"upstream":"127.0.0.1:{port}"' in log
     metrics = requests.get(f"{fresh.url}/metrics", timeout=5).text
     assert 'replica="tesseract-1"' in metrics
@@ -275,7 +275,7 @@ def test_a_changed_port_is_taken_without_a_restart_of_the_engine(fresh: Stack) -
     fresh.invoke("up")
     engine = fresh.pids()["tesseract-1"]
     fresh.port += 10
-    fresh.settings["CLOISTER_ENGINES_FIRST_PORT"] = str(fresh.port - 8)
+    fresh.settings["CLOISTER_ENGINES_FIRST_PORT"] = str(fresh.first_port - 10)
     fresh.invoke("up")
     assert_reads(fresh)
     assert fresh.pids()["tesseract-1"] == engine

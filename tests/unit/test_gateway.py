@@ -84,7 +84,7 @@ def test_keys_are_written_as_hashes_and_limits_once_each() -> None:
     assert "limit_req zone=rate_60_m burst=59 nodelay;" in text
     assert "limit_req zone=rate_1_m;" in text
     assert "limit_conn concurrent_4 4;" in text
-    assert "bob 60;" in text, "when a key of one request a minute may come back"
+    assert "bob 61;" in text, "when a key of one request a minute may come back"
 
 
 def test_without_keys_nobody_is_asked_and_with_none_left_nobody_enters() -> None:
