@@ -88,7 +88,9 @@ def test_other_ways_to_say_it_are_not_understood(door: Gateway) -> None:
 
 def test_a_good_key_enters_and_only_its_name_is_logged(door: Gateway) -> None:
     for name in ("a", "e"):
-        assert ask(door, SECRETS[name]).status_code == 200
+        answer = ask(door, SECRETS[name])
+        assert answer.status_code == 200
+        assert answer.headers["X-Stub-Request-ID"] == answer.headers["X-Request-ID"]
         assert ask(door, SECRETS[name], "/v1/models").status_code == 200
 
     def logged() -> None:

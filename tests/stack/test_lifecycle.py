@@ -229,7 +229,8 @@ def test_an_interrupted_up_says_so_and_the_next_one_works(fresh: Stack) -> None:
 def test_replicas_share_the_work_and_scaling_loses_no_page(fresh: Stack) -> None:
     fresh.invoke("up", "--set", "tesseract.workers=1")
     with readers(fresh) as answers:
-        fresh.invoke("up", "--replicas", "2", "--set", "tesseract.workers=1")
+        said = fresh.invoke("up", "--replicas", "2", "--set", "tesseract.workers=1").stderr
+        assert "letting tesseract-2 warm up" in said
         time_of_two = len(answers)
         eventually(lambda: _assert_more(answers, time_of_two + 10))
     assert {answer.status_code for answer in answers} == {200}
