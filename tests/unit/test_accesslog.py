@@ -80,7 +80,8 @@ def test_a_full_service_and_refusals_count_for_no_replica(
     counters.count(line(status=401, key="", upstream="", upstream_status="", upstream_seconds=""))
     assert value(registry, "refused_full_total") == 1
     assert value(registry, "retries_total") == 0
-    assert not [s for s in registry.collect() for s in s.samples if "replica" in s.labels]
+    samples = [sample for metric in registry.collect() for sample in metric.samples]
+    assert not [sample for sample in samples if "replica" in sample.labels]
 
 
 def test_paths_of_strangers_make_one_series(
