@@ -223,6 +223,21 @@ def test_a_full_log_disk_costs_no_page(tmp_path: Path) -> None:
     assert outcome.lost == 0
 
 
+def test_no_room_for_a_body_is_said_and_small_pages_are_still_read() -> None:
+    with two() as (door, _, _second):
+        place = door.folder / "body"
+        options = "size=2m,mode=777"
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", str(place)], check=True)
+        try:
+            large = page(door.url, messages=["x" * (4 << 20)])
+            assert (large.status_code, large.json()["error"]["code"]) == (500, "gateway_error")
+            assert large.headers["Retry-After"] == "5"
+            assert page(door.url, messages=["x" * 500_000]).status_code == 200
+            assert page(door.url, messages=["x" * (3 << 19)]).status_code == 200, "there is room"
+        finally:
+            subprocess.run(["umount", str(place)], check=True)
+
+
 def test_running_out_of_descriptors_passes() -> None:
     with two() as (door, _, _second):
         door.descriptors = 40
