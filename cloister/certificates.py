@@ -18,7 +18,7 @@ from cloister.files import write_atomically
 
 AUTHORITY, AUTHORITY_KEY = "ca.crt", "ca.key"
 SERVER, SERVER_KEY = "server.crt", "server.key"
-_AUTHORITY_DAYS = 3650
+AUTHORITY_DAYS = 3650
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _PRIVATE = 0o600
 _OTHERS = 0o007
@@ -49,7 +49,7 @@ def authority(folder: Path) -> Path:
     private = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Cloister local authority")])
     made = (
-        _builder(name, name, private.public_key(), _AUTHORITY_DAYS)
+        _builder(name, name, private.public_key(), AUTHORITY_DAYS)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(signs_certificates=True), critical=True)
         .sign(private, hashes.SHA256())

@@ -91,6 +91,10 @@ def make_certificates(
     is made once; a further call makes a new certificate under it, which a gateway that is up with
     the old one takes.
     """
+    if not 1 <= days <= certificates.AUTHORITY_DAYS:
+        raise AccessError(f"--days must be from 1 to {certificates.AUTHORITY_DAYS}")
+    if client is not None:
+        keys.require_name(client)
     folder = Layout(settings.state_dir).tls
     with exclusive(Layout(settings.state_dir).lock):
         authority = certificates.authority(folder)

@@ -84,6 +84,12 @@ def read(layout: Layout) -> tuple[Key, ...]:
         ) from error
 
 
+def require_name(name: str) -> None:
+    """Raise AccessError for what cannot be the name of a key, or of a client."""
+    if not re.fullmatch(_NAME, name):
+        raise AccessError(f"`{name}` is no name: 1 to 40 of a-z, 0-9 and -, first and last no -")
+
+
 def create(
     layout: Layout,
     name: str,
@@ -100,8 +106,7 @@ def create(
     present = read(layout)
     if any(key.name == name for key in present):
         raise AccessError(f"there is a key `{name}`", hint=f"invoke keys.revoke {name}")
-    if not re.fullmatch(_NAME, name):
-        raise AccessError(f"`{name}` is no name of a key: 1 to 40 of a-z, 0-9 and -")
+    require_name(name)
     if rate is not None and not _RATE.fullmatch(rate):
         raise AccessError(f"`{rate}` is no rate", hint="--rate 60/min, or --rate 5/s")
     if concurrency is not None and not 1 <= concurrency <= _MOST:

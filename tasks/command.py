@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from invoke.context import Context
-from invoke.exceptions import Exit
+from invoke.exceptions import Exit, ParseError
 from invoke.parser.argument import Argument
 from invoke.tasks import Task, task
 
@@ -43,12 +43,26 @@ class _Paths(Argument):
         self._value = [*(self._value or []), path]
 
 
-class _PathsTask(Task[Any]):
+class _Number(Argument):
+    """A flag that takes a whole number; of another word Invoke itself would print a traceback."""
+
+    def set_value(self, value: Any, cast: bool = True) -> None:
+        """Take a value from the command line."""
+        try:
+            super().set_value(value, cast)
+        except ValueError as error:
+            raise ParseError(f"--{self.name} takes a whole number, not `{value}`") from error
+
+
+class _Task(Task[Any]):
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
         """Return the task's arguments, `paths` as one that takes many."""
         arguments = super().get_arguments(ignore_unknown_help)
-        paths = next(argument for argument in arguments if argument.name == "paths")
-        paths.__class__ = _Paths
+        for argument in arguments:
+            if argument.name == "paths":
+                argument.__class__ = _Paths
+            elif argument.kind is int:
+                argument.__class__ = _Number
         return arguments
 
 
@@ -76,8 +90,7 @@ def command(
 
         iterable = [name for name in ("set_", "paths", *repeatable) if name in flags]
         help_ = {name.rstrip("_").replace("_", "-"): text for name, text in flags.items()}
-        kind = _PathsTask if "paths" in flags else Task
-        made: Task[Any] = task(klass=kind, help=help_, iterable=iterable, auto_shortflags=False)(
+        made: Task[Any] = task(klass=_Task, help=help_, iterable=iterable, auto_shortflags=False)(
             run
         )
         return made

@@ -177,13 +177,20 @@ def test_keys_come_and_go_while_it_runs(fresh: Stack) -> None:
 
 def test_what_cannot_be_done_with_keys_is_said(fresh: Stack) -> None:
     assert "own commands" in fresh.invoke("keys.create", "operator", code=13).stderr
-    assert "no name of a key" in fresh.invoke("keys.create", "Bob", code=13).stderr
+    assert "is no name" in fresh.invoke("keys.create", "Bob", code=13).stderr
     assert "no rate" in fresh.invoke("keys.create", "bob", "--rate", "often", code=13).stderr
     assert "no date" in fresh.invoke("keys.create", "bob", "--expires", "soon", code=13).stderr
     assert "no key `bob`" in fresh.invoke("keys.revoke", "bob", code=13).stderr
+    for flags, code, words in (
+        (("keys.create", "bob", "--concurrency", "two"), 1, "takes a whole number, not `two`"),
+        (("tls.create", "--days", "0"), 13, "--days must be from 1 to 3650"),
+        (("tls.create", "--name", "a b"), 13, "neither a host name nor an address"),
+        (("tls.create", "--client", "../../evil"), 13, "is no name"),
+    ):
+        assert words in fresh.invoke(*flags, code=code).stderr
     wide = ("up", "--set", "gateway.address=0.0.0.0")
     assert "without API keys and a certificate" in fresh.invoke(*wide, code=2).stderr
-    assert "keys: true" not in (fresh.state / "cloister.yaml").read_text()
+    assert (fresh.state / "cloister.yaml").read_text() == ""
 
 
 def test_a_wide_address_with_keys_and_a_certificate_is_served(fresh: Stack) -> None:
