@@ -38,8 +38,9 @@ class Doorkeeper:
         Streams under way finish with the old workers. Raises GatewayError when nginx refuses the
         files, and when it keeps its old ones, such as for a port that is taken.
         """
-        if self.write(entry) and any(one.name == GATEWAY for one in self.running.states()):
-            self.take_up()
+        changed = self.write(entry)
+        if any(one.name == GATEWAY for one in self.running.states()):
+            self.take_up(changed=changed)
 
     def write(self, entry: Entry) -> bool:
         """Put the files in place, unless they are there; return True when they changed.
@@ -57,27 +58,43 @@ class Doorkeeper:
         _write(self._layout, wanted, place)
         return True
 
-    def take_up(self) -> None:
-        """Let the gateway that runs take its files up, and wait until it has."""
-        host, port = self.planned.site.status
+    def take_up(self, *, changed: bool) -> None:
+        """Let the gateway that runs take its files up, and wait until it has.
+
+        Files that did not change are taken up too where it is behind them: a command that was
+        killed may have written them and no more.
+        """
         wanted = gateway.generation(self._present())
-        self.running.signal(GATEWAY, "HUP")
-        in_a_row = 0
         with self.running.session() as session:
-
-            def told() -> bool:
-                nonlocal in_a_row
-                now = _ask(session, f"http://{host}:{port}/-/generation")
-                in_a_row = in_a_row + 1 if now == wanted else 0
-                return in_a_row >= _IN_A_ROW
-
-            Retrying(
-                retry=retry_if_result(lambda done: not done),
-                stop=stop_after_delay(_TAKEN_UP_S),
-                wait=wait_fixed(_POLL_S),
-                retry_error_callback=lambda _: self._refuse(),
-            )(told)
+            if changed or self._told(session) not in {"", wanted}:
+                self.running.signal(GATEWAY, "HUP")
+                self._wait(session, wanted)
         self._forget()
+
+    def _wait(self, session: requests.Session, wanted: str) -> None:
+        in_a_row = 0
+
+        def told() -> bool:
+            nonlocal in_a_row
+            in_a_row = in_a_row + 1 if self._told(session) == wanted else 0
+            return in_a_row >= _IN_A_ROW
+
+        Retrying(
+            retry=retry_if_result(lambda done: not done),
+            stop=stop_after_delay(_TAKEN_UP_S),
+            wait=wait_fixed(_POLL_S),
+            retry_error_callback=lambda _: self._refuse(),
+        )(told)
+
+    def _told(self, session: requests.Session) -> str:
+        """Return the generation that the gateway tells, nothing when it does not answer."""
+        host, port = self.planned.site.status
+        url = f"http://{host}:{port}/-/generation"
+        try:
+            # A connection of its own each time: on an old one an old worker would answer.
+            return session.get(url, timeout=_ASK_S, headers={"Connection": "close"}).text
+        except requests.RequestException:
+            return ""
 
     def _files(self, entry: Entry, place: Place) -> dict[str, str]:
         """Return all that nginx reads, by name; nginx.conf is the last to be written."""
@@ -100,14 +117,6 @@ class Doorkeeper:
         for path in self._layout.gateway.glob("*.pem"):
             if path.name not in self._access.files:
                 path.unlink()
-
-
-def _ask(session: requests.Session, url: str) -> str:
-    try:
-        # A connection of its own each time: on an old one an old worker would answer.
-        return session.get(url, timeout=_ASK_S, headers={"Connection": "close"}).text
-    except requests.RequestException:
-        return ""  # not there yet
 
 
 def _write(layout: Layout, texts: Mapping[str, str], place: Place) -> None:

@@ -79,8 +79,8 @@ def up(settings: Settings, progress: Progress) -> Up:
         record.write(settings)
         progress("starting")
         started = running.apply(programs(planned, cores(), running.model()))
-        if changed and GATEWAY not in started:
-            door.take_up()
+        if GATEWAY not in started:
+            door.take_up(changed=changed)
         reading = _admit(door, unproven | (_names(planned) & set(started)), progress)
     return Up(planned, started, reading)
 

@@ -17,7 +17,11 @@ from gateways import PEM, Gateway, gateway, without
 from load import PATH, load
 from stubs import Stub, stub
 
-from cloister import certificates
+from cloister import certificates, config, deployment
+from cloister.deployment.access import Access
+from cloister.deployment.doorkeeper import Doorkeeper
+from cloister.deployment.plan import Entry
+from cloister.gateway import generation
 
 RELOADS = 100
 
@@ -128,6 +132,31 @@ def test_what_nginx_refuses_never_replaces_what_works(
     assert path.read_bytes() == before
     assert fresh.pids() == pids
     assert requests.get(f"{fresh.url}/health", timeout=5).status_code == 200
+
+
+def test_what_a_killed_command_left_is_taken_up_by_the_next(fresh: Stack) -> None:
+    """A command that was killed between writing the files and the signal."""
+    fresh.invoke("up")
+    settings = deployment.resolve(config.load(environ=fresh.environment).settings)
+    planned, running = deployment.plan(settings, 2), deployment.runtime(settings)
+    assert Doorkeeper(planned, running, Access(keys=())).write(Entry())
+    url = f"{fresh.url}/v1/models"
+    assert requests.get(url, timeout=5).status_code == 200
+    fresh.settings["CLOISTER_GATEWAY_KEYS"] = "true"
+    fresh.invoke("keys.create", "alice")
+    assert requests.get(url, timeout=5).status_code == 200, "only `up` changes what is asked for"
+    fresh.invoke("up")
+    assert requests.get(url, timeout=5).status_code == 401
+    written = (fresh.state / "gateway" / "nginx.conf").read_text()
+    told = requests.get(f"http://127.0.0.1:{fresh.first_port - 2}/-/generation", timeout=5)
+    assert told.text == generation(written)
+    # The same text as is there, which the gateway never saw.
+    door = Doorkeeper(planned, running, Access())
+    assert door.write(Entry())
+    assert requests.get(url, timeout=5).status_code == 401
+    fresh.settings["CLOISTER_GATEWAY_KEYS"] = "false"
+    fresh.invoke("up")
+    assert requests.get(url, timeout=5).status_code == 200
 
 
 def test_two_commands_at_once_do_not_meet(fresh: Stack) -> None:
