@@ -5,7 +5,6 @@ endian, the header in JSON, then the tensors' bytes without a gap.
 """
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,8 @@ SUFFIXES = (".safetensors", ".json", ".txt", ".jinja")
 _LENGTH_BYTES = 8
 _MAX_HEADER_BYTES = 100_000_000  # the bound of safetensors itself
 _MAX_TEXT_BYTES = 200_000_000
+_MAX_ELEMENTS = 2**63 - 1
+_MAX_REASON = 200  # characters of what is wrong
 _BITS = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 8),
     **dict.fromkeys(("U16", "I16", "F16", "BF16"), 16),
@@ -58,7 +59,7 @@ def tensors(path: Path) -> dict[str, Any]:
         if not length <= min(_MAX_HEADER_BYTES, size - _LENGTH_BYTES):
             raise _refused(path, f"is not safetensors: a header of {length} in {size} bytes")
         try:
-            header = json.loads(file.read(length))
+            header = json.loads(file.read(length).decode(), object_pairs_hook=_once)
         except (ValueError, RecursionError):
             raise _refused(path, "is not safetensors: its header is not JSON") from None
     if not isinstance(header, dict):
@@ -68,8 +69,8 @@ def tensors(path: Path) -> dict[str, Any]:
     try:
         for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
             end = _end(name, entry, end)
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise _refused(path, f"is not safetensors: {error}") from None
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise _refused(path, f"is not safetensors: {str(error)[:_MAX_REASON]}") from None
     if end != size - _LENGTH_BYTES - length:
         raise _refused(path, f"is not safetensors: tensors end at {end} of {size} bytes")
     return header
@@ -79,12 +80,32 @@ def _end(name: str, entry: dict[str, Any], start: int) -> int:
     """Return where a tensor ends; raises ValueError unless it begins at `start` and fits."""
     first, end = entry["data_offsets"]
     shape = entry["shape"]
-    if any(type(side) is not int or side < 0 for side in shape):
-        raise ValueError(f"`{name}` has the shape {shape}")
-    needed = math.prod(shape) * _BITS[entry["dtype"]]
-    if first != start or (end - first) * 8 != needed:
-        raise ValueError(f"`{name}` has the offsets {first} to {end}, not {start} on")
+    if any(type(number) is not int or number < 0 for number in (*shape, first, end)):
+        raise ValueError(f"{name[:60]!r} has a shape or offsets that are none")
+    if first != start or (end - first) * 8 != _product(shape) * _BITS[entry["dtype"]]:
+        raise ValueError(f"{name[:60]!r} has the offsets {first} to {end}, not {start} on")
     return int(end)
+
+
+def _product(shape: list[int]) -> int:
+    """Return the number of a tensor's elements; raises ValueError for more than any file has.
+
+    Many long numbers are not multiplied with each other: that would take hours.
+    """
+    product = 1
+    for side in shape:
+        product *= side
+        if product > _MAX_ELEMENTS:
+            raise ValueError(f"a shape is of more than {_MAX_ELEMENTS} elements")
+    return product
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a mapping; raises ValueError for a name that is there twice: readers differ there."""
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise ValueError("a name is there twice")
+    return made
 
 
 def _refused(path: Path, why: str) -> ModelStoreError:

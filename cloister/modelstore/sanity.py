@@ -27,14 +27,14 @@ def require_architecture(folder: Path) -> str:
     It is served by vLLM's own code: code that comes with a model is never run.
     """
     named = _config(folder).get("architectures")
-    if not isinstance(named, list) or not named:
+    if not isinstance(named, list) or not named or not isinstance(named[0], str):
         raise ModelStoreError("config.json names no architecture: no model of transformers")
     if named[0] not in architectures():
         raise ModelStoreError(
             f"vLLM 0.32 has no `{named[0]}` that reads images",
             hint="code that comes with a model is never run: choose another model",
         )
-    return str(named[0])
+    return named[0]
 
 
 @functools.cache
@@ -107,7 +107,7 @@ def _context(config: dict[str, Any]) -> int | None:
 def _config(folder: Path) -> dict[str, Any]:
     try:
         parsed = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelStoreError(f"`{folder}` has no config.json that can be read") from error
     if not isinstance(parsed, dict):
         raise ModelStoreError(f"`{folder / 'config.json'}` is no mapping")

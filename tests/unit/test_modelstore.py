@@ -134,6 +134,12 @@ def test_no_bytes_are_safetensors_by_accident(content: bytes) -> None:
         {"dtype": "PICKLE", "shape": [2], "data_offsets": [0, 8]},
         {"dtype": "F32", "shape": [2], "data_offsets": [0]},
         {"dtype": "F32", "shape": "2", "data_offsets": [0, 8]},
+        {"dtype": "F32", "shape": [2], "data_offsets": [0.0, 8.0]},
+        {"dtype": "U8", "shape": [1], "data_offsets": [False, True]},
+        {"dtype": "F32", "shape": [2], "data_offsets": [-8, 0]},
+        {"dtype": "F32", "shape": [1 << 62, 4], "data_offsets": [0, 8]},
+        {"dtype": "F32", "shape": [1 << 80, 0], "data_offsets": [0, 0]},
+        {"dtype": [], "shape": [2], "data_offsets": [0, 8]},
         [],
     ],
 )
@@ -141,6 +147,40 @@ def test_numbers_that_do_not_fit_each_other_are_refused(tmp_path: Path, entry: A
     header = json.dumps({"weight": entry}).encode()
     path = tmp_path / "x.safetensors"
     path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
+    with pytest.raises(ModelStoreError, match="is not safetensors"):
+        contents.tensors(path)
+
+
+_A = '"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},'
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        '"a":{"dtype":"U8","shape":[8],"data_offsets":[0,8]},' * 2,
+        _A + '"b":{"dtype":"U8","shape":[8],"data_offsets":[0,8]},',
+        _A + '"b":{"dtype":"U8","shape":[2],"data_offsets":[6,8]},',
+        _A,
+        '"a":{"dtype":"U8","shape":[8],"data_offsets":[0,8],"shape":[8]},',
+        '"a":' + "[" * 100_000 + " ",
+        '"a":{"dtype":"U8","shape":[' + f"{9:0<4000}," * 20_000 + '8],"data_offsets":[0,8]},',
+    ],
+    ids=["twice", "over", "gap", "short", "inner", "deep", "endless"],
+)
+@pytest.mark.timeout(30)
+def test_tensors_lie_side_by_side_and_once(tmp_path: Path, tensors: str) -> None:
+    header = f"{{{tensors[:-1]}}}"
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header.encode() + bytes(8))
+    with pytest.raises(ModelStoreError, match="is not safetensors") as caught:
+        contents.tensors(path)
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("length", [0, 1 << 63, (1 << 64) - 1, 100_000_001, 21])
+def test_the_length_of_a_header_is_bounded_before_it_is_read(tmp_path: Path, length: int) -> None:
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(length.to_bytes(8, "little") + b"{}" + bytes(18))
     with pytest.raises(ModelStoreError, match="is not safetensors"):
         contents.tensors(path)
 
@@ -171,6 +211,7 @@ def test_a_head_of_its_own_is_not_thrown_away(tmp_path: Path) -> None:
     [
         ({"architectures": ["MyOwn"]}, (), "has no `MyOwn`"),
         ({"architectures": None}, (), "names no architecture"),
+        ({"architectures": [["Qwen"]]}, (), "names no architecture"),
         ({"max_position_embeddings": 4096}, (), "takes 4096 tokens"),
         ({"text_config": {"max_position_embeddings": 4096}}, (), "takes 4096 tokens"),
         ({}, ("vllm.max_model_len=15000",), "a page may take 17"),
