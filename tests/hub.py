@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import unquote
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 _SLICE = 1 << 14
@@ -54,7 +55,8 @@ class Hub:
 
     Every fault is by the name of a file: `wrong` has other bytes of the right size, `short` are
     cut for ever, `cuts` says after which share of a file each connection is cut, `statuses` are
-    answered one after the other before the file itself (also for `api`). `pace` is in bytes a
+    answered one after the other before the file itself (also for `api`). `stalls`, by a part of the
+    address, holds the answer back, or drips the `head` or the `body` of one. `pace` is in bytes a
     second.
     """
 
@@ -67,6 +69,7 @@ class Hub:
     short: dict[str, int] = field(default_factory=dict)
     cuts: dict[str, float] = field(default_factory=dict)
     statuses: dict[str, list[int]] = field(default_factory=dict)
+    stalls: dict[str, str] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
     ranges: bool = True
     token: str | None = None
@@ -79,6 +82,7 @@ class Hub:
     tokens: list[str | None] = field(default_factory=list)
     sent: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     guard: threading.Lock = field(default_factory=threading.Lock)
+    closed: threading.Event = field(default_factory=threading.Event)
 
     @property
     def url(self) -> str:
@@ -116,14 +120,17 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SLICE)
 
     def do_GET(self) -> None:
-        hub, path = self.hub, self.path.partition("?")[0]
+        hub, path = self.hub, unquote(self.path.partition("?")[0])
         with hub.guard:
             hub.asked.append(path)
             hub.tokens.append(self.headers.get("Authorization"))
         api = f"/api/models/{hub.name}"
         found = re.fullmatch(rf"/{re.escape(hub.name)}/resolve/([^/]+)/(.+)", path)
         key = found[2] if found else "api"
-        if hub.token and self.headers.get("Authorization") != f"Bearer {hub.token}":
+        stalls = [stall for part, stall in hub.stalls.items() if part in path]
+        if stalls:
+            self._stall(stalls[0])
+        elif hub.token and self.headers.get("Authorization") != f"Bearer {hub.token}":
             self._refuse(401, "GatedRepo" if hub.gated else "RepoNotFound")
         elif hub.gated:
             self._refuse(403, "GatedRepo")
@@ -143,6 +150,19 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(404, "EntryNotFound" if found else "RepoNotFound")
 
     do_HEAD = do_GET  # noqa: N815  # the name that the server looks for
+
+    def _stall(self, how: str) -> None:
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n"
+        drops = {"hold": b"", "head": head, "body": b" " * 1000}[how]
+        if how == "body":
+            self.wfile.write(head + b"\r\n")
+        self.close_connection = True
+        with contextlib.suppress(OSError):
+            for drop in drops:
+                self.wfile.write(bytes([drop]))
+                if self.hub.closed.wait(0.2):
+                    return
+            self.hub.closed.wait()
 
     def _next_status(self, key: str) -> int | None:
         with self.hub.guard:
@@ -223,6 +243,7 @@ def serving(hub: Hub) -> Iterator[Hub]:
     try:
         yield hub
     finally:
+        hub.closed.set()
         server.shutdown()
         server.server_close()
         thread.join()

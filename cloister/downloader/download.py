@@ -1,19 +1,18 @@
 """The whole way of a revision: resolve, make sure of room, fetch, look inside, lock, rename."""
 
-import contextlib
 import datetime as dt
-import fcntl
+import errno
 import os
 import shutil
-import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub.utils import close_session  # type: ignore[attr-defined]
 
-from cloister.downloader.hub import Card, Hub, Patience, Remote
+from cloister.downloader.asking import Patience
+from cloister.downloader.hub import Card, Hub, Remote
 from cloister.downloader.transfer import PART, Source, fetch
 from cloister.errors import ModelStoreError
 from cloister.modelstore import contents, pins, sanity
@@ -21,6 +20,7 @@ from cloister.modelstore.pins import File, Pin
 from cloister.modelstore.store import READY, Store
 
 _STREAMS = 4
+_STOP_S = 5.0  # for streams to notice that another one failed
 _HEADROOM_BYTES = 64 << 20  # what a file system keeps for itself
 
 
@@ -43,16 +43,27 @@ def download(
     """
     if not pins.MODEL.fullmatch(model):
         raise ModelStoreError(f"`{model}` is no model's name, such as nanonets/Nanonets-OCR2-3B")
-    ends = time.monotonic() + patience.deadline_s
+    try:
+        return _brought(hub, store, model, revision, patience, progress)
+    except OSError as error:
+        raise ModelStoreError(
+            f"`{error.filename or store.root}` cannot be written: {error.strerror or error}",
+            hint=f"let user {os.getuid()} write to `{store.root}`, or set `model.store`",
+        ) from error
+
+
+def _brought(
+    hub: Hub, store: Store, model: str, revision: str, patience: Patience, progress: Progress
+) -> Pin:
     if (there := _there(store, model, revision)) is not None:
         progress.say(f"{model} at {revision} is there, every byte of it")
         return there
     card = hub.card(model, revision)
     if pins.REVISION.fullmatch(revision) and card.commit != revision:
         raise ModelStoreError(f"the hub answers {card.commit} to whoever asks for {revision}")
-    source = Source(hub, model, card.commit, patience, ends)
-    locked = pins.find(store.root, model, card.commit)
-    with _alone(store, model, card.commit) as staging:
+    _require_writable(store, model)
+    with store.alone(model, card.commit) as staging:
+        locked = pins.find(store.root, model, card.commit)
         if (there := _there(store, model, card.commit)) is not None:
             progress.say(f"{model} at {card.commit} is there, every byte of it")
             return there
@@ -62,35 +73,12 @@ def download(
         _tidy(staging, files)
         _require_room(staging, files)
         progress.total(sum(file.size for file in files))
+        source = Source(hub, model, card.commit, patience)
         pin = _fetched(source, files, staging, progress, card)
         if locked and pin.files != locked.files:
             raise _changed(locked)
         store.complete(pin)
         return pin
-
-
-@contextlib.contextmanager
-def _alone(store: Store, model: str, commit: str) -> Iterator[Path]:
-    """Give the staging folder to one download at a time."""
-    staging = store.staging(model, commit)
-    try:
-        staging.parent.mkdir(parents=True, exist_ok=True)
-        guard = staging.with_name(f"{staging.name}.lock").open("w")
-    except OSError as error:
-        raise ModelStoreError(
-            f"`{store.root}` cannot be written: {error.strerror}",
-            hint=f"let user {os.getuid()} write there, or set `model.store`",
-        ) from error
-    with guard:
-        try:
-            fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ModelStoreError(
-                f"another download of `{model}` is under way", hint="wait for that one"
-            ) from error
-        staging.mkdir(exist_ok=True)
-        yield staging
-        shutil.rmtree(staging, ignore_errors=True)  # after a success: empty, or renamed away
 
 
 def _there(store: Store, model: str, commit: str) -> Pin | None:
@@ -99,14 +87,27 @@ def _there(store: Store, model: str, commit: str) -> Pin | None:
         pin = store.verify(model, commit)
     except ModelStoreError:
         return None
-    pins.add(store.root, pin)  # the one that is served is the one that was asked for last
+    if pins.find(store.root, model) != pin:
+        pins.add(store.root, pin)  # the one that is served is the one that was asked for last
     return pin
+
+
+def _require_writable(store: Store, model: str) -> None:
+    """Require that the model can have its place at the end, before it is fetched."""
+    for folder in (store.root, store.root / model):
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        usable = os.access(there, os.W_OK | os.X_OK)
+        code = errno.ENOTDIR if not there.is_dir() else 0 if usable else errno.EACCES
+        if code:
+            raise OSError(code, os.strerror(code), str(there))
 
 
 def _take_over(store: Store, model: str, commit: str) -> None:
     """Stage what is left of a damaged revision, so that only what is wrong comes again."""
     folder, staging = store.folder(model, commit), store.staging(model, commit)
-    if folder.exists():
+    if folder.is_symlink():
+        folder.unlink()  # what it leads to is not ours to change
+    elif folder.exists():
         (folder / READY).unlink(missing_ok=True)
         shutil.rmtree(staging)
         folder.rename(staging)
@@ -161,12 +162,13 @@ def _fetch_all(
     }
     found = {}
     try:
-        for future in as_completed(pending):
+        for future in as_completed(pending, timeout=source.left_s()):
             found[pending[future]] = future.result()
     except Exception:
         source.stopped.set()
-        close_session()  # wakes the streams that wait for bytes
-        threads.shutdown(cancel_futures=True)
+        close_session()
+        wait(pending, timeout=_STOP_S)  # no longer: a stream may hang in a silent connection
+        source.hub.left_s()  # which says so when time was up
         raise
     finally:
         threads.shutdown(wait=False, cancel_futures=True)  # Ctrl-C waits for nobody

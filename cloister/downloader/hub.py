@@ -1,55 +1,33 @@
-"""What the hub says of a model: a commit, its files, their hashes; and why it says no."""
+"""What the hub says of a model: a commit, its files, their hashes."""
 
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import httpx2
-from huggingface_hub import HfApi, ModelCardData, hf_hub_url
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
-from huggingface_hub.hf_api import RepoFile
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception,
-    stop_after_attempt,
-    stop_before_delay,
-)
+from huggingface_hub import HfApi, ModelCardData, get_token, hf_hub_url
+from huggingface_hub.errors import OfflineModeIsEnabled
+from huggingface_hub.hf_api import ModelInfo, RepoFile
+from huggingface_hub.utils import get_session  # type: ignore[attr-defined]
 
+from cloister.downloader.asking import (
+    TOKEN_HINT,
+    Patience,
+    answered,
+    explained,
+    proxies,
+    retrying,
+)
 from cloister.errors import ModelStoreError
 from cloister.modelstore.contents import SUFFIXES
-from cloister.modelstore.pins import NAME
+from cloister.modelstore.pins import NAME, REVISION, SHA256
 
-_PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
+_LONGEST = 200  # of what a card declares
 _Answer = TypeVar("_Answer")
-_TOKEN = "set HF_TOKEN, or HF_TOKEN_PATH to a file with it"  # noqa: S105  # a hint
-_STATUSES = {
-    401: f"the token is wrong or missing: {_TOKEN}",
-    403: "the token lacks the right to read this model",
-    429: "too many requests; a token raises the limit",
-}
-# A gated repository is also one that was not found, so it comes first.
-_REASONS: dict[type[Exception], tuple[str, str]] = {
-    OfflineModeIsEnabled: ("HF_HUB_OFFLINE forbids to ask the hub", "unset it"),
-    GatedRepoError: (
-        "the model is gated: its owner has to let your account in",
-        f"accept its terms on its page at the hub, then {_TOKEN}",
-    ),
-    RevisionNotFoundError: ("the hub has no such revision", "a branch, a tag or a commit"),
-    EntryNotFoundError: ("the hub lists a file that it does not have", "try again later"),
-    RepositoryNotFoundError: (
-        "`{}` has no such model, or hides it from whoever has no right to it",
-        f"check the name; for a private or gated model {_TOKEN}",
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -72,62 +50,58 @@ class Card:
     base_model: str | None
 
 
-@dataclass(frozen=True)
-class Patience:
-    """How long to go on: attempts without progress, and seconds.
+class Hub:
+    """One hub, such as a mirror, asked for `deadline_s` at most.
 
-    A connection that brings less than 1 KiB/s for `stall_s` is given up and made anew.
+    The token is for it alone and is never shown. Raises ModelStoreError for a token, a proxy or
+    certificates that cannot be used.
     """
 
-    tries: int = 6
-    stall_s: float = 30.0
-    deadline_s: float = 86400.0
-    first_wait_s: float = 1.0
-    longest_wait_s: float = 60.0
-
-
-class Hub:
-    """One hub, such as a mirror; the token is for it alone and is never shown."""
-
     def __init__(self, endpoint: str | None, patience: Patience) -> None:
-        self._api = HfApi(endpoint=endpoint)
+        self._api = HfApi(endpoint=endpoint, token=_token() or False)
         self._patience = patience
+        self.ends = time.monotonic() + patience.deadline_s
+        _require_session()
 
     @property
     def endpoint(self) -> str:
-        """Its address."""
-        return str(self._api.endpoint)
+        """Its address, without the name and the password that may be in it."""
+        address = urlsplit(str(self._api.endpoint))
+        return address._replace(netloc=address.netloc.rpartition("@")[2]).geturl()
+
+    def left_s(self) -> float:
+        """Return the seconds left; raises ModelStoreError when there are none."""
+        left = self.ends - time.monotonic()
+        if left <= 0:
+            raise ModelStoreError(
+                f"the model did not come within {self._patience.deadline_s:g} s",
+                hint="run it again: it goes on where it stopped; --deadline-s gives it longer",
+            )
+        return left
 
     def card(self, model: str, revision: str) -> Card:
-        """Return what a branch, tag or commit stands for."""
-        info = self._asked(
-            lambda: self._api.model_info(model, revision=revision, timeout=self._patience.stall_s)
-        )
-        declared = info.card_data or ModelCardData()
-        base = declared.get("base_model")
-        return Card(
-            model=model,
-            commit=str(info.sha),
-            licence=declared.get("license_name") or declared.get("license"),
-            base_model=", ".join(base) if isinstance(base, list) else base,
-        )
+        """Return what a branch, tag or commit stands for.
+
+        Raises ModelStoreError when the answer is no commit: it names a folder of the store.
+        """
+
+        def ask() -> Card:
+            wait_s = self._patience.stall_s
+            return _card(model, self._api.model_info(model, revision=revision, timeout=wait_s))
+
+        card = self._asked(ask)
+        if not REVISION.fullmatch(card.commit):
+            raise ModelStoreError(f"the hub answers {card.commit[:60]!r} for {revision}, no commit")
+        return card
 
     def files(self, model: str, commit: str) -> tuple[Remote, ...]:
         """Return the files of a commit that may be served: never code, never a pickle.
 
         Raises ModelStoreError for a name that leads out of the folder.
         """
-        tree = self._asked(
-            lambda: list(self._api.list_repo_tree(model, revision=commit, recursive=True))
+        found = self._asked(
+            lambda: _listed(self._api.list_repo_tree(model, revision=commit, recursive=True))
         )
-        found = []
-        for entry in tree:
-            if not isinstance(entry, RepoFile) or not entry.path.endswith(SUFFIXES):
-                continue
-            if not NAME.fullmatch(entry.path):
-                raise ModelStoreError(f"`{entry.path!r}` is no name for a model's file; refused")
-            sha256 = entry.lfs.sha256 if entry.lfs else None
-            found.append(Remote(entry.path, entry.size, sha256, entry.blob_id))
         if not any(file.name.endswith(".safetensors") for file in found):
             raise ModelStoreError(
                 f"`{model}` has no safetensors at {commit}: other weights are never taken"
@@ -145,63 +119,81 @@ class Hub:
 
     def _asked(self, question: Callable[[], _Answer]) -> _Answer:
         try:
-            for attempt in _retrying(self._patience):
+            for attempt in retrying(self._patience, self.left_s()):
                 with attempt:
-                    return question()
+                    return answered(question, min(self._patience.stall_s, self.left_s()))
         except (httpx2.HTTPError, OfflineModeIsEnabled) as error:
             raise explained(error, self.endpoint) from error
-        except (ValueError, LookupError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise ModelStoreError(
                 f"`{self.endpoint}` does not answer like a model hub", hint="check HF_ENDPOINT"
             ) from error
         raise AssertionError  # Retrying returns or raises
 
 
-def _retrying(patience: Patience) -> Retrying:
-    """Return attempts with a wait between them, as long as the hub asks for or ever longer."""
-
-    def wait_s(state: RetryCallState) -> float:
-        error = state.outcome.exception() if state.outcome else None
-        growing = patience.first_wait_s * 2.0 ** (state.attempt_number - 1)
-        return asked_s(error) or min(patience.longest_wait_s, growing)
-
-    return Retrying(
-        retry=retry_if_exception(passes),
-        stop=stop_after_attempt(patience.tries) | stop_before_delay(patience.deadline_s),
-        wait=wait_s,
-        reraise=True,
+def _card(model: str, info: ModelInfo) -> Card:
+    declared = info.card_data or ModelCardData()
+    return Card(
+        model=model,
+        commit=str(info.sha),
+        licence=_declared(declared.get("license_name") or declared.get("license")),
+        base_model=_declared(declared.get("base_model")),
     )
 
 
-def passes(error: BaseException) -> bool:
-    """Tell whether another attempt may succeed."""
-    if isinstance(error, HfHubHTTPError):
-        return error.response is not None and error.response.status_code in _PASSING
-    return isinstance(error, httpx2.TransportError) and not isinstance(
-        error, httpx2.UnsupportedProtocol
-    )
+def _declared(value: object) -> str | None:
+    """Return what a stranger wrote on a card as one short line that is safe to show."""
+    values = value if isinstance(value, list) else [value]
+    text = ", ".join(str(one) for one in values if one is not None)
+    return "".join(filter(str.isprintable, text))[:_LONGEST] or None
 
 
-def asked_s(error: BaseException | None) -> float:
-    """Return the seconds that the hub asks to wait, 0 where it does not."""
-    response = error.response if isinstance(error, HfHubHTTPError) else None
-    text = response.headers.get("Retry-After", "") if response is not None else ""
-    return float(text) if text.isdigit() else 0.0
+def _listed(tree: Iterable[object]) -> list[Remote]:
+    """Return the files of a tree that may be taken; raises ModelStoreError for a strange one."""
+    found: dict[str, Remote] = {}
+    for entry in tree:
+        if not isinstance(entry, RepoFile) or not entry.path.endswith(SUFFIXES):
+            continue
+        if not NAME.fullmatch(entry.path):
+            raise ModelStoreError(f"`{entry.path!r}` is no name for a model's file; refused")
+        sha256 = entry.lfs.sha256 if entry.lfs else None
+        sized = type(entry.size) is int and entry.size >= 0
+        if not sized or not (sha256 is None or SHA256.fullmatch(sha256)):
+            raise ModelStoreError(f"the hub gives `{entry.path}` no size or hash that can be one")
+        # Two entries would be written to one file, and on some disks names have no case.
+        if entry.path.casefold() in found:
+            raise ModelStoreError(f"the hub lists `{entry.path}` twice; refused")
+        found[entry.path.casefold()] = Remote(entry.path, entry.size, sha256, entry.blob_id)
+    return list(found.values())
 
 
-def explained(error: Exception, endpoint: str) -> ModelStoreError:
-    """Return an error of two lines for what the hub or the way to it said."""
-    for kind, (message, hint) in _REASONS.items():
-        if isinstance(error, kind):
-            return ModelStoreError(message.format(endpoint), hint=hint)
-    if isinstance(error, HfHubHTTPError) and error.response is not None:
-        status = error.response.status_code
-        return ModelStoreError(
-            f"`{endpoint}` answers HTTP {status}", hint=_STATUSES.get(status, "try again later")
-        )
-    proxies = [name for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY") if os.environ.get(name)]
-    through = f" through {', '.join(proxies)}" if proxies else ""
-    return ModelStoreError(
-        f"`{endpoint}` cannot be reached{through}: {str(error) or type(error).__name__}",
-        hint="a mirror is named by HF_ENDPOINT, a proxy by HTTPS_PROXY",
-    )
+def _token() -> str | None:
+    """Return the hub's token; raises ModelStoreError, without showing it, when it is none."""
+    path = os.environ.get("HF_TOKEN_PATH")
+    try:
+        if path and not os.environ.get("HF_TOKEN"):
+            Path(path).open("rb").close()  # a missing one would be passed over in silence
+        token = get_token()
+    except (OSError, UnicodeDecodeError):
+        raise ModelStoreError(
+            f"the token in `{path or 'HF_HOME'}` cannot be read", hint=TOKEN_HINT
+        ) from None
+    # httpx2 would show the whole of it in its error.
+    if token and not (token.isascii() and token.isprintable()):
+        raise ModelStoreError("the hub's token has characters that no token has", hint=TOKEN_HINT)
+    return token
+
+
+def _require_session() -> None:
+    """Require proxies and certificates that connections can be made with."""
+    try:
+        get_session()
+    except (ImportError, ValueError) as error:
+        raise ModelStoreError(
+            f"{proxies() or 'a proxy'} names no HTTP proxy; SOCKS is not supported",
+            hint="a proxy is named like http://proxy:3128",
+        ) from error
+    except OSError as error:
+        raise ModelStoreError(
+            f"the certificates cannot be read: {error.strerror}", hint="check SSL_CERT_FILE"
+        ) from error

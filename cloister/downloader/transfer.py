@@ -13,7 +13,8 @@ from typing import BinaryIO
 import httpx2
 from huggingface_hub.utils import get_session, hf_raise_for_status  # type: ignore[attr-defined]
 
-from cloister.downloader.hub import Hub, Patience, Remote, asked_s, explained, passes
+from cloister.downloader.asking import Patience, asked_s, explained, passes
+from cloister.downloader.hub import Hub, Remote
 from cloister.errors import ModelStoreError
 from cloister.modelstore.pins import File
 
@@ -40,7 +41,7 @@ class _WrongError(Exception):
 
 @dataclass(frozen=True)
 class Source:
-    """Where files come from: one commit at one hub, until `ends`, a time of `time.monotonic`.
+    """Where files come from: one commit at one hub.
 
     Once `stopped` is set, every stream gives up.
     """
@@ -49,20 +50,13 @@ class Source:
     model: str
     commit: str
     patience: Patience
-    ends: float
     stopped: threading.Event = field(default_factory=threading.Event)
 
     def left_s(self) -> float:
         """Return the seconds left; raises ModelStoreError when there are none."""
         if self.stopped.is_set():
             raise ModelStoreError("another file failed")
-        left = self.ends - time.monotonic()
-        if left <= 0:
-            raise ModelStoreError(
-                f"the model did not come within {self.patience.deadline_s:g} s",
-                hint="run it again: it goes on where it stopped; --deadline-s gives it longer",
-            )
-        return left
+        return self.hub.left_s()
 
 
 def fetch(source: Source, file: Remote, folder: Path, advance: Callable[[int], object]) -> File:
@@ -145,11 +139,11 @@ def _more(
         for chunk in response.iter_raw():  # as it comes: a kill loses next to nothing
             if digest.size + len(chunk) > file.size:
                 raise ModelStoreError(f"the hub sends more of `{file.name}` than it says it has")
+            source.left_s()
             _write(opened, chunk, file, source)
             digest.update(chunk)
             advance(len(chunk))
             pace.check(len(chunk))
-            source.left_s()
     if digest.size < file.size:
         raise _CutError(f"the answer ended {file.size - digest.size} bytes early")
     return digest

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from cloister.errors import ModelStoreError
+from cloister.errors import DeploymentError, ModelStoreError
 from cloister.files import write_atomically
 
 FILE_NAME = "models.lock.yaml"
@@ -22,7 +22,7 @@ _HEADER = """\
 """
 MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
 REVISION = re.compile(r"[0-9a-f]{40}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
 # Names inside a model: folders are allowed, hidden ones, `..` and backslashes are not.
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 
@@ -104,12 +104,15 @@ def render(pins: Sequence[Pin]) -> str:
 
 
 def _write(store: Path, pins: list[Pin]) -> None:
-    write_atomically(store / FILE_NAME, render(pins))
+    try:
+        write_atomically(store / FILE_NAME, render(pins))
+    except DeploymentError as error:
+        raise ModelStoreError(error.message, hint="set `model.store`") from error
 
 
 def _pin(entry: Mapping[str, Any]) -> Pin:
     files = {
-        _matching(NAME, name): File(int(file["size"]), _matching(_SHA256, file["sha256"]))
+        _matching(NAME, name): File(int(file["size"]), _matching(SHA256, file["sha256"]))
         for name, file in entry["files"].items()
     }
     return Pin(

@@ -4,6 +4,8 @@ A revision is staged beside its place and renamed when every byte was verified, 
 there is whole. `READY` can be checked without us: `sha256sum --check READY`.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
@@ -51,6 +53,27 @@ class Store:
         """Return where a revision is put together."""
         return self.root / _STAGING / f"{model.replace('/', '--')}-{revision}"
 
+    @contextlib.contextmanager
+    def alone(self, model: str, revision: str) -> Iterator[Path]:
+        """Give the folder in which a revision is put together to one command at a time.
+
+        Raises ModelStoreError when another one has it.
+        """
+        staging = self.staging(model, revision)
+        staging.parent.mkdir(parents=True, exist_ok=True)
+        with staging.with_name(f"{staging.name}.lock").open("w") as guard:
+            try:
+                fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ModelStoreError(
+                    f"another download of `{model}` is under way", hint="wait for that one"
+                ) from error
+            if staging.is_symlink():
+                staging.unlink()  # nothing is written, or removed, outside the store
+            staging.mkdir(exist_ok=True)
+            yield staging
+            shutil.rmtree(staging, ignore_errors=True)  # after a success: empty, or renamed away
+
     def revisions(self) -> Iterator[Revision]:
         """Yield what is there, complete or not, without reading the weights."""
         for path in sorted(self.root.glob("*/*/*")) + sorted(self.root.glob("*/*")):
@@ -69,6 +92,8 @@ class Store:
         """
         pin = self._pin(model, revision)
         folder = self.folder(model, revision)
+        if folder.is_symlink():
+            raise ModelStoreError(f"`{folder}` is a link; a model has only files")
         if not (folder / READY).is_file():
             raise ModelStoreError(f"`{folder}` is not complete: it has no {READY}")
         found = dict(_files(folder))
@@ -97,15 +122,20 @@ class Store:
         return pin
 
     def remove(self, model: str, revision: str) -> int:
-        """Remove a revision and what was staged of it, and return the bytes that it had."""
-        folders = (self.folder(model, revision), self.staging(model, revision))
-        size = sum(used(folder) for folder in folders)
-        # READY first: what is left by an interruption must not look complete.
-        (folders[0] / READY).unlink(missing_ok=True)
-        for folder in folders:
-            if folder.exists():
+        """Remove a revision and what was staged of it, and return the bytes that it had.
+
+        Raises ModelStoreError when it is being downloaded.
+        """
+        folder = self.folder(model, revision)
+        with self.alone(model, revision) as staging:
+            size = used(folder) + used(staging)
+            if folder.is_symlink():
+                folder.unlink()
+            elif folder.exists():
+                # READY first: what is left by an interruption must not look complete.
+                (folder / READY).unlink(missing_ok=True)
                 shutil.rmtree(folder)
-        pins.remove(self.root, model, revision)
+            pins.remove(self.root, model, revision)
         return size
 
     def complete(self, pin: Pin) -> Path:
@@ -122,7 +152,10 @@ class Store:
         if target.exists():
             shutil.rmtree(target)
         staged.rename(target)
-        sync(target.parent)
+        for path in target.parents:
+            sync(path)  # a new folder's own name too, and the lock's
+            if path == self.root:
+                break
         return target
 
     def _pin(self, model: str, revision: str) -> Pin:

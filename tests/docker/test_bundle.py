@@ -17,9 +17,9 @@ from conftest import TAG, Containers
 from deployments import ROOT, free_ports
 
 from cloister.bundle import make, signing
+from cloister.downloader.asking import Patience
 from cloister.downloader.download import Progress, download
 from cloister.downloader.hub import Hub as Client
-from cloister.downloader.hub import Patience
 from cloister.errors import BundleError
 from cloister.modelstore.store import Store
 

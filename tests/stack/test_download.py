@@ -16,9 +16,9 @@ import pytest
 from hub import COMMIT, Hub, model, safetensors, serving
 
 from cloister.downloader.__main__ import main
+from cloister.downloader.asking import Patience
 from cloister.downloader.download import Progress, download
 from cloister.downloader.hub import Hub as Client
-from cloister.downloader.hub import Patience
 from cloister.errors import ModelStoreError
 from cloister.modelstore import pins
 from cloister.modelstore.store import READY, Store

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,36 @@ def test_a_removed_model_leaves_nothing(tmp_path: Path) -> None:
     assert Store(tmp_path).remove(NAME, COMMIT) >= pin.size
     assert list(Store(tmp_path).revisions()) == []
     assert pins.read(tmp_path) == ()
+
+
+def test_every_byte_is_on_the_disk_before_a_revision_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[tuple[str, str]] = []
+    sync, rename = os.fsync, Path.rename
+
+    def synced(descriptor: int) -> None:
+        events.append(("sync", str(Path(f"/proc/self/fd/{descriptor}").readlink())))
+        sync(descriptor)
+
+    def renamed(path: Path, to: Path) -> Path:
+        events.append(("rename", str(path)))
+        return rename(path, to)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "rename", renamed)
+    staged, place = Store(tmp_path).staging(NAME, COMMIT), Store(tmp_path).folder(NAME, COMMIT)
+    stored(tmp_path)
+    at = events.index(("rename", str(staged)))
+    before, after = dict.fromkeys(events[:at]), dict.fromkeys(events[at:])
+    for name in ("config.json", "model.safetensors", modelstore.READY, ""):
+        assert ("sync", str(staged / name)) in before, name
+    assert {("sync", str(path)) for path in (place.parent, place.parents[1], tmp_path)} <= set(
+        after
+    )
+    assert events.index(("sync", str(staged / modelstore.READY))) < events.index(
+        ("sync", str(staged))
+    )
 
 
 @given(st.binary(max_size=400))
