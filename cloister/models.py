@@ -10,12 +10,13 @@ from pathlib import Path
 
 from cloister import console, containers, deployment, modelstore, shell, userfile
 from cloister.config import Settings, project_root
+from cloister.engines import ENGINES
 from cloister.errors import ModelStoreError
 from cloister.images import catalogue
 from cloister.modelstore import Pin, Revision, Store, pins, sanity
 from cloister.runtimes.docker import overlay
 
-_INTERRUPTED = 130
+_SIGNALS = 128  # above it a shell, or Docker, tells of a signal
 # All that the downloader is told of our environment: where the hub is, and how to get there.
 _HANDED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_FILE")
 _WAY = ("HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_TOKEN", "HF_TOKEN_PATH", "HF_HOME")
@@ -43,8 +44,11 @@ def download(settings: Settings, request: Request) -> Pin:
     _require_writable(store)
     run = _in_container if settings.runtime == "docker" else _as_process
     code = run(settings, flags)
-    if code == _INTERRUPTED:
-        raise KeyboardInterrupt
+    if not 0 <= code <= _SIGNALS:
+        raise ModelStoreError(
+            f"the downloader was killed (code {code})",
+            hint="look for what killed it, then run it again: it goes on where it stopped",
+        )
     if code != 0:
         raise ModelStoreError("")  # the downloader has said why
     pin = pins.find(store.root, settings.model.name)
@@ -85,10 +89,15 @@ def remove(settings: Settings, model: str, revision: str | None) -> int:
     store = Store(settings.model.store)
     chosen = _one(store, model, revision)
     recorded = deployment.recorded(settings)
-    in_use = recorded is not None and modelstore.folder(recorded) == chosen.folder
-    if in_use and recorded is not None and recorded.engine != "tesseract":
-        raise ModelStoreError(f"`{model}` at {chosen.revision} is being served", hint="invoke down")
-    return store.remove(chosen.model, chosen.revision)
+    if recorded is not None and _may_serve(recorded, store, chosen):
+        raise ModelStoreError(
+            f"`{model}` at {chosen.revision} is being served, or may be",
+            hint="invoke down; or models.use another revision, then invoke up",
+        )
+    try:
+        return store.remove(chosen.model, chosen.revision)
+    except OSError as error:
+        raise ModelStoreError(f"`{error.filename}` cannot be removed: {error.strerror}") from error
 
 
 def use(settings: Settings, model: str, revision: str | None) -> Path:
@@ -100,6 +109,22 @@ def use(settings: Settings, model: str, revision: str | None) -> Path:
     chosen = _one(store, model, revision)
     store.require(chosen.model, chosen.revision)
     return userfile.set_keys("model", {"name": chosen.model, "revision": chosen.revision})
+
+
+def _may_serve(recorded: Settings, store: Store, chosen: Revision) -> bool:
+    """Tell whether a deployment may have a revision open.
+
+    Without `model.revision` it serves the one that was locked last when it came up, which need
+    not be the one that is locked last now.
+    """
+    model = recorded.model
+    return (
+        ENGINES[recorded.engine].serves_model
+        and chosen.state != "partial"
+        and model.folder is None
+        and (model.name, model.store.resolve()) == (chosen.model, store.root.resolve())
+        and model.revision in {None, chosen.revision}
+    )
 
 
 def _one(store: Store, model: str, revision: str | None) -> Revision:
@@ -149,6 +174,8 @@ def _in_container(settings: Settings, flags: list[str]) -> int:
             **overlay.variables(settings, gateway=Path("/nowhere"), model=None),
             "CLOISTER_USER": f"{owner.st_uid}:{owner.st_gid}",
             "HF_TOKEN_FILE": str(token),
+            # Compose hands on the names in capitals; curl and Python know the small ones as well.
+            **{n: os.environ[n.lower()] for n in _PROXIES if os.environ.get(n.lower())},
         }
         compose = (*containers.compose(), f"--file={file}", "--profile=setup")
         terminal = () if sys.stderr.isatty() and sys.stdin.isatty() else ("--no-TTY",)
@@ -162,12 +189,10 @@ def _stored_token() -> str:
     path = Path(given) if given else home / "token"
     try:
         return path.read_text(encoding="utf-8").strip()
-    except OSError as error:
+    except (OSError, UnicodeDecodeError):
         if given is None:
             return ""
-        raise ModelStoreError(
-            f"HF_TOKEN_PATH names `{path}`, which cannot be read: {error.strerror}"
-        ) from error
+        raise ModelStoreError(f"HF_TOKEN_PATH names `{path}`, which cannot be read") from None
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from cloister.errors import ToolError
 
 _TAIL_LINES = 12
+_INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
@@ -70,18 +72,21 @@ def attend(
     """Run a program that shows its own progress on standard error; return its exit code.
 
     Its environment is `environment` alone unless it is to `inherit` ours. Ctrl-C reaches it too,
-    and it is waited for. Raises ToolError when it is missing.
+    and it is waited for. Raises KeyboardInterrupt when that ended it, ToolError when it is missing.
     """
     whole = {**os.environ, **environment} if inherit else dict(environment)
+    # An exception at the wrong moment would lose the child's exit code, and 0 be taken for it.
+    before = signal.signal(signal.SIGINT, lambda *_: None)
     try:
         child = subprocess.Popen(command, cwd=folder, env=whole, stdout=subprocess.DEVNULL)
+        code = child.wait()
     except FileNotFoundError as error:
         raise ToolError(f"`{command[0]}` is not installed, or not on PATH") from error
-    while True:
-        try:
-            return child.wait()
-        except KeyboardInterrupt:
-            continue
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if code in {_INTERRUPTED, -signal.SIGINT}:
+        raise KeyboardInterrupt
+    return code
 
 
 def find(program: str, folders: Sequence[Path] = ()) -> Path | None:

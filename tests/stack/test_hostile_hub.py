@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 from hub import COMMIT, Hub, model, safetensors, serving
 
+from cloister import models, shell
+from cloister.config import load
 from cloister.downloader.asking import Patience
 from cloister.downloader.download import Progress, download
 from cloister.downloader.hub import Hub as Client
@@ -235,3 +238,43 @@ def test_ctrl_c_shows_no_traceback_however_early(tmp_path: Path) -> None:
     _, said = process.communicate(timeout=30)
     assert said == "interrupted; run it again: it goes on where it stopped\n"
     assert process.returncode == 130
+
+
+def settings(store: Store) -> Any:
+    flags = [f"model.store={store.root}", f"model.name={NAME}", "engine=vllm-cuda"]
+    flags += ["runtime=process", f"state_dir={store.root.parent}/state"]
+    return load(flags=flags, environ={"CLOISTER_CONFIG": "/dev/null"}).settings
+
+
+@pytest.mark.parametrize(("code", "expected"), [("-9", "was killed"), ("-2", None)])
+def test_how_the_downloader_ended_is_told(
+    store: Store, monkeypatch: pytest.MonkeyPatch, code: str, expected: str | None
+) -> None:
+    command = f"import os; os.kill(os.getpid(), {code[1:]})"
+    monkeypatch.setattr(
+        models,
+        "_as_process",
+        lambda *_: shell.attend([sys.executable, "-c", command], environment={}, inherit=False),
+    )
+    if expected is None:
+        with pytest.raises(KeyboardInterrupt):
+            models.download(settings(store), models.Request())
+        return
+    with pytest.raises(ModelStoreError, match=expected):
+        models.download(settings(store), models.Request())
+
+
+def test_what_is_being_downloaded_is_not_removed(hub: Hub, store: Store) -> None:
+    hub.pace = 300_000
+    bringing = threading.Thread(target=bring, args=(hub, store))
+    bringing.start()
+    ends = time.monotonic() + 20
+    while not list(store.root.rglob("*.part")):
+        assert time.monotonic() < ends
+    with pytest.raises(ModelStoreError, match="under way"):
+        models.remove(settings(store), NAME, COMMIT)
+    hub.pace = None
+    bringing.join(30)
+    assert store.verify(NAME, COMMIT)
+    assert models.remove(settings(store), NAME, COMMIT) > 0
+    assert not [*store.root.rglob("*.json"), *store.root.rglob("*.part")]

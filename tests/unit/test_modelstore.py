@@ -4,15 +4,18 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 from hub import COMMIT, safetensors
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloister import config, modelstore
+from cloister import config, containers, models, modelstore, shell
 from cloister.config import Settings, with_keys
+from cloister.deployment import record
 from cloister.errors import ConfigError, ModelStoreError
 from cloister.modelstore import File, Pin, Store, contents, pins, sanity
 
@@ -139,6 +142,48 @@ def test_every_byte_is_on_the_disk_before_a_revision_has_its_name(
     assert events.index(("sync", str(staged / modelstore.READY))) < events.index(
         ("sync", str(staged))
     )
+
+
+def test_what_a_deployment_may_have_open_is_not_removed(tmp_path: Path) -> None:
+    """It serves what was locked last when it came up; since then a newer one was downloaded."""
+    flags = ("engine=vllm-cuda", "runtime=process", f"state_dir={tmp_path / 'state'}")
+    store = tmp_path / "models"
+    stored(store)
+    record.write(settings(store, *flags))
+    stored(store, "f" * 40)
+    for revision in (COMMIT, "f" * 40):
+        with pytest.raises(ModelStoreError, match="is being served"):
+            models.remove(settings(store, *flags), NAME, revision)
+    record.write(settings(store, *flags, f"model.revision={'f' * 40}"))
+    with pytest.raises(ModelStoreError, match="is being served"):
+        models.remove(settings(store, *flags), NAME, "f" * 40)
+    assert models.remove(settings(store, *flags), NAME, COMMIT) > 0
+
+
+def test_the_container_gets_the_proxies_and_no_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[list[str], dict[str, str]]] = []
+
+    def attend(command: list[str], *, environment: dict[str, str]) -> int:
+        calls.append((command, environment))
+        return 4
+
+    engine = SimpleNamespace(images=SimpleNamespace(list=lambda _: ["there"]))
+    monkeypatch.setattr(containers, "connect", lambda: engine)
+    monkeypatch.setattr(shell, "attend", attend)
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("https_proxy", "http://proxy:3128")
+    monkeypatch.setenv("HF_TOKEN", "hf_sekret")
+    with pytest.raises(ModelStoreError):
+        models.download(settings(tmp_path, "runtime=docker"), models.Request())
+    ((command, environment),) = calls
+    assert environment["HTTPS_PROXY"] == "http://proxy:3128"
+    assert "hf_sekret" not in f"{command} {environment}"
+    compose = yaml.safe_load((config.project_root() / "compose" / "compose.yaml").read_text())
+    handed = compose["services"]["model-downloader"]["environment"]
+    assert {"HF_ENDPOINT", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"} <= set(handed)
 
 
 @given(st.binary(max_size=400))
