@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Checks a bundle and installs it on a machine without a network. Needs bash, coreutils, openssl
+# Checks a bundle and installs it on a machine without a network. Needs bash, coreutils, openssl 3
 # and, to install, Docker. Nothing is built and nothing is pulled.
 set -euo pipefail
 shopt -s globstar dotglob nullglob
+umask 022 # the engines, which are another user, read what is installed
 
 readonly FAILED=12
 say() { printf '%s\n' "$*" >&2; }
@@ -19,60 +20,111 @@ usage: bundle.sh verify BUNDLE --key PUB
 
 verify   checks the signature, and every byte of the bundle
 install  does that, then loads the images, copies everything into FOLDER, and makes the Python
-         environment if this machine has Python 3.11 or newer. An existing FOLDER is upgraded: its
-         cloister.yaml, its state and, where the bundle brings no model, its models are kept.
+         environment if this machine has the Python that the bundle names. An existing FOLDER is
+         upgraded: its cloister.yaml, its state and, where the bundle brings no model, its models
+         are kept, and all that was there lies in FOLDER.previous afterwards.
 
 PUB is the signer's public key. It has to come on another way than the bundle, and so should this
 script: whoever can change the bundle can change the copies in it.
 END
 }
 
-# Checks everything before anything is used.
+# Old openssl has Ed25519 in its library only, and would call every signature a wrong one.
+require_openssl() {
+    command -v openssl >/dev/null || fail "openssl is not installed" "install OpenSSL 3.0 or newer"
+    case "$(openssl pkeyutl -help 2>&1)" in
+        *-rawin*) ;;
+        *) fail "$(openssl version) cannot check the signature" "install OpenSSL 3.0 or newer" ;;
+    esac
+}
+
+# Checks everything before anything is used. What says what is right is read once, into WORK.
 verify() {
     local name line digest
+    require_openssl
     for name in SHA256SUMS SHA256SUMS.sig CONTENTS; do
         [ -f "$BUNDLE/$name" ] || fail "\`$BUNDLE\` is no bundle: it has no $name"
+        cp "$BUNDLE/$name" "$WORK/$name"
     done
     [ -f "$KEY" ] || fail "there is no public key \`$KEY\`" "--key FILE, which the signer gave you"
-    openssl pkeyutl -verify -pubin -inkey "$KEY" -rawin -in "$BUNDLE/SHA256SUMS" \
-        -sigfile "$BUNDLE/SHA256SUMS.sig" >/dev/null 2>&1 ||
+    openssl pkeyutl -verify -pubin -inkey "$KEY" -rawin -in "$WORK/SHA256SUMS" \
+        -sigfile "$WORK/SHA256SUMS.sig" >/dev/null 2>&1 ||
         fail "the signature of \`$BUNDLE\` is not of this key; nothing of it was used" \
             "check the key; if it is the right one, get the bundle again"
-    declare -gA SUMS=()
     while IFS= read -r line; do
         digest="${line%%  *}" name="${line#*  }"
         [[ "$digest" =~ ^[0-9a-f]{64}$ && "$name" =~ ^[A-Za-z0-9_][A-Za-z0-9_./+-]*$ &&
             "/$name/" != */../* ]] || fail "SHA256SUMS has a line that is none: $line"
         SUMS["$name"]="$digest"
-    done <"$BUNDLE/SHA256SUMS"
+    done <"$WORK/SHA256SUMS"
     for name in "$BUNDLE"/**; do
         [ ! -L "$name" ] || fail "\`$name\` is a link; a bundle has only files"
         [ ! -d "$name" ] || continue
+        [ -f "$name" ] || fail "\`$name\` is no file; a bundle has only files"
         name="${name#"$BUNDLE"/}"
         case "$name" in SHA256SUMS | SHA256SUMS.sig) continue ;; esac
         [ -n "${SUMS[$name]:-}" ] || fail "\`$BUNDLE/$name\` was not signed; nothing may be added"
     done
-    (cd "$BUNDLE" && sha256sum --check --strict --quiet SHA256SUMS >&2) ||
+    printf '%s  CONTENTS\n' "${SUMS[CONTENTS]:-none}" >"$WORK/contents.sum"
+    { (cd "$WORK" && sha256sum --check --strict --quiet contents.sum >&2) &&
+        (cd "$BUNDLE" && sha256sum --check --strict --quiet "$WORK/SHA256SUMS" >&2); } ||
         fail "\`$BUNDLE\` is not what was signed; nothing of it was used" "copy it again"
     say "verified: ${#SUMS[@]} files are what was signed"
 }
 
+room() { # where, what comes there
+    local where="$1" needed free
+    shift
+    needed="$(du -skc "$@" | tail -n 1 | cut -f1)"
+    free="$(df -k --output=avail "$where" | tail -n 1)"
+    [ "$((free))" -gt "$needed" ] ||
+        fail "$where has $((free)) KiB free, and $needed KiB are needed" "make room"
+}
+
 require_room() {
-    local needed free
-    needed="$(du -sk "$BUNDLE" | cut -f1)"
-    free="$(df -Pk "$(dirname "$INTO")" | tail -n 1 | tr -s ' ' | cut -d' ' -f4)"
-    [ "$free" -gt "$needed" ] ||
-        fail "$(dirname "$INTO") has $free KiB free, and $needed KiB are needed" "make room"
+    local beside root rest=("$BUNDLE/project")
+    beside="$(dirname "$INTO")"
+    [ ! -d "$BUNDLE/model" ] || rest+=("$BUNDLE/model")
+    root="$(docker info --format '{{.DockerRootDir}}')"
+    [ -d "$root" ] || root="$beside" # an engine that does not show its disk
+    if [ "$(df --output=target "$root")" = "$(df --output=target "$beside")" ]; then
+        room "$beside" "$BUNDLE"
+    else
+        room "$root" "$BUNDLE"/images.tar*
+        room "$beside" "${rest[@]}"
+    fi
+}
+
+# Nothing but an installation of ours is ever moved away.
+require_place() {
+    local beside
+    beside="$(dirname "$INTO")"
+    mkdir -p "$beside" 2>/dev/null && [ -w "$beside" ] ||
+        fail "$beside cannot be written" "run this as someone who may"
+    [ -e "$INTO" ] || return 0
+    rmdir "$INTO" 2>/dev/null || [ -f "$INTO/cloister/__init__.py" ] ||
+        fail "$INTO holds something else than Cloister; nothing was changed" "--into another folder"
 }
 
 require_docker() {
     docker info >/dev/null 2>&1 || fail "no Docker engine runs here" "start it, or install one"
+    # Its containers would go on with files of the folder that is moved away.
+    [ -z "$(docker ps --quiet \
+        --filter "label=com.docker.compose.project.working_dir=$INTO/compose")" ] ||
+        fail "what is installed in $INTO is up" "cd $INTO && .venv/bin/invoke down"
 }
 
-# Prints a payload, which may be in parts. Signed parts only, in their order.
+# Prints a payload, which may be in parts: those that were signed, in their order.
 payload() { # name
-    local parts=("$BUNDLE/$1".[0-9][0-9][0-9])
-    if [ "${#parts[@]}" -gt 0 ]; then cat "${parts[@]}"; else cat "$BUNDLE/$1"; fi
+    local number
+    if [ -n "${SUMS[$1]:-}" ]; then
+        cat "$BUNDLE/$1"
+        return
+    fi
+    for number in {000..999}; do
+        [ -n "${SUMS[$1.$number]:-}" ] || break
+        cat "$BUNDLE/$1.$number" || return # errexit is off on the left of ||
+    done
 }
 
 load_images() {
@@ -85,22 +137,37 @@ load_images() {
             fail "\`$reference\` was not in the images"
         # A classic engine names an image by its configuration, a containerd store by its manifest.
         [ "$found" = "$id" ] || [ "$found" = "$digest" ] ||
-            fail "\`$reference\` is $found after loading, and was $id"
-    done <"$BUNDLE/CONTENTS"
+            fail "\`$reference\` is $found after loading, and was $id" "remove it, and copy the bundle again"
+    done <"$WORK/CONTENTS"
 }
 
+# Copies what was signed, and nothing that was put beside it since. The copies are checked: what is
+# read a second time from a medium need not be what was read before.
 copy_project() { # into
-    local kind name target
-    cp -R "$BUNDLE/project" "$1"
+    local kind name target names=()
+    for name in "${!SUMS[@]}"; do
+        [ "${name%%/*}" = project ] || continue
+        names+=("${name#project/}")
+        printf '%s  %s\n' "${SUMS[$name]}" "${name#project/}" >>"$WORK/copied"
+    done
+    mkdir "$1"
+    (cd "$BUNDLE/project" && cp --parents --preserve=mode -- "${names[@]}" "$1") ||
+        fail "the project could not be copied; nothing was changed" "make room, and run this again"
+    chmod -R u+rwX,go+rX,go-w "$1"
     while IFS=$'\t' read -r kind name target; do
         [ "$kind" = model ] || continue
         mkdir -p "$(dirname "$1/$target")"
-        payload "$name" >"$1/$target"
-    done <"$BUNDLE/CONTENTS"
-    for ready in "$1"/models/*/*/*/READY "$1"/models/*/*/READY; do
-        say "verifying $(dirname "${ready#"$1"/}")"
-        (cd "$(dirname "$ready")" && sha256sum --check --strict --quiet READY >&2) ||
-            fail "the model was not copied right" "run this again"
+        payload "$name" >"$1/$target" ||
+            fail "the model could not be copied; nothing was changed" "make room, and run this again"
+        [ "${target##*/}" != READY ] ||
+            printf '%s  %s\n' "${SUMS[$name]:-${SUMS[$name.000]}}" "$target" >>"$WORK/copied"
+    done <"$WORK/CONTENTS"
+    say "checking the copies"
+    (cd "$1" && sha256sum --check --strict --quiet "$WORK/copied" >&2) ||
+        fail "the bundle was not copied right; nothing was changed" "run this again"
+    for name in "$1"/models/*/*/*/READY "$1"/models/*/*/READY; do
+        (cd "$(dirname "$name")" && sha256sum --check --strict --quiet READY >&2) ||
+            fail "the model was not copied right; nothing was changed" "run this again"
     done
 }
 
@@ -112,63 +179,87 @@ keep() { # from, to
         if [ "$name" = models ] && [ -e "$2/models" ]; then continue; fi
         rm -rf "${2:?}/$name"
         # Models are never changed in place, so a second name for the same bytes will do.
-        if [ "$name" = models ]; then cp -Rl "$1/$name" "$2/$name"; else cp -Rp "$1/$name" "$2/$name"; fi
+        if [ "$name" = models ] && cp -Rl "$1/$name" "$2/$name" 2>/dev/null; then continue; fi
+        rm -rf "${2:?}/$name"
+        cp -Rp "$1/$name" "$2/$name"
     done
 }
 
+# The packages are for one version of Python, which may be another one than python3.
 make_environment() {
-    local python=""
-    for name in python3 python3.11 python3.12 python3.13; do
-        if command -v "$name" >/dev/null && "$name" -c \
-            'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+    local name python="" version
+    read -r _ version _ <"$INTO/wheels/PYTHON"
+    version="${version%.*}"
+    for name in "python$version" python3 python; do
+        if [ "$("$name" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" = "$version" ]
+        then
             python="$name"
             break
         fi
     done
     [ -n "$python" ] || {
-        say "no Python 3.11 or newer here: install it for \`invoke\`, then run this again"
+        say "no Python $version here, which the packages are for: install it for \`invoke\`, then run this again"
         return
     }
     say "making the Python environment"
-    "$python" -m venv "$INTO/.venv" >/dev/null || fail "$python cannot make an environment" \
+    "$python" -m venv --clear "$INTO/.venv" >/dev/null || fail "$python cannot make an environment" \
         "install its venv module (Debian: python3-venv), and run this again"
     "$INTO/.venv/bin/python" -m pip --quiet --disable-pip-version-check install --no-index \
         --find-links "$INTO/wheels" --require-hashes -r "$INTO/requirements/runtime.txt" ||
         fail "the Python packages could not be installed" \
             "they are for $(cat "$INTO/wheels/PYTHON"), and this is $("$python" --version)"
     cp "$INTO/requirements/runtime.txt" "$INTO/.venv/requirements.txt"
+    say "next: cd $INTO && .venv/bin/invoke up && .venv/bin/invoke verify"
 }
 
+# Every step can be killed and all of it run again.
 install() {
-    local staged="$INTO.installing"
+    local staged="$INTO.installing" earlier="$INTO" aside="$INTO.previous"
     require_docker
-    mkdir -p "$(dirname "$INTO")"
     require_room
     load_images
     rm -rf "$staged"
     copy_project "$staged"
+    touch "$staged/.unfinished"
+    if [ ! -e "$INTO" ]; then earlier="$INTO.previous"; fi # killed between the two moves below
+    if [ -e "$earlier" ]; then
+        say "keeping the settings and the state of $earlier"
+        keep "$earlier" "$staged"
+    fi
     if [ -e "$INTO" ]; then
-        keep "$INTO" "$staged"
-        rm -rf "$INTO.previous"
-        mv "$INTO" "$INTO.previous"
-        say "the earlier installation is kept as $INTO.previous"
+        # Killed after them: the one that worked stays where it is.
+        if [ -e "$INTO/.unfinished" ]; then aside="$INTO.unfinished"; fi
+        rm -rf "$aside"
+        mv "$INTO" "$aside"
+        say "the earlier installation is kept as $aside"
     fi
     mv "$staged" "$INTO"
+    say "installed in $INTO"
     make_environment
-    say "installed in $INTO; next: cd $INTO && .venv/bin/invoke up && .venv/bin/invoke verify"
+    rm "$INTO/.unfinished"
+}
+
+absolute() { # path, without slashes at its end
+    local path="$1"
+    while [[ "$path" == */ ]]; do path="${path%/}"; done
+    case "$path" in /* | "") printf '%s' "$path" ;; *) printf '%s' "$PWD/$path" ;; esac
 }
 
 COMMAND="" BUNDLE="" KEY="" INTO=""
+declare -A SUMS=()
 while [ $# -gt 0 ]; do
     case "$1" in
-        --key) KEY="${2:-}" && shift ;;
-        --into) INTO="${2:-}" && shift ;;
+        --key | --into)
+            [ -n "${2:-}" ] || fail "$1 needs a value" "bundle.sh --help"
+            if [ "$1" = --key ]; then KEY="$(absolute "$2")"; else INTO="$(absolute "$2")"; fi
+            shift
+            ;;
         --help | -h)
             usage
             exit 0
             ;;
         *)
-            if [ -z "$COMMAND" ]; then COMMAND="$1"; elif [ -z "$BUNDLE" ]; then BUNDLE="${1%/}"; else
+            if [ -z "$COMMAND" ]; then COMMAND="$1"; elif [ -z "$BUNDLE" ]; then BUNDLE="$(absolute "$1")"; else
                 fail "unknown argument $1" "bundle.sh --help"
             fi
             ;;
@@ -179,11 +270,13 @@ done
     usage >&2
     exit 1
 }
+WORK="$(mktemp -d)"
+trap 'rm -rf "$WORK"' EXIT
 case "$COMMAND" in
     verify) verify ;;
     install)
         [ -n "$INTO" ] || fail "install needs --into FOLDER"
-        case "$INTO" in /*) ;; *) INTO="$PWD/$INTO" ;; esac
+        require_place
         verify
         install
         ;;

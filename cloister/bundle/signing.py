@@ -5,7 +5,7 @@ from pathlib import Path
 from cloister import shell
 from cloister.errors import BundleError
 
-_MINIMUM = "OpenSSL 1.1.1 or newer"
+_MINIMUM = "OpenSSL 3.0 or newer"
 
 
 def make_key(path: Path) -> Path:

@@ -63,7 +63,7 @@ def made(
     make_containers: Callable[..., Containers], tmp_path_factory: pytest.TempPathFactory
 ) -> Containers:
     store = tmp_path_factory.mktemp("models")
-    for folder in (store, *store.parents[:3]):
+    for folder in (store, *store.parents[:2]):
         folder.chmod(0o755)
     return make_containers(
         engine="vllm-cpu",
