@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageDraw
 
-from cloister.engines.tesseract.image import MIME_TYPES, ImageRefusedError, decode
+from cloister.engines.tesseract.decoding import MIME_TYPES, ImageRefusedError, decode
 
 KINDS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF")
 

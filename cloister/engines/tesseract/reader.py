@@ -12,7 +12,7 @@ os.environ["OMP_THREAD_LIMIT"] = "1"
 import tesserocr
 
 from cloister.engines.tesseract import layout, markdown
-from cloister.engines.tesseract.image import ImageRefusedError, decode
+from cloister.engines.tesseract.decoding import ImageRefusedError, decode
 
 # 100 megapixels take about 1.5 GiB at the peak; a page that asks for more ends its worker only.
 _ADDRESS_SPACE = 6 << 30
