@@ -1,9 +1,9 @@
 """Making a bundle: what goes in is decided first, then copied, listed, summed and signed."""
 
 import platform
+import re
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,10 @@ _PROJECT = (
 )
 # Where things lie here, which is nobody's business there.
 _OURS = ("state_dir", "model.store", "model.folder", "gateway.nginx", "docker.override")
+# What a bundle says by its version and its lock: the far side keeps its first cloister.yaml.
+_SAID = ("model.revision",)
+# What scripts/bundle.sh takes for a name.
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+-]*")
 _BESIDE_ENGINES = ("gateway", "exporter")
 
 
@@ -71,7 +75,7 @@ def plan(loaded: Loaded, engine: str, *, with_model: bool) -> Plan:
     if ENGINES[engine].serves_model and with_model:
         folder = modelstore.verified(settings)
         pin = pins.find(settings.model.store, settings.model.name, folder.name)
-    return Plan(images, pin, folder, _configuration(loaded, engine, pin))
+    return Plan(images, pin, folder, _configuration(loaded, engine))
 
 
 def make(planned: Plan, options: Options, say: Callable[[str], None]) -> Path:
@@ -80,20 +84,36 @@ def make(planned: Plan, options: Options, say: Callable[[str], None]) -> Path:
     Raises BundleError when it is there already, an image is missing, or the key cannot sign.
     """
     signing.require_key(options.key)
+    if options.part_bytes is not None and options.part_bytes < 1:
+        raise BundleError("--part-mib has to be 1 or more")
+    _require_names()
     if options.out.exists():
         raise BundleError(f"`{options.out}` exists already", hint="name another --out")
-    staged = options.out.with_name(f".{options.out.name}.partial")
-    shutil.rmtree(staged, ignore_errors=True)
+    staged, scratch = (
+        options.out.with_name(f".{options.out.name}.{n}") for n in ("partial", "tmp")
+    )
     try:
-        staged.mkdir(parents=True)
-        with tempfile.TemporaryDirectory(dir=staged.parent, prefix=".bundle-") as scratch:
-            _fill(planned, options, staged, Path(scratch), say)
+        for folder in (staged, scratch):
+            shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+            folder.mkdir(parents=True)
+        _fill(planned, options, staged, scratch, say)
         staged.rename(options.out)
     except OSError as error:
         raise BundleError(f"`{options.out}` cannot be written: {error}") from error
     finally:
-        shutil.rmtree(staged, ignore_errors=True)
+        for folder in (staged, scratch):
+            shutil.rmtree(folder, ignore_errors=True)
     return options.out
+
+
+def _require_names() -> None:
+    """Require names that the far side takes, before anything is copied."""
+    for name in (name for name, _ in _project_files()):
+        if not _NAME.fullmatch(name):
+            raise BundleError(
+                f"`{name}` has a name that a bundle cannot carry",
+                hint="only letters, digits and . _ + - /; rename it, or take it out of the project",
+            )
 
 
 def _fill(
@@ -188,21 +208,17 @@ def _contents(images: list[Saved], targets: dict[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _configuration(loaded: Loaded, engine: str, pin: Pin | None) -> str:
+def _configuration(loaded: Loaded, engine: str) -> str:
     chosen: dict[str, Any] = {
         item.key: item.value
         for item in loaded.origins
         if item.origin != "default" and not item.origin.startswith("profiles/")
     }
-    docker, model = loaded.settings.docker, loaded.settings.model
-    chosen |= {"runtime": "docker", "engine": engine}
-    chosen |= {"docker.images": docker.images, "docker.tag": docker.tag, "model.name": model.name}
-    if pin is not None:
-        chosen["model.revision"] = pin.revision
+    chosen |= {"runtime": "docker", "engine": engine, "model.name": loaded.settings.model.name}
     nested: dict[str, Any] = {}
     for key, value in chosen.items():
         section, _, name = key.rpartition(".")
-        if key not in _OURS:
+        if key not in {*_OURS, *_SAID}:
             (nested.setdefault(section, {}) if section else nested)[name] = value
     return "# Made by `invoke bundle`.\n" + yaml.safe_dump(nested, sort_keys=False)
 
@@ -233,6 +249,6 @@ With the key alone, check by hand, then use the `bundle.sh` in here:
     openssl pkeyutl -verify -pubin -inkey KEY.pub -rawin -in SHA256SUMS -sigfile SHA256SUMS.sig
     sha256sum --check --strict --quiet SHA256SUMS
 
-It needs bash, coreutils, openssl 1.1.1 and Docker 20.10, and for `invoke` the Python named above.
+It needs bash, coreutils, openssl 3.0 and Docker 20.10, and for `invoke` the Python named above.
 A set of parts (`.000` on) is put into one folder first. `sbom.cdx.json` lists what is in here.
 """

@@ -6,11 +6,15 @@ import json
 import tarfile
 from pathlib import Path
 
+import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloister.bundle import archive
+from cloister import config
+from cloister.bundle import archive, make
 from cloister.bundle.parts import Parts
+from cloister.errors import BundleError
 
 
 @given(st.lists(st.binary(max_size=50), max_size=8), st.integers(1, 40))
@@ -85,3 +89,37 @@ def test_the_same_image_has_the_same_digest_however_it_was_saved(tmp_path: Path)
         archive.write([unpacked(folder, saved(order))], file)
         out.append(file.getvalue())
     assert out[0] == out[1]
+
+
+def test_a_bundle_does_not_pin_what_the_next_one_changes() -> None:
+    """The far side keeps its first cloister.yaml, and gets other images and models later."""
+    flags = ["ocr.dpi=99", "model.revision=" + "a" * 40, "state_dir=/here"]
+    loaded = config.load(flags=flags, environ={"CLOISTER_CONFIG": "/dev/null"})
+    text = make.plan(loaded, "tesseract", with_model=True).configuration
+    assert yaml.safe_load(text) == {
+        "ocr": {"dpi": 99},
+        "model": {"name": "nanonets/Nanonets-OCR2-3B"},
+        "runtime": "docker",
+        "engine": "tesseract",
+    }
+    loaded = config.load(flags=["docker.tag=mine"], environ={"CLOISTER_CONFIG": "/dev/null"})
+    text = make.plan(loaded, "tesseract", with_model=True).configuration
+    assert yaml.safe_load(text)["docker"] == {"tag": "mine"}
+
+
+@pytest.mark.parametrize("name", ["my scan.png", "a~", "ü.md"])
+def test_a_name_that_the_far_side_refuses_is_said_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "key").touch(0o600)
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "samples" / name).touch()
+    monkeypatch.setattr(make, "project_root", lambda: tmp_path)
+    monkeypatch.setattr(make, "_PROJECT", ("samples",))
+    planned = make.Plan((), None, None, "")
+    with pytest.raises(BundleError, match="cannot carry"):
+        make.make(planned, make.Options(tmp_path / "out", tmp_path / "key"), lambda _: None)
+    negative = make.Options(tmp_path / "out", tmp_path / "key", part_bytes=-1)
+    with pytest.raises(BundleError, match="1 or more"):
+        make.make(planned, negative, lambda _: None)
+    assert not (tmp_path / "out").exists()
