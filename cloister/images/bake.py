@@ -3,7 +3,7 @@
 import json
 import tempfile
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from cloister import containers, shell
 from cloister.errors import ImageError
@@ -15,11 +15,16 @@ _MAX_LAYER_BYTES = 10_000_000_000
 
 
 def dockerfile(base: str, files: tuple[str, ...]) -> str:
-    """Return the Dockerfile of a baked image: a layer a shard, one for all small files; pure."""
+    """Return the Dockerfile of a baked image: a layer a shard, one a folder of others; pure."""
     shards = [name for name in files if name.endswith(".safetensors")]
-    others = [name for name in files if name not in shards]
-    layers = [*([others] if others else []), *([shard] for shard in shards)]
-    copies = [f"COPY --chmod=0444 {json.dumps([*layer, '/model/'])}" for layer in layers]
+    small: dict[PurePosixPath, list[str]] = {}
+    for name in files:
+        if name not in shards:
+            small.setdefault(PurePosixPath(name).parent, []).append(name)
+    copies = []
+    for layer in (*small.values(), *([shard] for shard in shards)):
+        target = PurePosixPath("/model", layer[0]).parent
+        copies.append(f"COPY --chmod=0444 {json.dumps([*layer, f'{target}/'])}")
     return "\n".join([f"FROM {base}", *copies, ""])
 
 
@@ -28,7 +33,7 @@ def bake(built: Build, reference: str, model: Path, say: Callable[[str], None]) 
 
     Raises ImageError for a file that registries would not take, or when the build fails.
     """
-    files = tuple(sorted(path.name for path in model.iterdir() if path.is_file()))
+    files = tuple(sorted(str(p.relative_to(model)) for p in model.rglob("*") if p.is_file()))
     for name in files:
         size = (model / name).stat().st_size
         if size > _MAX_LAYER_BYTES:

@@ -178,12 +178,13 @@ def test_a_base_of_ones_own_is_taken_and_told() -> None:
 
 
 def test_a_baked_model_has_a_layer_a_shard() -> None:
-    files = ("a.safetensors", "b.safetensors", "config.json", "tokenizer.json")
+    files = ("a.safetensors", "config.json", "sub/b.safetensors", "sub/c.json", "tokenizer.json")
     assert dockerfile("vllm:1", files).splitlines() == [
         "FROM vllm:1",
         'COPY --chmod=0444 ["config.json", "tokenizer.json", "/model/"]',
+        'COPY --chmod=0444 ["sub/c.json", "/model/sub/"]',
         'COPY --chmod=0444 ["a.safetensors", "/model/"]',
-        'COPY --chmod=0444 ["b.safetensors", "/model/"]',
+        'COPY --chmod=0444 ["sub/b.safetensors", "/model/sub/"]',
     ]
 
 
