@@ -179,8 +179,8 @@ def test_a_shard_that_always_ends_early_is_given_up(hub: Hub, store: Store) -> N
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ({"gated": True}, "gated"),
-        ({"token": "right", "gated": True}, "gated"),
+        ({"gated": True}, "the model is gated"),
+        ({"token": "right", "gated": True}, "the model is gated"),
         ({"token": "right"}, "no such model"),
         ({"name": "acme/Other"}, "no such model"),
         ({"branch": "dev"}, "no such revision"),
@@ -310,18 +310,31 @@ def test_a_changed_byte_is_found_and_repaired(hub: Hub, store: Store) -> None:
 
 def test_a_hub_that_changes_a_locked_commit_is_refused(hub: Hub, store: Store) -> None:
     bring(hub, store)
-    hub.files = {**hub.files, SHARD: safetensors(400_000, seed=9)}
+    right = hub.files
+    hub.files = {**right, SHARD: safetensors(400_000, seed=9)}
     assert bring(hub, store).files[SHARD], "what is there does not care"
     (store.folder(NAME, COMMIT) / SHARD).unlink()
-    assert "nothing was taken" in refused_but_marked(hub, store)
-    hub.files = {**hub.files, SHARD: hub.files[SHARD], "merges.txt": b"c d\n" * 3000}
-    assert "nothing was taken" in refused_but_marked(hub, store)
+    hub.sent = dict.fromkeys(hub.files, 0)
+    assert "nothing was taken" in refused(hub, store)
+    assert sum(hub.sent.values()) == 0, "the hub's own list tells, before anything comes"
+    # Of a small file the list has git's hash only: its bytes tell.
+    hub.files = {**right, "merges.txt": b"c d\n" * 3000}
+    assert "nothing was taken" in refused(hub, store)
+    hub.files = right
+    bring(hub, store)
+    assert_whole(hub, store)
 
 
-def refused_but_marked(hub: Hub, store: Store) -> str:
-    with pytest.raises(ModelStoreError) as caught:
-        bring(hub, store)
-    return str(caught.value)
+def test_whole_files_without_ready_are_not_served(hub: Hub, store: Store) -> None:
+    bring(hub, store)
+    (store.folder(NAME, COMMIT) / READY).unlink()
+    for look in (store.require, store.verify):
+        with pytest.raises(ModelStoreError, match="is not complete"):
+            look(NAME, COMMIT)
+    hub.sent = dict.fromkeys(hub.files, 0)
+    bring(hub, store)
+    assert_whole(hub, store)
+    assert sum(hub.sent.values()) == 0
 
 
 @pytest.mark.parametrize(
