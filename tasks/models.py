@@ -34,7 +34,8 @@ def download(
     console.show(f"{pin.model} at {pin.revision}: {pin.size / 1e9:.2f} GB, every byte verified")
     base = f" (made from {pin.base_model})" if pin.base_model else ""
     console.say(f"licence: {pin.licence or 'none declared'}{base}; the weights' is yours to check")
-    console.say("next: invoke up --set engine=vllm-cuda")
+    use = f"invoke models.use --model {pin.model} && " if model else ""
+    console.say(f"next: {use}invoke up --set engine=vllm-cuda")
 
 
 @command(json_=JSON, set_=SET)
