@@ -4,7 +4,7 @@ import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,7 +78,17 @@ def verify(settings: Settings, model: str | None) -> list[Pin]:
     if not complete:
         raise ModelStoreError(f"no model to verify in `{store.root}`", hint="invoke download")
     with console.transfer("verifying", sum(found.size for found in complete)) as advance:
-        return [store.verify(found.model, found.revision, advance) for found in complete]
+        return [_verified(store, found, advance) for found in complete]
+
+
+def _verified(store: Store, found: Revision, advance: Callable[[int], None]) -> Pin:
+    try:
+        return store.verify(found.model, found.revision, advance)
+    except ModelStoreError as error:
+        again = f"invoke download --model {found.model} --revision {found.revision}"
+        raise ModelStoreError(error.message, hint=f"{again} fetches what is wrong") from error
+    except OSError as error:
+        raise ModelStoreError(f"`{error.filename}` cannot be read: {error.strerror}") from error
 
 
 def remove(settings: Settings, model: str, revision: str | None) -> int:

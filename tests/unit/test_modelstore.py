@@ -107,6 +107,16 @@ def test_another_size_is_seen_at_every_start(tmp_path: Path) -> None:
         modelstore.require(settings(tmp_path))
 
 
+def test_what_is_damaged_is_told_with_its_repair(tmp_path: Path) -> None:
+    stored(tmp_path)
+    path = Store(tmp_path).folder(NAME, COMMIT) / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(ModelStoreError) as caught:
+        models.verify(settings(tmp_path), None)
+    repair = f"hint: invoke download --model {NAME} --revision {COMMIT} fetches what is wrong"
+    assert str(caught.value) == f"`{path}` is not what was downloaded\n{repair}"
+
+
 def test_a_removed_model_leaves_nothing(tmp_path: Path) -> None:
     pin = stored(tmp_path)
     assert Store(tmp_path).remove(NAME, COMMIT) >= pin.size
