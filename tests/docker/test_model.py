@@ -139,7 +139,8 @@ def test_noise_gets_no_pages_until_it_is_called_noise(made: Containers) -> None:
     assert "cannot read" in said
     body = request(data_url(encoded(page("Page 2345"))), max_tokens=8)
     url = f"{made.url}/v1/chat/completions"
-    assert requests.post(url, json=body, timeout=60).status_code == 502
+    refused = requests.post(url, json=body, timeout=60)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "no_replica")
     container = made.container("vllm-1")
     said = made.invoke("up", "--set", "model.synthetic=true", timeout_s=600).stderr
     assert "the weights are noise" in said
