@@ -126,14 +126,14 @@ def run(sides: Sequence[Side], engine: Stub, rounds: int, seconds: float) -> dic
     return results
 
 
-def figures(summary: Summaries, again: Mapping[str, bool], held: Mapping[str, Held]) -> str:
+def figures(summary: Summaries, again: Mapping[str, bool], held: Mapping[str, list[Held]]) -> str:
     """Return all figures as JSON."""
     rows = [
         {"row": str(row), "side": name, **dataclasses.asdict(value)}
         for row, values in summary.items()
         for name, value in values.items()
     ]
-    uploads = {name: dataclasses.asdict(value) for name, value in held.items()}
+    uploads = {name: list(map(dataclasses.asdict, rounds)) for name, rounds in held.items()}
     machine = {"cores": os.cpu_count(), "kernel": platform.release()}
     found = {"machine": machine, "rows": rows, "uploads": uploads, "sends_again": again}
     return json.dumps(found, indent=1) + "\n"
@@ -142,19 +142,20 @@ def figures(summary: Summaries, again: Mapping[str, bool], held: Mapping[str, He
 def main() -> None:
     """Print both tables and the verdicts; with a fault anywhere, end with 1."""
     parser = argparse.ArgumentParser(prog="nox -s bench-gateway --", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="turns a side and row (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="turns a side and load (%(default)s)")
     parser.add_argument("--seconds", type=float, default=4, help="length of a turn (%(default)s)")
-    parser.add_argument("--no-uploads", action="store_true", help="leave the large uploads out")
+    parser.add_argument("--uploads", type=int, default=3, help="rounds of uploads (%(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
     arguments = parser.parse_args()
-    held: dict[str, Held] = {}
+    held: dict[str, list[Held]] = {}
     with stub("engine", chunks=EVENTS) as engine:
         with ways(engine) as sides:
             again = {side.name: sends_again(side, engine) for side in sides}
             results = run(sides, engine, arguments.rounds, arguments.seconds)
-        if not arguments.no_uploads:
+        for _ in range(arguments.uploads):
             with ways(engine) as sides:
-                held = {side.name: hold(side, engine) for side in sides if side.pid}
+                for side in filter(Side.processes, sides):
+                    held.setdefault(side.name, []).append(hold(side, engine))
     summary = summarise(results)
     tables(summary, again, held)
     faults = verdicts(summary, held)

@@ -1,5 +1,6 @@
 """What the gateway's benchmark found: medians, ratios to no gateway, and verdicts."""
 
+import math
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -128,7 +129,7 @@ def summarise(results: Mapping[Row, Mapping[str, list[Turn]]]) -> Summaries:
     }
 
 
-def tables(summaries: Summaries, again: Mapping[str, bool], held: Mapping[str, Held]) -> None:
+def tables(summaries: Summaries, again: Mapping[str, bool], held: Mapping[str, list[Held]]) -> None:
     """Print what clients get, what it costs, and what the uploads took."""
     speed = _table(
         f"pages of 500 KB, answers of {EVENTS} events; TTFT is until the first of them",
@@ -146,13 +147,11 @@ def tables(summaries: Summaries, again: Mapping[str, bool], held: Mapping[str, H
         speed.add_section()
         cost.add_section()
     uploads = _table(
-        "256 uploads of 50 MB, all nearly complete at the same time; peaks",
-        *("side", "PSS", "RSS", "in files", "held after", "answered after", "wrong"),
+        "256 uploads of 50 MB, all nearly complete at the same time; peaks, medians of the rounds",
+        *("side", "PSS", "(rounds)", "RSS", "in files", "held after", "answered after", "wrong"),
     )
-    for name, value in held.items():
-        sizes = (value.pss_mib, value.rss_mib, value.spilled_mib)
-        times = (f"{value.held_s:.0f} s" if value.held_s else "never", f"{value.took_s:.0f} s")
-        uploads.add_row(name, *(f"{size:.0f} MiB" for size in sizes), *times, str(value.faults))
+    for name, rounds in held.items():
+        uploads.add_row(name, *_held(rounds))
     for table in (speed, cost, uploads):
         if table.rows:
             console.print(table, "")
@@ -179,10 +178,21 @@ def _cost(own: Summary) -> Iterator[str]:
     yield from (f"{size:.0f} MiB" if size else "-" for size in (own.pss_mib, own.rss_mib))
 
 
-def verdicts(summaries: Summaries, held: Mapping[str, Held]) -> int:
+def _held(rounds: list[Held]) -> Iterator[str]:
+    sizes = [one.pss_mib for one in rounds]
+    yield f"{statistics.median(sizes):.0f} MiB"
+    yield f"({min(sizes):.0f}-{max(sizes):.0f})"
+    yield f"{statistics.median(one.rss_mib for one in rounds):.0f} MiB"
+    yield f"{statistics.median(one.spilled_mib for one in rounds):.0f} MiB"
+    yield f"{statistics.median(one.held_s or math.inf for one in rounds):.0f} s"
+    yield f"{statistics.median(one.took_s for one in rounds):.0f} s"
+    yield str(sum(one.faults for one in rounds))
+
+
+def verdicts(summaries: Summaries, held: Mapping[str, list[Held]]) -> int:
     """Print what holds and what does not; return how many answers were wrong."""
     faults = sum(own.faults for sides in summaries.values() for own in sides.values())
-    faults += sum(value.faults for value in held.values())
+    faults += sum(one.faults for rounds in held.values() for one in rounds)
     _say(not faults, f"every answer was whole and right ({faults} were not)")
     for row, sides in summaries.items():
         own, direct = sides["nginx"], sides["direct"]
@@ -199,7 +209,9 @@ def verdicts(summaries: Summaries, held: Mapping[str, Held]) -> int:
         for claim, own_, other, equal in _compared(sides["nginx"], sides["haproxy"]):
             _say(own_ <= other + equal, f"{row}: nginx is no worse than haproxy in {claim}")
     if held:
-        own_mib, other_mib = held["nginx"].pss_mib, held["haproxy"].pss_mib
+        own_mib, other_mib = (
+            statistics.median(one.pss_mib for one in held[name]) for name in ("nginx", "haproxy")
+        )
         claim = f"uploads: nginx is no worse than haproxy in PSS: {own_mib:.0f}, {other_mib:.0f}"
         _say(own_mib <= other_mib * (1 + _EQUAL), f"{claim} MiB")
     return faults
