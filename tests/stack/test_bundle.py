@@ -102,7 +102,10 @@ def made(key: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         patience = Patience()
         pin = download(Client(hub.url, patience), store, NAME, "main", patience, silent)
     planned = make.Plan((), pin, store.folder(NAME, pin.revision), "# made\n")
-    options = make.Options(folder / "bundle", key, part_bytes=2_000_000)
+    return bundle(planned, make.Options(folder / "bundle", key, part_bytes=2_000_000))
+
+
+def bundle(planned: make.Plan, options: make.Options) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(make, "_wheels", lambda _: [])
         return make.make(planned, options, lambda _: None)
@@ -167,6 +170,22 @@ def kill_at(far: Far, program: str, number: int) -> None:
         f'kill -9 0; fi\nprintf %s "${{left#x}}" >"{counter}"\nfi\n'
         f'exec "{real}" "$@"\n',
     )
+
+
+def test_a_bundle_without_a_model_keeps_the_one_that_is_there(
+    far: Far, key: Path, tmp_path: Path
+) -> None:
+    assert far.install().returncode == 0
+    shard = far.into / "models" / NAME / COMMIT / "model-00001-of-00002.safetensors"
+    before = shard.stat().st_ino
+    shutil.rmtree(far.bundle)
+    bundle(make.Plan((), None, None, "# newer\n"), make.Options(tmp_path / "new", key))
+    (tmp_path / "new").rename(far.bundle)
+    done = far.install()
+    assert done.returncode == 0, done.stderr
+    far.assert_installed()
+    assert shard.stat().st_ino == before, "the weights were copied"
+    assert (far.into / "cloister.yaml").read_text() == "# made\n"
 
 
 _STEPS = (("cat", 3), ("cp", 4), ("sha256sum", 3), ("touch", 1), ("mv", 1))
