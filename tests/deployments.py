@@ -1,5 +1,6 @@
 """Deployments under test, driven by the real commands."""
 
+import itertools
 import json
 import os
 import socket
@@ -17,6 +18,8 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "samples"
+_FIRST_PORT, _RANGE, _RANGES = 20_000, 50, 200
+_numbers = itertools.count(os.getpid() * 37)
 
 
 @dataclass
@@ -103,8 +106,12 @@ def eventually(check: Callable[[], Any], *, within_s: float = 30) -> Any:
 
 
 def free_ports(count: int) -> int:
-    """Return the first of `count` ports in a row that nobody listens on."""
-    for first in range(20_000, 30_000, 50):
+    """Return the first of `count` ports in a row that nobody listens on, and nobody was given yet.
+
+    Tests that run beside these begin elsewhere, because nothing holds a port until it is used.
+    """
+    for _ in range(_RANGES):
+        first = _FIRST_PORT + next(_numbers) % _RANGES * _RANGE
         with ExitStack() as sockets:
             try:
                 for port in range(first, first + count):

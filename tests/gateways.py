@@ -30,7 +30,7 @@ NOBODY = "127.0.0.1:9"  # the discard port: a metrics exporter that is not there
 class Gateway:
     """One nginx; `door` is what it was told last, `files` are the certificates beside it.
 
-    `descriptors` is how many files and connections a worker may have open, None for as many as ever.
+    `descriptors` is how many files and connections a worker may have open, None for the usual.
     """
 
     door: Door
