@@ -16,6 +16,8 @@ _LEAST_RATIO = 0.97
 _MOST_ADDED_MS = 1.0
 # A client above this has no room left, so that it and not the gateway is what one measures.
 _CLIENT_FULL = 0.85
+# What others may use of one core before the times of a run mean little.
+_DISTURBED = 0.2
 # Two figures that are closer than the rounds of one side are called equal.
 _EQUAL = 0.02
 _EQUAL_MS = 0.1
@@ -194,6 +196,9 @@ def verdicts(summaries: Summaries, held: Mapping[str, list[Held]]) -> int:
     faults = sum(own.faults for sides in summaries.values() for own in sides.values())
     faults += sum(one.faults for rounds in held.values() for one in rounds)
     _say(not faults, f"every answer was whole and right ({faults} were not)")
+    others = max(own.others_share for sides in summaries.values() for own in sides.values())
+    if others > _DISTURBED:
+        console.print(f"      others used up to {others:.0%} of a core: repeat on an idle machine")
     for row, sides in summaries.items():
         own, direct = sides["nginx"], sides["direct"]
         full = max(own.client_share, direct.client_share) > _CLIENT_FULL
