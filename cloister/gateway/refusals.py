@@ -62,7 +62,7 @@ def _malformed() -> tuple[Refusal, ...]:
     coding = "this transfer encoding is not supported"
     version = "HTTP/1.0, HTTP/1.1 and, with TLS, HTTP/2 are spoken here"
     return (
-        Refusal(400, _CLIENT, "bad_request", malformed, (400, 414, 494), early=True),
+        Refusal(400, _CLIENT, "bad_request", malformed, (400, 412, 414, 494), early=True),
         Refusal(400, _CLIENT, "client_certificate", certificate, (495, 496), early=True),
         Refusal(400, _CLIENT, "https_required", plain, (497,), early=True),
         Refusal(501, _SERVER, "not_implemented", coding),

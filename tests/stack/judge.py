@@ -26,16 +26,6 @@ _RETRIED = (429, 500, 502, 503)
 _BY_STATUS = {401: {"www-authenticate"}} | {status: {"retry-after"} for status in _RETRIED}
 
 
-def by_nginx(status: int, body: bytes, kind: str | None = None) -> bool:
-    """Tell whether nginx answers in its own words, where the configuration leaves it to.
-
-    It does for /health with a body too large or a condition such as `If-Match`, and for a broken
-    chunk after a refusal: what it says then tells nothing, but is no JSON.
-    """
-    html = kind == "text/html" or body.startswith(b"<html>")
-    return status == 304 or (html and status in {400, 412, 413})
-
-
 @dataclass
 class Judge:
     """Looks at every answer and counts; raises AssertionError for one that must not be."""
@@ -43,7 +33,6 @@ class Judge:
     siege: Siege
     statuses: Counter[str] = field(default_factory=Counter)
     pages: int = 0
-    by_nginx: int = 0
 
     def __post_init__(self) -> None:
         door = self.siege.door
@@ -85,9 +74,6 @@ class Judge:
         assert _REQUEST_ID.fullmatch(answer["X-Request-ID"] or "")
         if answer.status == 200:
             self._granted(sent, answer)
-        elif by_nginx(answer.status, answer.body, answer["Content-Type"]):
-            self.by_nginx += 1
-            return answer
         else:
             self._refused(sent, answer)
         if sent.operation:
@@ -116,9 +102,7 @@ class Judge:
         bodies = {b""} if wire.asks_head(sent.wire) else self.refusals.get(answer.status, set())
         assert answer.status in self.refusals
         assert answer.body in bodies
-        # nginx has a type of its own for what ends like a file.
-        html = answer.status == 404 and b".html" in sent.wire
-        assert answer["Content-Type"] in {"application/json", "text/html" if html else None}
+        assert answer["Content-Type"] == "application/json"
         assert answer.names == _COMMON | _BY_STATUS.get(answer.status, set())
 
     def _documented(self, operation: tuple[str, str], answer: Answer) -> None:

@@ -83,7 +83,6 @@ def _say(outcome: Outcome) -> None:
     lines = (
         f"{sum(outcome.sent.values())} requests in {outcome.seconds:.0f} s: {dict(outcome.sent)}",
         f"answers: {dict(sorted(outcome.judge.statuses.items()))}",
-        f"in nginx' own words: {outcome.judge.by_nginx}",
         f"with a good key: {outcome.with_key}, pages read: {outcome.judge.pages}",
         f"at the engines: {dict(outcome.seen)}",
         f"PSS of nginx in MiB, before, after {WARM_UP}, after {REQUESTS}: {outcome.vitals}",
