@@ -102,7 +102,7 @@ def test_the_health_check_tells_idle_busy_and_hung_apart(
     up: Containers, request: pytest.FixtureRequest
 ) -> None:
     assert check(up) == "idle"
-    fields = {"max_tokens": 2500, "ignore_eos": True}
+    fields = {"max_tokens": 3800, "ignore_eos": True}
     url = f"{up.url}/v1/chat/completions"
     reading = threading.Thread(target=lambda: requests.post(url, json=body(**fields), timeout=300))
     reading.start()
@@ -126,7 +126,7 @@ def test_the_health_check_tells_idle_busy_and_hung_apart(
 def test_a_stopped_replica_finishes_its_page(up: Containers) -> None:
     eventually(lambda: _idle(up), within_s=120)
     answers: list[requests.Response] = []
-    fields = {"max_tokens": 1500, "ignore_eos": True}
+    fields = {"max_tokens": 3500, "ignore_eos": True}
     url = f"{up.url}/v1/chat/completions"
     reading = threading.Thread(
         target=lambda: answers.append(requests.post(url, json=body(**fields), timeout=300))
@@ -136,7 +136,7 @@ def test_a_stopped_replica_finishes_its_page(up: Containers) -> None:
     assert up.invoke("down", timeout_s=400).stderr.splitlines()[-1] == "stopped"
     reading.join()
     assert answers[0].status_code == 200
-    assert answers[0].json()["usage"]["completion_tokens"] == 1500
+    assert answers[0].json()["usage"]["completion_tokens"] == 3500
 
 
 def _idle(up: Containers) -> None:
