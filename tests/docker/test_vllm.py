@@ -1,7 +1,9 @@
 """Real vLLM, its CPU build, with a model that has no weights: the wiring, not the reading."""
 
 import json
+import os
 import re
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -79,24 +81,25 @@ def check(up: Containers, *flags: str) -> str:
     return output.decode().partition(":")[0]
 
 
-def signal_core(up: Containers, name: str) -> None:
-    """Send a signal to the engine's core, whose web server goes on answering /health."""
-    signalled = (
-        "import os, pathlib, signal, sys\n"
-        "for path in pathlib.Path('/proc').glob('[0-9]*/comm'):\n"
-        "    if path.read_text().startswith('VLLM::'):\n"
-        "        os.kill(int(path.parent.name), getattr(signal, sys.argv[1]))\n"
-    )
-    result = up.container("vllm-1").exec_run(["python3", "-c", signalled, name])
-    assert result.exit_code == 0, result.output
+@contextmanager
+def freezable(up: Containers) -> Iterator[Callable[[int], None]]:
+    """Give a function that signals the engine's core; it goes on at the end, whatever happened.
 
+    From outside, by process ids that are known before a page begins: a program that is started in
+    the container may get its turn only when the page is over.
+    """
+    rows = up.container("vllm-1").top(ps_args="-eo pid,comm")["Processes"]
+    core = [int(pid) for pid, name in rows if name.startswith("VLLM::")]
+    assert core
 
-@pytest.fixture
-def frozen(up: Containers) -> Iterator[None]:
-    """Stop the core; it goes on at the end, whatever happened."""
-    signal_core(up, "SIGSTOP")
-    yield
-    signal_core(up, "SIGCONT")
+    def send(number: int) -> None:
+        for pid in core:
+            os.kill(pid, number)
+
+    try:
+        yield send
+    finally:
+        send(signal.SIGCONT)
 
 
 @contextmanager
@@ -130,12 +133,10 @@ def under_way(up: Containers, tokens: int) -> Iterator[list[str]]:
         reading.join()
 
 
-def test_the_health_check_tells_idle_busy_and_hung_apart(
-    up: Containers, request: pytest.FixtureRequest
-) -> None:
+def test_the_health_check_tells_idle_busy_and_hung_apart(up: Containers) -> None:
     assert check(up) == "idle"
-    with under_way(up, 3500) as lines:
-        request.getfixturevalue("frozen")
+    with freezable(up) as send, under_way(up, 3500) as lines:
+        send(signal.SIGSTOP)
         assert "data: [DONE]" not in lines, "it was frozen with a page under way"
         # The first look finds tokens that are newer than the look before it; then none come.
         assert check(up, "--stall-s=600") == "busy"
@@ -150,7 +151,7 @@ def test_the_health_check_tells_idle_busy_and_hung_apart(
             ["python3", "-m", "cloister.inside.ask", "http://127.0.0.1:8000/health"]
         )
         assert inside.exit_code == 0, "this is why /health is no health check"
-        signal_core(up, "SIGCONT")
+        send(signal.SIGCONT)
     assert lines[-2:] == ["data: [DONE]", ""], "thawed, it goes on"
 
 
