@@ -46,8 +46,8 @@ class Certificates:
 def create(settings: Settings, name: str, limits: Limits) -> Created:
     """Make a key, and let a gateway that asks for keys take it.
 
-    Raises AccessError for what cannot be made, and GatewayError when the gateway cannot take it;
-    then there is no such key.
+    Raises AccessError for what cannot be made, GatewayError when the gateway cannot take it, and
+    ConfigError when cloister.yaml cannot say that keys are asked for; then there is no such key.
     """
     if name == keys.OPERATOR:
         raise AccessError(f"`{name}` is the key of this machine's own commands; take another name")
@@ -56,11 +56,11 @@ def create(settings: Settings, name: str, limits: Limits) -> Created:
         made, secret = keys.create(layout, name, **vars(limits))
         try:
             up = deployment.reload(settings)
+            if not settings.gateway.keys:
+                userfile.set_keys("gateway", {"keys": "true"})
         except CloisterError:
-            keys.revoke(layout, name)
+            keys.revoke(layout, name)  # nobody was shown it
             raise
-    if not settings.gateway.keys:
-        userfile.set_keys("gateway", {"keys": "true"})
     recorded = deployment.recorded(settings)
     return Created(made, secret, up and recorded is not None and recorded.gateway.keys)
 

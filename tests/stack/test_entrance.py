@@ -193,6 +193,15 @@ def test_what_cannot_be_done_with_keys_is_said(fresh: Stack) -> None:
     assert (fresh.state / "cloister.yaml").read_text() == ""
 
 
+def test_a_key_that_nobody_was_shown_is_not_kept(fresh: Stack) -> None:
+    path = fresh.state / "cloister.yaml"
+    path.write_text("gateway: {timeout_s: 60}\n")
+    assert "in one line" in fresh.invoke("keys.create", "alice", code=2).stderr
+    assert fresh.json("keys.list") == []
+    path.write_text("")
+    fresh.invoke("keys.create", "alice")
+
+
 def test_a_wide_address_with_keys_and_a_certificate_is_served(fresh: Stack) -> None:
     fresh.settings["CLOISTER_GATEWAY_ADDRESS"] = "0.0.0.0"  # noqa: S104  # what is tested
     fresh.invoke("up", code=2)
