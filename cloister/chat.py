@@ -50,6 +50,12 @@ class Pass:
     authorities: Path | None = None
     client_certificate: Path | None = None
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """What every request has to say."""
+        said = {"Authorization": f"Bearer {self.key}" if self.key else None, "Host": self.host}
+        return {name: value for name, value in said.items() if value is not None}
+
 
 class _Pinned(HTTPAdapter):
     """Takes one certificate and no other, whatever name and date are in it."""
@@ -73,10 +79,7 @@ def session(enter: Pass | None = None) -> requests.Session:
     made.trust_env = False
     if enter is None:
         return made
-    if enter.key is not None:
-        made.headers["Authorization"] = f"Bearer {enter.key}"
-    if enter.host is not None:
-        made.headers["Host"] = enter.host
+    made.headers.update(enter.headers)
     if enter.fingerprint is not None:
         made.mount("https://", _Pinned(enter.fingerprint))
         made.verify = False

@@ -47,10 +47,6 @@ class Key(BaseModel):
         """How many requests the rate allows in one go: those of its whole minute or second."""
         return int((self.rate or "0").partition("/")[0])
 
-    def expired(self, now: dt.datetime) -> bool:
-        """Tell whether its time is over."""
-        return self.expires is not None and self.expires <= now
-
 
 _KEYS = TypeAdapter(tuple[Key, ...])
 

@@ -19,7 +19,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Refusal:
-    """One answer; `inner_codes` are nginx' own names for the same.
+    """One answer; `inner_codes` are the statuses that it stands for, where they are not its own.
 
     `early` ones can come before the request line is understood.
     """

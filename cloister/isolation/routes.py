@@ -95,16 +95,13 @@ def _ask(
     """Send a path as it is: libraries would tidy it up first."""
     method, _, path = route.partition(" ")
     own = "127.0.0.1" if settings.address.is_unspecified else str(settings.address)
-    headers = {} if enter.key is None else {"Authorization": f"Bearer {enter.key}"}
-    if enter.host is not None:
-        headers["Host"] = enter.host
     connection = _connection(address or own, settings.port, enter)
     try:
         connection.connect()
         if enter.fingerprint is not None and _fingerprint(connection) != enter.fingerprint:
             return 0, b"another certificate than this deployment's"
         body = b"{}" if method == "POST" else None
-        connection.request(method, path, body=body, headers=headers)
+        connection.request(method, path, body=body, headers=enter.headers)
         answer = connection.getresponse()
         return answer.status, answer.read()
     except (OSError, http.client.HTTPException) as error:

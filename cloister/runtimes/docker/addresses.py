@@ -33,7 +33,7 @@ def site(settings: Settings) -> Site:
             for number in range(settings.replicas)
         ),
         exporter=(str(_address(docker, _EXPORTER_HOST)), _EXPORTER_PORT),
-        status=(str(_address(docker, _GATEWAY_HOST)), STATUS_PORT),
+        status=(gateway_address(docker), STATUS_PORT),
         status_allow=(str(_address(docker, _EXPORTER_HOST)),),
         bind=str(_ANY),
         gateway=settings.gateway.model_copy(
