@@ -26,8 +26,8 @@ class Score:
 
 def read(paths: Sequence[str]) -> Iterator[Score]:
     """Read the documents that have a truth beside them, and compare."""
-    settings = deployment.required(config.load().settings)
-    planned = deployment.plan(settings, deployment.cores())
+    up = deployment.required(config.load().settings)
+    planned, settings = deployment.of(up), up.settings
     client = ocr.Client(
         deployment.of_this_machine(settings),
         settings.ocr,

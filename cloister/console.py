@@ -8,6 +8,7 @@ from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from rich.console import Console
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -42,12 +43,29 @@ def dump(value: Any) -> None:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print rows under a heading."""
-    grid = Table(box=None, pad_edge=False, header_style="bold")
+    draw(grid(columns, rows))
+
+
+def grid(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
+    """Return rows under a heading, to be drawn."""
+    made = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        grid.add_column(column, overflow="fold")
+        made.add_column(column, overflow="fold")
     for row in rows:
-        grid.add_row(*("-" if cell is None else str(cell) for cell in row))
-    _out.print(grid)
+        made.add_row(*("-" if cell is None else str(cell) for cell in row))
+    return made
+
+
+def draw(made: Table) -> None:
+    """Print a table."""
+    _out.print(made)
+
+
+@contextmanager
+def live() -> Iterator[Callable[[Table], None]]:
+    """Give a function that draws a table in the place of the last one."""
+    with Live(console=_out, auto_refresh=False) as screen:
+        yield lambda made: screen.update(made, refresh=True)
 
 
 @contextmanager

@@ -33,8 +33,11 @@ def write_atomically(path: Path, content: str | bytes, *, mode: int = 0o644) -> 
 
 
 @contextlib.contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Hold a lock file; raises DeploymentError at once when another command holds it."""
+def exclusive(path: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold a lock file.
+
+    Without `wait`, raises DeploymentError at once when another command holds it.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("w")
@@ -44,7 +47,7 @@ def exclusive(path: Path) -> Iterator[None]:
         ) from error
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
             raise DeploymentError(
                 "another Cloister command is changing this deployment", hint="try again after it"

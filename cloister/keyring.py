@@ -62,7 +62,7 @@ def create(settings: Settings, name: str, limits: Limits) -> Created:
             keys.revoke(layout, name)  # nobody was shown it
             raise
     recorded = deployment.recorded(settings)
-    return Created(made, secret, up and recorded is not None and recorded.gateway.keys)
+    return Created(made, secret, up and recorded is not None and recorded.settings.gateway.keys)
 
 
 def revoke(settings: Settings, name: str) -> Key:

@@ -32,7 +32,7 @@ class Layout:
 
     @property
     def record(self) -> Path:
-        """The settings that the last `up` applied."""
+        """What is to run, and which replicas get pages."""
         return self.state / "deployment.json"
 
     @property
@@ -54,6 +54,21 @@ class Layout:
     def lock(self) -> Path:
         """Held by the command that changes the deployment."""
         return self.state / "lock"
+
+    @property
+    def door_lock(self) -> Path:
+        """Held, for moments, by whoever changes what the gateway is told."""
+        return self.state / "door.lock"
+
+    @property
+    def events(self) -> Path:
+        """What happened to the fleet and why, a line of JSON each."""
+        return self.state / "events.jsonl"
+
+    @property
+    def watch(self) -> Path:
+        """What the watchdog saw last."""
+        return self.run / "watch.json"
 
     @property
     def nginx_configuration(self) -> Path:

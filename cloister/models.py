@@ -99,7 +99,8 @@ def remove(settings: Settings, model: str, revision: str | None) -> int:
     store = Store(settings.model.store)
     chosen = _one(store, model, revision)
     recorded = deployment.recorded(settings)
-    if recorded is not None and _may_serve(recorded, store, chosen):
+    served = (recorded.settings, recorded.previous) if recorded else ()
+    if any(one is not None and _may_serve(one, store, chosen) for one in served):
         raise ModelStoreError(
             f"`{model}` at {chosen.revision} is being served, or may be",
             hint="invoke down; or models.use another revision, then invoke up",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from invoke.collection import Collection
 
-from tasks import access, bundles, images, models, service
+from tasks import access, bundles, fleet, images, models, service
 
 # Of a package Invoke puts nothing on the path, and `cloister` lies beside it.
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -19,13 +19,16 @@ namespace = Collection(
     service.config,
     service.down,
     models.download,
+    fleet.events,
     service.health,
     service.logs,
     service.ocr,
     service.restart,
+    fleet.rollout,
     service.samples,
+    fleet.scale,
     service.setup,
-    service.status,
+    fleet.status,
     service.up,
     service.verify,
     bundle=bundle,

@@ -54,7 +54,7 @@ def attach(_: Context, name: str, set_: list[str] | None = None) -> None:
     from cloister import console, deployment
     from cloister.runtimes import docker
 
-    docker.attach(deployment.required(settings(set_ or [])), name)
+    docker.attach(deployment.required(settings(set_ or [])).settings, name)
     console.say(f"containers on `{name}` find the service at http://cloister:8001/v1")
 
 
@@ -64,5 +64,5 @@ def detach(_: Context, name: str, set_: list[str] | None = None) -> None:
     from cloister import console, deployment
     from cloister.runtimes import docker
 
-    docker.detach(deployment.required(settings(set_ or [])), name)
+    docker.detach(deployment.required(settings(set_ or [])).settings, name)
     console.say(f"the gateway left `{name}`")

@@ -1,7 +1,6 @@
 """The service: set up, run, look at, read with."""
 
 from invoke.context import Context
-from invoke.exceptions import Exit
 
 from tasks.command import JSON, SET, command, settings, shortened
 
@@ -61,28 +60,6 @@ def restart(_: Context, name: str | None = None, set_: list[str] | None = None) 
     with console.steps() as report:
         names = deployment.restart(settings(set_ or []), (name,) if name else (), report)
     console.say(f"restarted {', '.join(names)}")
-
-
-@command(json_=JSON, set_=SET)
-def status(_: Context, json_: bool = False, set_: list[str] | None = None) -> None:
-    """Show what runs: state, memory and pages of every program."""
-    from cloister import console, deployment
-
-    found = deployment.status(settings(set_ or []))
-    if json_:
-        console.dump(found)
-    elif not found.programs:
-        console.say(f"nothing is up in `{settings(set_ or []).state_dir}`; next: invoke up")
-    else:
-        columns = ("program", "state", "pid", "for s", "MiB", "reading", "waiting")
-        rows = [
-            (p.name, p.state, p.pid, p.since_s, p.memory_mib, p.running, p.waiting)
-            for p in found.programs
-        ]
-        console.table(columns, rows)
-        console.show(f"{'healthy' if found.healthy else 'NOT healthy'}: {found.url}")
-    if not found.up or not found.healthy:
-        raise Exit(code=1)
 
 
 @command(json_=JSON, set_=SET)
@@ -184,7 +161,7 @@ def verify(
     from cloister.isolation import present
 
     place = isolation.place(outside)
-    chosen = deployment.required(settings(set_ or []))
+    chosen = deployment.required(settings(set_ or [])).settings
     with console.steps() as report:
         found = isolation.verify(chosen, place, report)
     present.show(found, as_json=json_)

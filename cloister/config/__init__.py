@@ -4,7 +4,7 @@ from cloister.config.document import default_yaml, markdown_table
 from cloister.config.edit import with_keys
 from cloister.config.fields import IpNetwork, project_root
 from cloister.config.gateway_section import GatewaySettings
-from cloister.config.loading import FILE_NAME, Loaded, Setting, load
+from cloister.config.loading import FILE_NAME, Loaded, Setting, changed, load
 from cloister.config.schema import Settings
 from cloister.config.sections import (
     DockerSettings,
@@ -29,6 +29,7 @@ __all__ = [
     "Setting",
     "Settings",
     "TesseractSettings",
+    "changed",
     "default_yaml",
     "load",
     "markdown_table",

@@ -9,10 +9,12 @@ from cloister.errors import ConfigError
 def with_keys(text: str, section: str, values: Mapping[str, str]) -> str:
     """Return the file's text with one-line keys of a section set; pure.
 
-    A key that is commented out is set where it stands. Raises ConfigError when the section is
-    written in one line, `model: {name: x}`.
+    A key that is commented out is set where it stands. Without a section the keys are those that
+    stand at the top. Raises ConfigError when the section is in one line, `model: {name: x}`.
     """
     lines = text.splitlines()
+    if not section:
+        return _with_top(lines, values)
     start = next((n for n, line in enumerate(lines) if re.match(rf"{section}\s*:", line)), None)
     if start is None:
         lines += ["", f"{section}:"]
@@ -33,4 +35,15 @@ def with_keys(text: str, section: str, values: Mapping[str, str]) -> str:
             lines[place] = f"{indent[0] if indent else '  '}{key}: {value}"
         else:
             lines.insert(start + 1, f"  {key}: {value}")
+    return "\n".join(lines) + "\n"
+
+
+def _with_top(lines: list[str], values: Mapping[str, str]) -> str:
+    for key, value in values.items():
+        found = [n for n, line in enumerate(lines) if re.match(rf"#?{key}\s*:", line)]
+        real = [n for n in found if not lines[n].startswith("#")]
+        if found:
+            lines[(real or found)[0]] = f"{key}: {value}"
+        else:
+            lines.insert(0, f"{key}: {value}")
     return "\n".join(lines) + "\n"

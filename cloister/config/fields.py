@@ -24,6 +24,7 @@ from pydantic_core import PydanticCustomError
 
 STATE_DIR_MAX_BYTES = 80
 SUBNET_PREFIX_LENGTH = 24
+HIGHEST_GPU = 255
 HIGHEST_WEIGHT = 100
 HOST_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,62})(\.[a-z0-9]([a-z0-9-]{0,62}))*")
 _ORIGIN = re.compile(r"https?://(\[[0-9a-f:]+\]|[a-z0-9.-]{1,253})(:[0-9]{1,5})?")
@@ -151,6 +152,13 @@ def _weight(value: object) -> int:
     return int(text)
 
 
+def _gpu(value: object) -> int:
+    text = str(value)
+    if isinstance(value, bool) or not text.isdecimal() or int(text) > HIGHEST_GPU:
+        raise ValueError
+    return int(text)
+
+
 def _as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
@@ -188,6 +196,11 @@ Weights = Annotated[
     tuple[Annotated[int, BeforeValidator(_weight)], ...],
     BeforeValidator(_as_tuple),
     Expected(f"a list of whole numbers from 1 to {HIGHEST_WEIGHT}"),
+]
+Gpus = Annotated[
+    tuple[Annotated[int, BeforeValidator(_gpu)], ...],
+    BeforeValidator(_as_tuple),
+    Expected("a list of the numbers that nvidia-smi gives to cards, such as 0,1"),
 ]
 Subnet = Annotated[
     IPv4Network,

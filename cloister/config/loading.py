@@ -73,6 +73,15 @@ def load(
     )
 
 
+def changed(settings: Settings, flags: Sequence[str]) -> Settings:
+    """Return settings with some keys set as by `--set`, valid as a whole; raises ConfigError."""
+    reading = Reading()
+    for key, value in _flat(settings).items():
+        reading.put(key, value, "what is up")
+    read_flags(reading, flags)
+    return _validate(reading)
+
+
 def _validate(reading: Reading) -> Settings:
     nested: dict[str, Any] = {}
     for key, value in reading.values.items():

@@ -6,6 +6,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from cloister.config.fields import StateDir, refusal
+from cloister.config.fleet_sections import AutoscaleSettings, HealingSettings
 from cloister.config.gateway_section import GatewaySettings
 from cloister.config.section import Section
 from cloister.config.sections import (
@@ -46,6 +47,8 @@ class Settings(Section):
     model: ModelSettings = Field(default_factory=ModelSettings)
     gateway: GatewaySettings = Field(default_factory=GatewaySettings)
     engines: EnginesSettings = Field(default_factory=EnginesSettings)
+    healing: HealingSettings = Field(default_factory=HealingSettings)
+    autoscale: AutoscaleSettings = Field(default_factory=AutoscaleSettings)
     tesseract: TesseractSettings = Field(default_factory=TesseractSettings)
     vllm: VllmSettings = Field(default_factory=VllmSettings)
     docker: DockerSettings = Field(default_factory=DockerSettings)
@@ -89,6 +92,16 @@ class Settings(Section):
                 f"has {count} numbers for {self.replicas} replicas",
                 hint="give one number a replica, or none",
                 key="engines.weights",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _least_and_most(self) -> Self:
+        if self.autoscale.min > self.autoscale.max:
+            raise refusal(
+                f"is {self.autoscale.min}, and `autoscale.max` is {self.autoscale.max}",
+                hint="lower one or raise the other",
+                key="autoscale.min",
             )
         return self
 

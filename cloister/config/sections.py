@@ -8,6 +8,7 @@ from pydantic import Field
 
 import cloister
 from cloister.config.fields import (
+    Gpus,
     ImagePrefix,
     ImageTag,
     Languages,
@@ -66,6 +67,16 @@ class EnginesSettings(Section):
         default=(),
         description="Share of the pages that each replica gets, one whole number a replica; empty "
         "for equal shares",
+    )
+    gpus: Gpus = Field(
+        default=(),
+        description="Cards that replicas may use, by nvidia-smi's numbers; empty for all of them",
+    )
+    per_gpu: int = Field(
+        default=1,
+        ge=1,
+        le=16,
+        description="Most replicas on one card, which share `vllm.gpu_memory_percent` of it",
     )
 
 

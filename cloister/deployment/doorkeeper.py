@@ -1,20 +1,24 @@
 """The gateway's files: rendered, checked by nginx in a scratch place, swapped, and taken up."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 
 import requests
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from cloister import gateway
+from cloister.config import Settings
+from cloister.deployment import access, plan, record
 from cloister.deployment.access import Access
-from cloister.deployment.plan import Entry, Plan, door
+from cloister.deployment.record import Record, Standing
 from cloister.errors import GatewayError
-from cloister.files import write_atomically
+from cloister.events import Journal
+from cloister.files import exclusive, write_atomically
 from cloister.gateway import Place
 from cloister.layout import Layout
 from cloister.nginx import CONFIGURATION
-from cloister.runtimes import GATEWAY, Runtime
+from cloister.runtimes import GATEWAY, RUNTIMES, Runtime
 
 _TAKEN_UP_S, _POLL_S, _ASK_S = 20.0, 0.05, 5.0
 # The old workers let go of the port a tenth of a second after the new ones took it.
@@ -24,99 +28,150 @@ _PRIVATE, _READABLE, _CLOSED = 0o600, 0o644, 0o700
 
 
 class Doorkeeper:
-    """Changes one deployment's gateway: its replicas, keys and certificates."""
+    """Changes what is recorded of a deployment, and with it the gateway.
 
-    def __init__(self, planned: Plan, running: Runtime, admitted: Access) -> None:
-        self.planned = planned
-        self.running = running
-        self._access = admitted
-        self._layout = Layout(planned.settings.state_dir)
+    Commands and the watchdog do so beside each other: each change starts from the record as it is
+    then, holds a lock for a moment, and is in force when the call returns.
+    """
 
-    def swap(self, entry: Entry) -> None:
-        """Change the files, and wait until a gateway that runs has taken them up.
+    def __init__(self, state: Settings, journal: Journal) -> None:
+        self._state = state
+        self._layout = Layout(state.state_dir)
+        self._journal = journal
 
-        Streams under way finish with the old workers. Raises GatewayError when nginx refuses the
-        files, and when it keeps its old ones, such as for a port that is taken.
+    def adopt(self, new: Record) -> Record:
+        """Put a whole new record in force."""
+        return self._change(lambda record: record, new)[1]
+
+    def move(
+        self,
+        names: Iterable[str],
+        to: Standing,
+        *,
+        only_from: AbstractSet[Standing] | None = None,
+        why: str | None = None,
+    ) -> bool:
+        """Give replicas another standing, those `only_from` some; return whether any was changed.
+
+        Streams under way finish. Raises GatewayError when nginx refuses the files, and when it
+        keeps its old ones, such as for a port that is taken.
         """
-        changed = self.write(entry)
-        if any(one.name == GATEWAY for one in self.running.states()):
-            self.take_up(changed=changed)
 
-    def write(self, entry: Entry) -> bool:
-        """Put the files in place, unless they are there; return True when they changed.
+        def moved(now: Record) -> Record:
+            chosen = {name for name in names if name in now.standings}
+            if only_from is not None:
+                chosen = {name for name in chosen if now.standings[name] in only_from}
+            return now.moved(dict.fromkeys(chosen, to))
+
+        before, after = self._change(moved)
+        changed = [name for name in after.standings if before.standings.get(name) != to]
+        changed = [name for name in changed if after.standings[name] == to]
+        for name in changed:
+            self._journal.note(to, name, why)
+        return bool(changed)
+
+    def edit(self, change: Callable[[Record], Record]) -> Record:
+        """Change the record otherwise."""
+        return self._change(change)[1]
+
+    def refresh(self) -> None:
+        """Let the gateway take keys and certificates as they are now."""
+        self._change(lambda now: now)
+
+    def _change(
+        self, change: Callable[[Record], Record], new: Record | None = None
+    ) -> tuple[Record, Record]:
+        with exclusive(self._layout.door_lock, wait=True):
+            before = new or record.required(self._state)
+            after = change(before)
+            running = RUNTIMES[after.settings.runtime].make(after.settings)
+            admitted = access.read(after.settings)
+            changed = self._write(after, running, admitted)
+            if any(one.name == GATEWAY and one.pid for one in running.states()):
+                self._take_up(running, after, changed=changed)
+                self._forget(admitted)
+        return before, after
+
+    def _write(self, after: Record, running: Runtime, admitted: Access) -> bool:
+        """Put record and files in place; return True when nginx' files changed.
 
         nginx tries them in a scratch place first: raises GatewayError when it refuses them, and
         then nothing has changed.
         """
-        place = self.running.place()
-        wanted = self._files(entry, place)
+        place = running.place()
+        wanted = _files(after, admitted, place)
         if self._present() == wanted[CONFIGURATION]:
+            record.write(after)
             return False
-        self.running.check_gateway(lambda scratch: self._files(entry, scratch))
+        running.check_gateway(lambda scratch: _files(after, admitted, scratch))
         for private in (self._layout.logs, self._layout.run):
             private.mkdir(mode=_CLOSED, parents=True, exist_ok=True)
+        record.write(after)
         _write(self._layout, wanted, place)
         return True
 
-    def take_up(self, *, changed: bool) -> None:
+    def _take_up(self, running: Runtime, after: Record, *, changed: bool) -> None:
         """Let the gateway that runs take its files up, and wait until it has.
 
         Files that did not change are taken up too where it is behind them: a command that was
         killed may have written them and no more.
         """
         wanted = gateway.generation(self._present())
-        with self.running.session() as session:
-            if changed or self._told(session) not in {"", wanted}:
-                self.running.signal(GATEWAY, "HUP")
-                self._wait(session, wanted)
-        self._forget()
-
-    def _wait(self, session: requests.Session, wanted: str) -> None:
-        in_a_row = 0
-
-        def told() -> bool:
-            nonlocal in_a_row
-            in_a_row = in_a_row + 1 if self._told(session) == wanted else 0
-            return in_a_row >= _IN_A_ROW
-
-        Retrying(
-            retry=retry_if_result(lambda done: not done),
-            stop=stop_after_delay(_TAKEN_UP_S),
-            wait=wait_fixed(_POLL_S),
-            retry_error_callback=lambda _: self._refuse(),
-        )(told)
-
-    def _told(self, session: requests.Session) -> str:
-        """Return the generation that the gateway tells, nothing when it does not answer."""
-        host, port = self.planned.site.status
+        host, port = plan.of(after).site.status
         url = f"http://{host}:{port}/-/generation"
-        try:
-            # A connection of its own each time: on an old one an old worker would answer.
-            return session.get(url, timeout=_ASK_S, headers={"Connection": "close"}).text
-        except requests.RequestException:
-            return ""
-
-    def _files(self, entry: Entry, place: Place) -> dict[str, str]:
-        """Return all that nginx reads, by name; nginx.conf is the last to be written."""
-        text = gateway.render(door(self.planned, self._access, entry), place)
-        return {**self._access.files, CONFIGURATION: text}
+        with running.session() as session:
+            if changed or _told(session, url) not in {"", wanted}:
+                running.signal(GATEWAY, "HUP")
+                _wait(lambda: _told(session, url) == wanted, lambda: _refuse(running))
 
     def _present(self) -> str:
         path = self._layout.nginx_configuration
         return path.read_text(encoding="utf-8") if path.exists() else ""
 
-    def _refuse(self) -> None:
-        last = self.running.tail(GATEWAY, _LOG_LINES).strip() or "(nothing)"
-        raise GatewayError(
-            f"nginx did not take its new files up within {_TAKEN_UP_S:g} s; it said: {last}",
-            hint="invoke logs --name gateway",
-        )
-
-    def _forget(self) -> None:
+    def _forget(self, admitted: Access) -> None:
         """Remove certificates and keys that were replaced."""
         for path in self._layout.gateway.glob("*.pem"):
-            if path.name not in self._access.files:
+            if path.name not in admitted.files:
                 path.unlink()
+
+
+def _files(after: Record, admitted: Access, place: Place) -> dict[str, str]:
+    """Return all that nginx reads, by name; nginx.conf is the last to be written."""
+    door = plan.door(plan.of(after), admitted, after.standings, after.shares)
+    return {**admitted.files, CONFIGURATION: gateway.render(door, place)}
+
+
+def _wait(taken_up: Callable[[], bool], refuse: Callable[[], None]) -> None:
+    in_a_row = 0
+
+    def surely() -> bool:
+        nonlocal in_a_row
+        in_a_row = in_a_row + 1 if taken_up() else 0
+        return in_a_row >= _IN_A_ROW
+
+    Retrying(
+        retry=retry_if_result(lambda done: not done),
+        stop=stop_after_delay(_TAKEN_UP_S),
+        wait=wait_fixed(_POLL_S),
+        retry_error_callback=lambda _: refuse(),
+    )(surely)
+
+
+def _told(session: requests.Session, url: str) -> str:
+    """Return the generation that the gateway tells, nothing when it does not answer."""
+    try:
+        # A connection of its own each time: on an old one an old worker would answer.
+        return session.get(url, timeout=_ASK_S, headers={"Connection": "close"}).text
+    except requests.RequestException:
+        return ""
+
+
+def _refuse(running: Runtime) -> None:
+    last = running.tail(GATEWAY, _LOG_LINES).strip() or "(nothing)"
+    raise GatewayError(
+        f"nginx did not take its new files up within {_TAKEN_UP_S:g} s; it said: {last}",
+        hint="invoke logs --name gateway",
+    )
 
 
 def _write(layout: Layout, texts: Mapping[str, str], place: Place) -> None:

@@ -9,21 +9,30 @@ from cloister.engines import Replica
 
 RUNNING, WAITING = "vllm:num_requests_running", "vllm:num_requests_waiting"
 READ = "vllm:request_success_total"
+TOKENS = "vllm:generation_tokens_total"
+PROMPT_TOKENS = "vllm:prompt_tokens_total"
+KV_USE = "vllm:kv_cache_usage_perc"  # 1 is all of it
 _ASK_S = 2.0
 
 
-def of(session: requests.Session, url: str) -> dict[str, int]:
+def of(session: requests.Session, url: str) -> dict[str, float]:
     """Return the gauges and counters of one engine, by sample; nothing when it does not answer."""
-    sums: dict[str, int] = {}
+    sums: dict[str, float] = {}
     for family in text_string_to_metric_families(get(session, f"{url}/metrics") or ""):
         for sample in family.samples if family.type in {"gauge", "counter"} else ():
-            sums[sample.name] = sums.get(sample.name, 0) + int(sample.value)
+            sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
     return sums
 
 
 def total(session: requests.Session, replicas: Iterable[Replica], name: str) -> int:
     """Return one number over several replicas."""
-    return sum(of(session, replica.url).get(name, 0) for replica in replicas)
+    return int(sum(of(session, replica.url).get(name, 0) for replica in replicas))
+
+
+def load(session: requests.Session, url: str) -> int | None:
+    """Return the pages of one engine, read or waiting; None when it does not answer."""
+    told = of(session, url)
+    return int(told[RUNNING] + told.get(WAITING, 0)) if RUNNING in told else None
 
 
 def get(session: requests.Session, url: str) -> str | None:

@@ -1,33 +1,31 @@
-"""What a deployment consists of: settings and a number of cores to replicas and programs, pure."""
+"""What a deployment consists of: settings, cores and seats to replicas and programs, pure."""
 
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cloister import gateway
 from cloister.config import Settings
 from cloister.deployment.access import Access
+from cloister.deployment.record import Record
 from cloister.engines import ENGINES, Replica
 from cloister.gateway import Door, Upstream
-from cloister.runtimes import EXPORTER, GATEWAY, RUNTIMES, Program, Site
+from cloister.placement import Seat
+from cloister.runtimes import EXPORTER, GATEWAY, RUNTIMES, WATCHDOG, Program, Site
 
-
-@dataclass(frozen=True)
-class Entry:
-    """Which replicas get no page yet, and which no more than they read at once."""
-
-    unproven: frozenset[str] = frozenset()
-    cold: frozenset[str] = frozenset()
+_CLOSED = {"unproven", "draining", "sick"}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to run: pure data from the settings and the machine's number of cores.
+    """What is to run: pure data from the settings, the machine's number of cores, and the seats.
 
     `slots` are the pages that all replicas read at once, `room` those that one takes at once.
     """
 
     settings: Settings
+    cores: int
     engine: str
     replicas: tuple[Replica, ...]
     site: Site
@@ -44,20 +42,37 @@ class Plan:
         """Where clients find the service."""
         return gateway.url(self.settings.gateway)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The replicas' names, in their order."""
+        return tuple(replica.name for replica in self.replicas)
 
-def plan(settings: Settings, cores: int) -> Plan:
+
+def plan(settings: Settings, cores: int, seats: Sequence[Seat] = ()) -> Plan:
     """Decide in how many replicas which engine runs, and where; pure.
 
-    The engine has to be decided: see `resolve`.
+    The engine has to be decided: see `resolve`. `seats` are the replicas' places on cards, none
+    for an engine that needs no card.
     """
     engine = ENGINES[settings.engine]
     site = RUNTIMES[settings.runtime].site(settings)
+    places = seats or (None,) * len(site.replicas)
     return Plan(
         settings=settings,
+        cores=cores,
         engine=settings.engine,
         replicas=tuple(
-            Replica(f"{engine.family}-{number}", port, host, site.bind)
-            for number, (host, port) in enumerate(site.replicas, start=1)
+            Replica(
+                f"{engine.family}-{number}",
+                port,
+                host,
+                site.bind,
+                gpu=seat.gpu if seat else None,
+                memory_percent=seat.memory_percent if seat else None,
+            )
+            for number, ((host, port), seat) in enumerate(
+                zip(site.replicas, places, strict=True), start=1
+            )
         ),
         site=site,
         slots=engine.slots(settings, cores) * settings.replicas,
@@ -65,20 +80,21 @@ def plan(settings: Settings, cores: int) -> Plan:
     )
 
 
-def programs(planned: Plan, cores: int, model: Path | None) -> tuple[Program, ...]:
+def of(record: Record) -> Plan:
+    """Return the plan of a deployment; pure."""
+    return plan(record.settings, record.cores, record.seats)
+
+
+def programs(planned: Plan, model: Path | None) -> tuple[Program, ...]:
     """Return what the runtime is to keep alive, `model` being the folder it serves; pure."""
-    settings, engine = planned.settings, ENGINES[planned.engine]
-    launches = {
-        replica.name: engine.launch(settings, replica, cores, model) for replica in planned.replicas
-    }
+    settings = planned.settings
     pairs = [f"{replica.name}={replica.url}" for replica in planned.replicas]
     _, port = planned.site.exporter
     status = _url(planned.site.status)
+    state = f"--state-dir={settings.state_dir}"
+    watchdog = Program(WATCHDOG, "watchdog", (sys.executable, "-m", "cloister.watchdog"), (state,))
     return (
-        *(
-            Program(name, "engine", launch.program, launch.flags, stop_wait_s=launch.stop_wait_s)
-            for name, launch in launches.items()
-        ),
+        *(_engine(planned, replica, model) for replica in planned.replicas),
         Program(
             EXPORTER,
             "exporter",
@@ -91,11 +107,17 @@ def programs(planned: Plan, cores: int, model: Path | None) -> tuple[Program, ..
             stop_signal="QUIT",  # nginx finishes the pages in flight
             stop_wait_s=settings.gateway.timeout_s + 10,
         ),
+        *((watchdog,) if settings.healing.enabled else ()),
     )
 
 
-def door(planned: Plan, access: Access, entry: Entry) -> Door:
-    """Return what the gateway is to be told; pure."""
+def door(
+    planned: Plan, access: Access, standings: Mapping[str, str], shares: Mapping[str, int]
+) -> Door:
+    """Return what the gateway is to be told; pure.
+
+    A replica without a standing gets pages; `shares` replace the configured weights.
+    """
     site, settings = planned.site, planned.settings
     host, port = site.exporter
     weights = settings.engines.weights or (1,) * len(planned.replicas)
@@ -103,9 +125,9 @@ def door(planned: Plan, access: Access, entry: Entry) -> Door:
     upstreams = (
         Upstream(
             replica,
-            weight,
-            max_conns=slots if replica.name in entry.cold else planned.room,
-            down=replica.name in entry.unproven,
+            shares.get(replica.name, weight),
+            max_conns=slots if standings.get(replica.name) == "cold" else planned.room,
+            down=standings.get(replica.name) in _CLOSED,
         )
         for replica, weight in zip(planned.replicas, weights, strict=True)
     )
@@ -117,6 +139,19 @@ def door(planned: Plan, access: Access, entry: Entry) -> Door:
         status_allow=site.status_allow,
         keys=access.keys,
         tls=access.tls,
+    )
+
+
+def _engine(planned: Plan, replica: Replica, model: Path | None) -> Program:
+    engine = ENGINES[planned.engine]
+    launch = engine.launch(planned.settings, replica, planned.cores, model)
+    return Program(
+        replica.name,
+        "engine",
+        launch.program,
+        launch.flags,
+        stop_wait_s=launch.stop_wait_s,
+        gpu=replica.gpu,
     )
 
 

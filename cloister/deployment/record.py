@@ -1,29 +1,62 @@
-"""What the last `up` applied, so that later commands speak about what runs, not what is planned."""
+"""What is to run and which replicas get pages, so that every command and the watchdog agree."""
 
 import json
+from typing import Literal
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cloister.config import Settings
 from cloister.errors import DeploymentError
 from cloister.files import write_atomically
 from cloister.layout import Layout
+from cloister.placement import Seat
+
+# unproven: has to read a page first. cold: gets no more pages than it reads at once. serving: gets
+# its share. draining: finishes what it has. sick: the watchdog took it out.
+Standing = Literal["unproven", "cold", "serving", "draining", "sick"]
 
 
-def write(settings: Settings) -> None:
-    """Keep the settings of the deployment that is being brought up."""
-    layout = Layout(settings.state_dir)
-    write_atomically(layout.record, settings.model_dump_json(indent=2) + "\n", mode=0o600)
+class Record(BaseModel):
+    """A deployment: its settings, and the state of each replica.
+
+    `cores` and `seats` are what it was planned with. `shares` are the replicas' weights while a
+    canary is out, and `previous` are the settings to which a rollout would go back. `under_way` is
+    the command that is changing it, or that was killed while it did.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    settings: Settings
+    cores: int
+    seats: tuple[Seat, ...] = ()
+    standings: dict[str, Standing] = Field(default_factory=dict)
+    shares: dict[str, int] = Field(default_factory=dict)
+    previous: Settings | None = None
+    under_way: str | None = None
+
+    def moved(self, standings: dict[str, Standing]) -> "Record":
+        """Return the record with replicas in another state."""
+        return self.model_copy(update={"standings": {**self.standings, **standings}})
+
+    def serves(self, name: str) -> bool:
+        """Tell whether a replica gets pages."""
+        return self.standings.get(name) in {"serving", "cold"}
 
 
-def read(settings: Settings) -> Settings | None:
-    """Return the settings of the deployment in this state folder, None when there is none.
+def write(record: Record) -> None:
+    """Keep the record."""
+    path = Layout(record.settings.state_dir).record
+    write_atomically(path, record.model_dump_json(indent=2) + "\n", mode=0o600)
+
+
+def read(settings: Settings) -> Record | None:
+    """Return what is recorded in the settings' state folder, None when nothing is up.
 
     Raises DeploymentError when the record is damaged or of another version.
     """
     path = Layout(settings.state_dir).record
     try:
-        return Settings.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        return Record.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
     except (OSError, ValidationError, ValueError) as error:
@@ -38,9 +71,9 @@ def erase(settings: Settings) -> None:
     Layout(settings.state_dir).record.unlink(missing_ok=True)
 
 
-def required(settings: Settings) -> Settings:
-    """Return the settings of the deployment; raises DeploymentError when nothing is up."""
-    recorded = read(settings)
-    if recorded is None:
+def required(settings: Settings) -> Record:
+    """Return the record; raises DeploymentError when nothing is up."""
+    found = read(settings)
+    if found is None:
         raise DeploymentError(f"nothing is up in `{settings.state_dir}`", hint="invoke up")
-    return recorded
+    return found

@@ -1,24 +1,36 @@
-"""What runs now, as the runtime, the operating system and the engines themselves say."""
+"""What runs now, as the runtime, the machine, the engines and the watchdog say."""
 
-from collections.abc import Mapping, Sequence
+import json
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-import psutil
 import requests
 
-from cloister import chat
+from cloister import chat, gateway, gpus
 from cloister.config import Settings
-from cloister.deployment import access, gauges, record
-from cloister.deployment.lifecycle import cores, resolve, runtime
-from cloister.deployment.plan import Plan, plan
+from cloister.deployment import access, gauges, memory, record
+from cloister.deployment.lifecycle import resolve, runtime
+from cloister.deployment.plan import Plan, of
+from cloister.deployment.record import Record
+from cloister.engines import ENGINES
+from cloister.gpus import Card
+from cloister.layout import Layout
 from cloister.runtimes import ProgramState
+
+_FRESH_S = 30.0
 
 
 @dataclass(frozen=True)
 class ProgramStatus:
     """One program; `memory_mib` is the resident set of it and its children.
 
-    `running` and `waiting` count pages, None for a program that reads none or does not answer.
+    For a replica: `standing` is whether the gateway gives it pages, `verdict` what the watchdog
+    last thought of it, `restarts` how often its process was another one since the watchdog began;
+    `running` and `waiting` count pages; `kv_use` is a part from 0 to 1; rates are over ten
+    seconds; `gpu` is its card, `gpu_busy_percent` how busy that is. None where there is no such
+    thing, or where it is not known.
     """
 
     name: str
@@ -26,14 +38,25 @@ class ProgramStatus:
     pid: int | None
     since_s: int
     memory_mib: int | None
-    running: int | None
-    waiting: int | None
     detail: str
+    standing: str | None = None
+    verdict: str | None = None
+    restarts: int | None = None
+    running: int | None = None
+    waiting: int | None = None
+    kv_use: float | None = None
+    tokens_per_s: float | None = None
+    pages_per_s: float | None = None
+    gpu: int | None = None
+    gpu_busy_percent: int | None = None
 
 
 @dataclass(frozen=True)
 class Status:
-    """The deployment: `healthy` is the gateway's own answer on /health."""
+    """The deployment: `healthy` is the gateway's own answer on /health.
+
+    `under_way` is the command that changes it, or that was killed while it did.
+    """
 
     up: bool
     healthy: bool
@@ -41,20 +64,21 @@ class Status:
     engine: str
     model: str
     programs: tuple[ProgramStatus, ...]
+    under_way: str | None = None
 
 
 def status(settings: Settings) -> Status:
     """Return the state of the deployment in the settings' state folder."""
-    recorded = record.read(settings)
-    planned = plan(recorded or resolve(settings), cores())
-    running = runtime(planned.settings)
+    found = record.read(settings)
+    if found is None:
+        return _nothing(resolve(settings))
+    planned, running = of(found), runtime(found.settings)
     states = running.states()
+    needs_gpu = ENGINES[planned.engine].needs_gpu
+    cards = {card.index: card for card in gpus.cards()} if needs_gpu else {}
     with running.session() as session:
-        return _status(planned, states, session)
-
-
-def _status(planned: Plan, states: Sequence[ProgramState], session: requests.Session) -> Status:
-    urls = {replica.name: replica.url for replica in planned.replicas}
+        sight = _Sight(found, planned, session, _watched(settings), cards)
+        programs = tuple(sight.program(state) for state in states)
     return Status(
         # One that just started counts: the supervisor calls it running only after some seconds.
         up=bool(states) and all(state.state in {"running", "starting"} for state in states),
@@ -62,8 +86,63 @@ def _status(planned: Plan, states: Sequence[ProgramState], session: requests.Ses
         url=planned.url,
         engine=planned.engine,
         model=planned.settings.model.name,
-        programs=tuple(_program(state, urls, session) for state in states),
+        programs=programs,
+        under_way=found.under_way,
     )
+
+
+@dataclass(frozen=True)
+class _Sight:
+    found: Record
+    planned: Plan
+    session: requests.Session
+    watched: Mapping[str, Mapping[str, Any]]
+    cards: Mapping[int, Card]
+
+    def program(self, state: ProgramState) -> ProgramStatus:
+        common = ProgramStatus(
+            name=state.name,
+            state=state.state,
+            pid=state.pid,
+            since_s=state.since_s,
+            memory_mib=memory.resident_mib(state.pid) if state.pid else None,
+            detail=state.detail,
+        )
+        replicas = {replica.name: replica for replica in self.planned.replicas}
+        if state.name not in replicas:
+            return common
+        replica = replicas[state.name]
+        told = gauges.of(self.session, replica.url)
+        seen = self.watched.get(state.name, {})
+        card = self.cards.get(replica.gpu) if replica.gpu is not None else None
+        own = {
+            "standing": self.found.standings.get(state.name),
+            "running": _whole(told.get(gauges.RUNNING)),
+            "waiting": _whole(told.get(gauges.WAITING)),
+            "kv_use": told.get(gauges.KV_USE),
+            "gpu": replica.gpu,
+            "gpu_busy_percent": card.busy_percent if card else None,
+            **{
+                name: seen.get(name)
+                for name in ("verdict", "restarts", "tokens_per_s", "pages_per_s")
+            },
+        }
+        return ProgramStatus(**{**vars(common), **own})
+
+
+def _nothing(settings: Settings) -> Status:
+    url = gateway.url(settings.gateway)
+    return Status(False, False, url, settings.engine, settings.model.name, ())
+
+
+def _watched(settings: Settings) -> Mapping[str, Mapping[str, Any]]:
+    """Return what the watchdog saw last, nothing when that is long ago."""
+    path = Layout(settings.state_dir).watch
+    if not path.exists():
+        return {}
+    told = json.loads(path.read_text(encoding="utf-8"))
+    replicas: Mapping[str, Mapping[str, Any]] = told["replicas"]
+    return replicas if time.time() - told["at"] < _FRESH_S else {}
 
 
 def _healthy(planned: Plan) -> bool:
@@ -71,26 +150,5 @@ def _healthy(planned: Plan) -> bool:
         return gauges.get(session, f"{planned.url}/health") is not None
 
 
-def _program(
-    state: ProgramState, urls: Mapping[str, str], session: requests.Session
-) -> ProgramStatus:
-    told = gauges.of(session, urls[state.name]) if state.name in urls else {}
-    return ProgramStatus(
-        name=state.name,
-        state=state.state,
-        pid=state.pid,
-        since_s=state.since_s,
-        memory_mib=_memory_mib(state.pid) if state.pid else None,
-        running=told.get(gauges.RUNNING),
-        waiting=told.get(gauges.WAITING),
-        detail=state.detail,
-    )
-
-
-def _memory_mib(pid: int) -> int | None:
-    try:
-        process = psutil.Process(pid)
-        family = [process, *process.children(recursive=True)]
-        return sum(member.memory_info().rss for member in family) >> 20
-    except psutil.Error:  # gone between the two questions
-        return None
+def _whole(number: float | None) -> int | None:
+    return None if number is None else int(number)

@@ -10,12 +10,18 @@ if TYPE_CHECKING:  # the engine's own processes import this package, and need no
 
 @dataclass(frozen=True)
 class Replica:
-    """One running engine: its name, its private address, and what it listens on for that."""
+    """One running engine: its name, its private address, and what it listens on for that.
+
+    `gpu` is the card that it is placed on, `memory_percent` its share of the card's memory; both
+    are None for an engine that needs no card.
+    """
 
     name: str
     port: int
     host: str = "127.0.0.1"
     bind: str = "127.0.0.1"
+    gpu: int | None = None
+    memory_percent: int | None = None
 
     @property
     def address(self) -> str:
@@ -40,6 +46,17 @@ class Launch:
     stop_wait_s: int = 30
 
 
+@dataclass(frozen=True)
+class Patience:
+    """How long an engine that is well may seem not to be, in seconds.
+
+    `silence_s` without an answer about its own numbers, `stall_s` with pages and without progress.
+    """
+
+    silence_s: float
+    stall_s: float
+
+
 class Engine(Protocol):
     """One engine: a module or an object with these names."""
 
@@ -56,6 +73,10 @@ class Engine(Protocol):
         """Whether it needs a model from the model store."""
 
     @property
+    def needs_gpu(self) -> bool:
+        """Whether each replica is placed on a card."""
+
+    @property
     def ready_s(self) -> float:
         """The longest time in seconds that it may take to start."""
 
@@ -66,6 +87,10 @@ class Engine(Protocol):
         self, settings: "Settings", replica: Replica, cores: int, model: Path | None
     ) -> Launch:
         """Return how one replica starts on a machine of `cores` cores; pure."""
+        ...
+
+    def patience(self, settings: "Settings") -> Patience:
+        """Return how long one replica may seem not to be well; pure."""
         ...
 
     def slots(self, settings: "Settings", cores: int) -> int:

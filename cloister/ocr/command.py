@@ -53,8 +53,8 @@ def _service(settings: Settings, url: str | None) -> tuple[Pass, int]:
         )
         return enter, settings.ocr.concurrency or 4
     up = deployment.required(settings)
-    enter = deployment.of_this_machine(up)
-    planned = deployment.plan(up, deployment.cores())
+    enter = deployment.of_this_machine(up.settings)
+    planned = deployment.of(up)
     # One more than the engines read at once, so that the next page is there when one is done.
     return replace(enter, key=given or enter.key), settings.ocr.concurrency or planned.slots + 1
 

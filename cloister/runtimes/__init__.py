@@ -2,8 +2,11 @@
 
 from cloister.runtimes import docker, process
 from cloister.runtimes.program import (
+    BESIDE,
     EXPORTER,
     GATEWAY,
+    WATCHDOG,
+    Changes,
     Kind,
     Program,
     ProgramState,
@@ -12,9 +15,12 @@ from cloister.runtimes.program import (
 )
 
 __all__ = [
+    "BESIDE",
     "EXPORTER",
     "GATEWAY",
     "RUNTIMES",
+    "WATCHDOG",
+    "Changes",
     "Kind",
     "Program",
     "ProgramState",

@@ -1,46 +1,22 @@
 """The process runtime: child processes of a supervisord of our own, as an ordinary user."""
 
-import contextlib
-import http.client
-import os
-import subprocess
-import sys
-import xmlrpc.client
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import psutil
 import requests
-from supervisor.xmlrpc import Faults, SupervisorTransport
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from cloister import chat, modelstore, nginx, shell, takeover
-from cloister.config import Settings, project_root
+from cloister import chat, modelstore, nginx, shell
+from cloister.config import Settings
 from cloister.engines import ENGINES
 from cloister.errors import DeploymentError
-from cloister.files import write_atomically
 from cloister.gateway import Place
 from cloister.layout import Layout
-from cloister.runtimes.program import EXPORTER, GATEWAY, Program, ProgramState, Site, State
-from cloister.runtimes.supervisord import GROUP_SUFFIX, render
+from cloister.runtimes.program import EXPORTER, GATEWAY, Changes, Program, ProgramState, Site
+from cloister.runtimes.supervisor import Supervisor
 
 _HOST = "127.0.0.1"
-_START_S = 15.0
-_STOP_S = 330.0  # pages in flight are finished first, see `gateway.timeout_s`
-# What programs get of the caller's environment: tokens and proxies are none of their business.
-_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
-_STATES: dict[str, State] = {
-    "STARTING": "starting",
-    "RUNNING": "running",
-    "BACKOFF": "backoff",
-    "STOPPING": "stopped",
-    "STOPPED": "stopped",
-    "EXITED": "backoff",
-    "FATAL": "failed",
-    "UNKNOWN": "failed",
-}
 
 
 def site(settings: Settings) -> Site:
@@ -72,11 +48,7 @@ class ProcessRuntime:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._layout = Layout(settings.state_dir)
-        self._folder = self._layout.run
-        self._logs = self._layout.logs
-        self._root = project_root()
-        self._configuration = self._folder / "supervisord.conf"
-        self._socket = self._folder / "supervisor.sock"
+        self._supervisor = Supervisor(self._layout)
 
     def check(self) -> None:
         """Raise what is missing: nginx, or what the engine needs."""
@@ -106,77 +78,43 @@ class ProcessRuntime:
         """Return the model's folder in the model store."""
         return modelstore.folder(self._settings)
 
-    def apply(self, programs: tuple[Program, ...]) -> tuple[str, ...]:
-        """Make exactly these programs run; return the names of those started or replaced."""
-        programs = tuple(
-            replace(program, program=self._nginx()) if program.role == GATEWAY else program
-            for program in programs
-        )
-        text = render(programs, folder=self._folder, logs=self._logs, root=self._root)
-        write_atomically(self._configuration, text)
-        if not self._alive():
-            self._start()
-            return tuple(program.name for program in programs)
-        with self._rpc() as supervisor:
-            added, changed, removed = supervisor.reloadConfig()[0]
-            for name in [*removed, *changed]:
-                supervisor.stopProcessGroup(name)
-                supervisor.removeProcessGroup(name)
-            for name in [*changed, *added]:
-                supervisor.addProcessGroup(name)
-            idle = [state.name for state in self.states() if state.state in {"failed", "stopped"}]
-            for name in idle:
-                supervisor.startProcess(name, False)  # noqa: FBT003  # XML-RPC: do not wait
-        return (*changed, *added, *idle)
+    def changes(self, programs: tuple[Program, ...]) -> Changes:
+        """Return what `apply` would do."""
+        return self._supervisor.changes(self._with_nginx(programs))
+
+    def apply(self, programs: tuple[Program, ...], only: AbstractSet[str]) -> tuple[str, ...]:
+        """Make `only` these programs run as they are described; return those (re)started."""
+        described = self._with_nginx(programs)
+        if self._supervisor.alive():
+            return self._supervisor.apply(described, only)
+        nginx.forget_bodies(self._layout.gateway)
+        first = tuple(program for program in described if program.name in only)
+        self._supervisor.start(first)
+        return tuple(program.name for program in first)
+
+    def remove(self, names: AbstractSet[str]) -> None:
+        """Stop programs, after the pages in flight, and forget them."""
+        self._supervisor.remove(names)
 
     def stop(self, first: tuple[str, ...] = ()) -> bool:
         """Stop `first`, then everything else at once; return False when nothing ran."""
-        ran = self._alive()
-        if ran:
-            with self._rpc() as supervisor:
-                pid = supervisor.getPID()
-                # The gateway first: it lets go of its port and finishes the pages in flight.
-                for name in [program.name for program in self.states() if program.name in first]:
-                    _stop(supervisor, name)
-                supervisor.stopAllProcesses()
-                supervisor.shutdown()
-            _wait_for_end(pid)
-        orphans = [
-            process
-            for path in self._folder.glob(f"*{GROUP_SUFFIX}")
-            for process in takeover.leftovers(path)
-        ]
-        takeover.end(orphans)
-        return ran or bool(orphans)
+        return self._supervisor.stop(first)
 
-    def restart(self, names: tuple[str, ...]) -> None:
-        """Stop and start these programs, one after the other."""
-        with self._rpc() as supervisor:
-            for name in names:
-                _stop(supervisor, name)
-                supervisor.startProcess(name, False)  # noqa: FBT003  # XML-RPC: do not wait
+    def halt(self, name: str, *, at_once: bool = False) -> None:
+        """Stop a program: after its pages, or `at_once`."""
+        self._supervisor.halt(name, at_once=at_once)
+
+    def start(self, name: str) -> None:
+        """Start a program that was stopped."""
+        self._supervisor.run(name)
 
     def signal(self, name: str, signal: str) -> None:
         """Send a signal, such as `HUP`, to one program."""
-        with self._rpc() as supervisor:
-            supervisor.signalProcess(name, signal)
+        self._supervisor.signal(name, signal)
 
     def states(self) -> tuple[ProgramState, ...]:
         """Return every program's state, or nothing when the supervisor is down."""
-        if not self._alive():
-            return ()
-        with self._rpc() as supervisor:
-            infos: list[dict[str, Any]] = supervisor.getAllProcessInfo()
-        return tuple(
-            ProgramState(
-                name=info["name"],
-                state=_STATES[info["statename"]],
-                pid=info["pid"] or None,
-                since_s=max(0, info["now"] - info["start"]),
-                detail=info["spawnerr"] or info["description"],
-            )
-            for info in infos
-        )
+        return self._supervisor.states()
 
     def session(self) -> requests.Session:
         """Return a session; the replicas listen on this machine."""
@@ -184,88 +122,26 @@ class ProcessRuntime:
 
     def tail(self, name: str, lines: int) -> str:
         """Return the last lines of a program's log."""
-        path = self._logs / f"{name}.log"
-        if not path.exists():
-            return ""
-        text = path.read_text(encoding="utf-8", errors="replace")
-        return "\n".join(text.splitlines()[-lines:])
+        return self._supervisor.tail(name, lines)
 
     def show_logs(self, name: str | None, *, lines: int, follow: bool) -> None:
         """Become `tail` over one program's log, or over all of them."""
-        files = {path.stem: path for path in sorted(self._logs.glob("*.log"))}
+        logs = self._layout.logs
+        files = {path.stem: path for path in sorted(logs.glob("*.log"))}
         if name is not None and name not in files:
             raise DeploymentError(
-                f"no log `{name}` in `{self._logs}`; there are {', '.join(files) or 'none'}"
+                f"no log `{name}` in `{logs}`; there are {', '.join(files) or 'none'}"
             )
         if not files:
-            raise DeploymentError(f"no logs in `{self._logs}`", hint="invoke up")
+            raise DeploymentError(f"no logs in `{logs}`", hint="invoke up")
         chosen = (files[name],) if name else tuple(files.values())
         shell.tail(chosen, lines=lines, follow=follow)
 
-    def _nginx(self) -> tuple[str, ...]:
-        program = nginx.find(self._settings.gateway.nginx)
-        return nginx.command(program, self._layout.nginx_configuration)
-
-    def _start(self) -> None:
-        self.stop()  # what a killed supervisor left
-        nginx.forget_bodies(self._layout.gateway)
-        self._socket.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(self._configuration)]
-        log = self._logs / "supervisord.log"
-        environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-        environment["PYTHONPATH"] = str(self._root)
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, check=False, timeout=_START_S
+    def _with_nginx(self, programs: tuple[Program, ...]) -> tuple[Program, ...]:
+        """Return the programs, with this machine's nginx as the gateway's."""
+        found = nginx.find(self._settings.gateway.nginx)
+        command = nginx.command(found, self._layout.nginx_configuration)
+        return tuple(
+            replace(program, program=command) if program.role == GATEWAY else program
+            for program in programs
         )
-        if done.returncode != 0:
-            raise DeploymentError(f"the supervisor did not start: {done.stderr.strip()[-500:]}")
-        for attempt in Retrying(
-            retry=retry_if_exception_type(OSError),
-            stop=stop_after_delay(_START_S),
-            wait=wait_fixed(0.1),
-            reraise=True,
-        ):
-            with attempt:
-                self._ping(log)
-        with self._rpc() as supervisor:
-            takeover.record(self._folder / f"supervisord{GROUP_SUFFIX}", supervisor.getPID())
-
-    def _ping(self, log: Path) -> None:
-        if not self._alive():
-            raise ConnectionError(f"the supervisor does not answer; see `{log}`")
-
-    def _alive(self) -> bool:
-        try:
-            with self._rpc() as supervisor:
-                supervisor.getPID()
-        except DeploymentError:
-            return False
-        return True
-
-    @contextlib.contextmanager
-    def _rpc(self) -> Iterator[Any]:
-        transport = SupervisorTransport(serverurl=f"unix://{self._socket}")
-        try:
-            with xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport) as proxy:
-                yield proxy.supervisor
-        except (OSError, http.client.HTTPException) as error:
-            raise DeploymentError(
-                f"the supervisor does not answer on `{self._socket}`", hint="invoke up"
-            ) from error
-        except xmlrpc.client.Fault as error:
-            if error.faultCode == Faults.BAD_NAME:
-                raise DeploymentError(f"no such program: {error.faultString}") from error
-            raise DeploymentError(f"the supervisor refused: {error.faultString}") from error
-
-
-def _stop(supervisor: Any, name: str) -> None:
-    try:
-        supervisor.stopProcess(name)
-    except xmlrpc.client.Fault as error:
-        if error.faultCode != Faults.NOT_RUNNING:
-            raise
-
-
-def _wait_for_end(pid: int) -> None:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        psutil.Process(pid).wait(timeout=_STOP_S)

@@ -1,6 +1,7 @@
 """What a runtime starts and keeps alive, where it puts it, and what it says about it."""
 
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -10,18 +11,21 @@ import requests
 from cloister.config import GatewaySettings, Settings
 from cloister.gateway import Place
 
-Role = Literal["engine", "gateway", "exporter"]
+Role = Literal["engine", "gateway", "exporter", "watchdog"]
 State = Literal["starting", "running", "backoff", "failed", "stopped"]
 
 GATEWAY = "gateway"
 EXPORTER = "exporter"
+WATCHDOG = "watchdog"
+BESIDE = frozenset({GATEWAY, EXPORTER, WATCHDOG})  # what is there once, whatever is scaled
 
 
 @dataclass(frozen=True)
 class Program:
     """One long-running program; `stop_signal` asks it to finish its work within `stop_wait_s`.
 
-    Containers have `program` as their entry point, and are given the flags only.
+    Containers have `program` as their entry point, and are given the flags only. `gpu` is the one
+    card that it may use, by the number that nvidia-smi gives it.
     """
 
     name: str
@@ -30,6 +34,16 @@ class Program:
     flags: tuple[str, ...] = ()
     stop_signal: str = "TERM"
     stop_wait_s: int = 10
+    gpu: int | None = None
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Names of programs: `added` are to be started, `changed` to be replaced by what is wanted."""
+
+    added: frozenset[str] = frozenset()
+    changed: frozenset[str] = frozenset()
+    removed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -84,16 +98,31 @@ class Runtime(Protocol):
         """Return the folder in which the engine finds the model, None when there is none."""
         ...
 
-    def apply(self, programs: tuple[Program, ...]) -> tuple[str, ...]:
-        """Make exactly these programs run; return the names of those started or replaced."""
+    def changes(self, programs: tuple[Program, ...]) -> Changes:
+        """Return what is to be done until exactly these programs run; changes none of them."""
+        ...
+
+    def apply(self, programs: tuple[Program, ...], only: AbstractSet[str]) -> tuple[str, ...]:
+        """Make `only` these of the programs run as described, and leave the others as they are.
+
+        Return those that were started or replaced.
+        """
+        ...
+
+    def remove(self, names: AbstractSet[str]) -> None:
+        """Stop programs, each after the pages in flight, and forget them."""
         ...
 
     def stop(self, first: tuple[str, ...] = ()) -> bool:
         """Stop `first`, then everything else at once; return False when nothing ran."""
         ...
 
-    def restart(self, names: tuple[str, ...]) -> None:
-        """Stop and start these programs, one after the other."""
+    def halt(self, name: str, *, at_once: bool = False) -> None:
+        """Stop one program: after the pages in flight, or `at_once`, however stuck it is."""
+        ...
+
+    def start(self, name: str) -> None:
+        """Start one program that was stopped."""
         ...
 
     def signal(self, name: str, signal: str) -> None:

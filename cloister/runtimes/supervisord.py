@@ -47,10 +47,18 @@ def _program(program: Program, folder: Path, logs: Path) -> list[str]:
         f"stopwaitsecs={program.stop_wait_s}",
         "killasgroup=true",
         "redirect_stderr=true",
+        *_environment(program),
         f"stdout_logfile={_value(logs / program.name)}.log",
         "stdout_logfile_maxbytes=10MB",
         "stdout_logfile_backups=3",
     ]
+
+
+def _environment(program: Program) -> list[str]:
+    if program.gpu is None:
+        return []
+    # Counted as nvidia-smi counts; CUDA's own order is by speed.
+    return [f'environment=CUDA_DEVICE_ORDER="PCI_BUS_ID",CUDA_VISIBLE_DEVICES="{program.gpu}"']
 
 
 def _value(value: object) -> str:

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 # A module imports only from those to its left; inside a package the packages' own rules hold.
 ORDER = (
-    *("errors", "config", "shell", "files", "layout", "scoring", "corpus", "console"),
+    *("errors", "config", "shell", "files", "layout", "scoring", "corpus", "console", "events"),
     *(
         "inside",
         "engines",
@@ -23,7 +23,9 @@ ORDER = (
         "nginx",
         "ports",
     ),
+    *("gpus", "placement"),
     *("takeover", "containers", "images", "runtimes", "accesslog", "exporter", "deployment"),
+    "watchdog",
     *("userfile", "models", "keyring", "bundle", "isolation", "ocr", "machine"),
 )
 MODULE_LINES, FUNCTION_LINES = 300, 40

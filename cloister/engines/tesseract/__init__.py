@@ -5,7 +5,7 @@ import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloister.engines.launch import Launch, Replica
+from cloister.engines.launch import Launch, Patience, Replica
 from cloister.engines.tesseract.options import Options
 from cloister.errors import EngineError
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 family = "tesseract"
 image = "engine-tesseract"
 serves_model = False
+needs_gpu = False
 ready_s = 120.0
 
 
@@ -36,6 +37,14 @@ def check(settings: "Settings") -> None:
                 hint=f"install it (Debian: apt-get install tesseract-ocr-{language}) and set "
                 "`tesseract.tessdata_dir`",
             )
+
+
+def patience(settings: "Settings") -> Patience:
+    """Return the time-outs: its counters move when a page is over, which has a time-out itself.
+
+    Its web server does nothing but to answer; the pages are with other processes.
+    """
+    return Patience(silence_s=15.0, stall_s=settings.tesseract.page_timeout_s + 30.0)
 
 
 def slots(settings: "Settings", cores: int) -> int:

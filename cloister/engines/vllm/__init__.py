@@ -5,7 +5,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from cloister.engines.launch import Launch, Replica
+from cloister.engines.launch import Launch, Patience, Replica
 from cloister.engines.vllm.options import Options
 from cloister.errors import EngineError
 
@@ -30,6 +30,11 @@ class Vllm:
         """The name of its image."""
         return f"vllm-{self.device}"
 
+    @property
+    def needs_gpu(self) -> bool:
+        """Whether each replica is placed on a card."""
+        return self.device == "cuda"
+
     def check(self, settings: "Settings") -> None:
         """Raise EngineError when this machine has no vLLM."""
         del settings
@@ -53,7 +58,7 @@ class Vllm:
             served_model_name=settings.model.name,
             max_num_seqs=settings.vllm.max_num_seqs,
             max_model_len=settings.vllm.max_model_len,
-            gpu_memory_percent=settings.vllm.gpu_memory_percent,
+            gpu_memory_percent=replica.memory_percent or settings.vllm.gpu_memory_percent,
             max_pixels=settings.vllm.max_pixels,
             kv_cache_gib=settings.vllm.kv_cache_gib,
             max_queued_requests=settings.vllm.max_queued_requests,
@@ -64,6 +69,15 @@ class Vllm:
         )
         program = (sys.executable, "-m", "cloister.engines.vllm")
         return Launch(program, options.flags(), settings.vllm.shutdown_timeout_s + 30)
+
+    def patience(self, settings: "Settings") -> Patience:
+        """Return the time-outs: a token comes every few hundredths of a second on a card.
+
+        Pictures are decoded by the process that answers, which may keep it busy for seconds. On
+        the CPU one step can take as long as a whole page, and answers wait for it.
+        """
+        del settings
+        return Patience(60.0, 60.0) if self.needs_gpu else Patience(300.0, 300.0)
 
     def slots(self, settings: "Settings", cores: int) -> int:
         """Return the sequences of one replica; pure."""

@@ -103,6 +103,10 @@ def _replica(settings: Settings, program: Program, number: int) -> Mapping[str, 
     if tessdata := settings.tesseract.tessdata_dir:
         service["volumes"] = [f"{tessdata}:{tessdata}:ro"]
     if engine == "vllm-cuda":
-        device = {"driver": "nvidia", "device_ids": [str(number)], "capabilities": ["gpu"]}
+        device = {
+            "driver": "nvidia",
+            "device_ids": [str(program.gpu or 0)],
+            "capabilities": ["gpu"],
+        }
         service["deploy"] = {"resources": {"reservations": {"devices": _Override([device])}}}
     return service

@@ -1,13 +1,12 @@
 """The docker runtime: Compose changes the containers, the SDK tells what they do."""
 
 import contextlib
-import datetime as dt
 import os
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import Any
 
 import requests
 from docker.models.containers import Container
@@ -19,24 +18,23 @@ from cloister.errors import DeploymentError, GatewayError, ToolError
 from cloister.files import write_atomically
 from cloister.gateway import Place
 from cloister.layout import Layout
-from cloister.runtimes.docker import neighbours, overlay, preflight, reach
+from cloister.runtimes.docker import neighbours, overlay, preflight, reach, states
 from cloister.runtimes.docker.addresses import site
-from cloister.runtimes.program import EXPORTER, GATEWAY, Program, ProgramState, State
+from cloister.runtimes.program import (
+    EXPORTER,
+    GATEWAY,
+    WATCHDOG,
+    Changes,
+    Program,
+    ProgramState,
+)
+from cloister.runtimes.supervisor import Supervisor
 
 _COMPOSE_S = 900.0
 _PLACE = Place(Path("/run/cloister"), None, owner=10001)
 _MODEL = Path("/model")
 _NO_PROJECT = Path("/")  # without files Compose takes those of the current folder or above it
-_NEVER = "0001-01-01"
-_STATES: dict[str, State] = {
-    "created": "starting",
-    "restarting": "backoff",
-    "removing": "stopped",
-    "paused": "failed",
-    "exited": "stopped",
-    "dead": "failed",
-}
-_HEALTH: dict[str, State] = {"starting": "starting", "unhealthy": "failed"}
+_HASH = "com.docker.compose.config-hash"
 
 
 class DockerRuntime:
@@ -47,6 +45,8 @@ class DockerRuntime:
         self._layout = Layout(settings.state_dir)
         self._project = settings.docker.project
         self._overlay = self._layout.docker / "compose.yaml"
+        # What has to reach the Docker engine stays outside of it: no container gets its socket.
+        self._beside = Supervisor(self._layout)
 
     def check(self) -> None:
         """Raise what is missing: engine, Compose, images, GPU runtime, addresses, model."""
@@ -91,23 +91,58 @@ class DockerRuntime:
         """Return where compose/vllm.yaml mounts the model."""
         return _MODEL
 
-    def apply(self, programs: tuple[Program, ...]) -> tuple[str, ...]:
-        """Make exactly these programs run; return the names of those started or replaced."""
-        text = overlay.render(self._settings, programs, neighbours.remembered(self._layout))
-        write_atomically(self._overlay, text)
-        before = {container.id for container in self._containers().values()}
-        self._compose(
-            *overlay.files(self._settings, self._overlay),
-            *("up", "--detach", "--no-build", "--pull=never", "--remove-orphans"),
+    def changes(self, programs: tuple[Program, ...]) -> Changes:
+        """Return what `apply` would do, as Compose's own hashes of the services tell it."""
+        inside, beside = _apart(programs)
+        self._describe(inside)
+        wanted = {program.name for program in inside}
+        there = self._containers()
+        idle = {name for name, found in there.items() if found.status != "running"}
+        hashes = self._hashes()
+        changed = {
+            name
+            for name in wanted & set(there)
+            if there[name].labels.get(_HASH) != hashes[name] or self._outdated(there[name])
+        }
+        ours = self._beside.changes(beside)
+        return Changes(
+            added=frozenset(wanted - set(there) | (wanted & idle) - changed) | ours.added,
+            changed=frozenset(changed) | ours.changed,
+            removed=frozenset(set(there) - wanted) | ours.removed,
         )
-        after = self._containers()
-        return tuple(sorted(name for name, found in after.items() if found.id not in before))
+
+    def apply(self, programs: tuple[Program, ...], only: AbstractSet[str]) -> tuple[str, ...]:
+        """Make `only` these programs run as they are described; return those (re)started."""
+        inside, beside = _apart(programs)
+        self._describe(inside)
+        found = self.changes(programs)
+        started = (found.added | found.changed) & only
+        services = sorted(started & {program.name for program in inside})
+        if services:
+            flags = ("up", "--detach", "--no-build", "--pull=never", "--no-deps")
+            self._compose(*self._files(), *flags, *services)
+        if self._beside.alive():
+            self._beside.apply(beside, only)
+        elif any(program.name in only for program in beside):
+            self._beside.start(beside)
+        return tuple(sorted(started))
+
+    def remove(self, names: AbstractSet[str]) -> None:
+        """Stop containers, after the pages in flight, and remove them."""
+        there = self._containers()
+        if self._beside.alive():
+            self._beside.remove(names - set(there))
+        with containers.explained():
+            for name in sorted(names & set(there)):
+                there[name].stop()
+                there[name].remove()
 
     def stop(self, first: tuple[str, ...] = ()) -> bool:
         """Stop `first`, then everything else at once; return False when nothing ran."""
+        watched = self._beside.stop()
         running = self._containers()
         if not running:
-            return False
+            return watched
         # The gateway first: it lets go of its port and finishes the pages in flight.
         leading = [name for name in first if name in running]
         if leading:
@@ -115,10 +150,23 @@ class DockerRuntime:
         self._compose("down", "--remove-orphans")
         return True
 
-    def restart(self, names: tuple[str, ...]) -> None:
-        """Stop and start these programs, one after the other."""
-        for name in names:
-            self._compose("restart", name)
+    def halt(self, name: str, *, at_once: bool = False) -> None:
+        """Stop a container: after its pages, or `at_once`."""
+        if name == WATCHDOG:
+            self._beside.halt(name, at_once=at_once)
+            return
+        with containers.explained():
+            container = self._container(name)
+            # The grace period is the container's own, from compose/.
+            container.stop(timeout=0) if at_once else container.stop()
+
+    def start(self, name: str) -> None:
+        """Start a container that was stopped."""
+        if name == WATCHDOG:
+            self._beside.run(name)
+            return
+        with containers.explained():
+            self._container(name).start()
 
     def signal(self, name: str, signal: str) -> None:
         """Send a signal, such as `HUP`, to one program."""
@@ -126,8 +174,9 @@ class DockerRuntime:
 
     def states(self) -> tuple[ProgramState, ...]:
         """Return every container's state, in the order of their names."""
-        found = [_state(name, container) for name, container in self._containers().items()]
-        return tuple(sorted(found, key=lambda state: (state.name == GATEWAY, state.name)))
+        found = [states.of(name, container) for name, container in self._containers().items()]
+        found.sort(key=lambda state: (state.name == GATEWAY, state.name))
+        return (*found, *self._beside.states())
 
     def session(self) -> requests.Session:
         """Return a session that asks the replicas from within."""
@@ -144,6 +193,8 @@ class DockerRuntime:
 
     def tail(self, name: str, lines: int) -> str:
         """Return the last lines that a program wrote."""
+        if name == WATCHDOG:
+            return self._beside.tail(name, lines)
         container = self._containers().get(name)
         return container.logs(tail=lines).decode(errors="replace") if container else ""
 
@@ -164,14 +215,39 @@ class DockerRuntime:
         with containers.explained():
             return containers.members(containers.connect(), self._project)
 
-    def _compose(self, *arguments: str) -> None:
+    def _container(self, name: str) -> Container:
+        found = self._containers().get(name)
+        if found is None:
+            raise DeploymentError(f"no container `{name}`", hint="invoke status")
+        return found
+
+    def _describe(self, programs: tuple[Program, ...]) -> None:
+        text = overlay.render(self._settings, programs, neighbours.remembered(self._layout))
+        write_atomically(self._overlay, text)
+
+    def _files(self) -> tuple[str, ...]:
+        return overlay.files(self._settings, self._overlay)
+
+    def _hashes(self) -> dict[str, str]:
+        """Return what Compose would write on each service's container."""
+        lines = self._compose(*self._files(), "config", "--hash=*").splitlines()
+        return dict(line.split() for line in lines)
+
+    def _outdated(self, container: Container) -> bool:
+        """Tell whether the image was built anew under the same name."""
+        with containers.explained():
+            name = container.attrs["Config"]["Image"]
+            found = containers.connect().images.list(name)
+        return not any(image.id == container.attrs["Image"] for image in found)
+
+    def _compose(self, *arguments: str) -> str:
         """Run Compose with the variables of the deployment; its last lines become the error."""
         serves = ENGINES[self._settings.engine].serves_model
         model = modelstore.folder(self._settings) if serves else None
         gateway = self._layout.gateway
         command = (*containers.compose(), f"--project-name={self._project}", *arguments)
         try:
-            shell.run(
+            done = shell.run(
                 command,
                 timeout_s=_COMPOSE_S,
                 environment=overlay.variables(self._settings, gateway=gateway, model=model),
@@ -182,30 +258,10 @@ class DockerRuntime:
             raise DeploymentError(
                 f"Compose failed: {' / '.join(last)}", hint="invoke logs"
             ) from error
+        return done.stdout
 
 
-def _state(name: str, container: Container) -> ProgramState:
-    state: dict[str, Any] = container.attrs["State"]
-    health = (state.get("Health") or {}).get("Status", "")
-    since = state["StartedAt"] if state["Status"] == "running" else state["FinishedAt"]
-    since = container.attrs["Created"] if since.startswith(_NEVER) else since
-    age = dt.datetime.now(dt.UTC) - dt.datetime.fromisoformat(since)
-    told: State = "running" if state["Status"] == "running" else _STATES[state["Status"]]
-    if told == "stopped" and state["ExitCode"] != 0:
-        told = "failed"
-    return ProgramState(
-        name=name,
-        state=_HEALTH.get(health, told) if told == "running" else told,
-        pid=state["Pid"] or None,
-        since_s=max(0, int(age.total_seconds())),
-        detail=_detail(state, health),
-    )
-
-
-def _detail(state: dict[str, Any], health: str) -> str:
-    if state.get("OOMKilled"):
-        return "out of memory: it went over its limit (`docker.engine_memory_mib`)"
-    if state["Status"] != "running":
-        return state.get("Error") or f"{state['Status']}, exit code {state['ExitCode']}"
-    checks = (state.get("Health") or {}).get("Log") or []
-    return f"{health}: {checks[-1]['Output'].strip()[:200]}" if checks else state["Status"]
+def _apart(programs: tuple[Program, ...]) -> tuple[tuple[Program, ...], tuple[Program, ...]]:
+    """Return what runs in containers, and what runs beside them."""
+    inside = tuple(program for program in programs if program.role != "watchdog")
+    return inside, tuple(program for program in programs if program.role == "watchdog")

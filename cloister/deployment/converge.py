@@ -1,0 +1,167 @@
+"""From what runs to what is recorded, a step at a time; every step can be killed and run again."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from cloister.deployment import gauges, reading
+from cloister.deployment.doorkeeper import Doorkeeper
+from cloister.deployment.plan import Plan, of, programs
+from cloister.deployment.reading import Progress
+from cloister.deployment.record import Record, Standing
+from cloister.deployment.steps import Step, steps
+from cloister.events import Journal
+from cloister.runtimes import BESIDE, RUNTIMES, Changes, Program, Runtime
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """One deployment on its way from a record, None where nothing was up, to another."""
+
+    before: Record | None
+    target: Record
+    door: Doorkeeper
+    journal: Journal
+    progress: Progress
+
+    @cached_property
+    def running(self) -> Runtime:
+        """The runtime, with the settings that are to be."""
+        return RUNTIMES[self.target.settings.runtime].make(self.target.settings)
+
+    @cached_property
+    def planned(self) -> Plan:
+        """What is to run."""
+        return of(self.target)
+
+    @cached_property
+    def wanted(self) -> tuple[Program, ...]:
+        """The programs that are to run."""
+        return programs(self.planned, self.running.model())
+
+    @cached_property
+    def changes(self) -> Changes:
+        """What is not yet as it is to be."""
+        return self.running.changes(self.wanted)
+
+    @cached_property
+    def steps(self) -> tuple[Step, ...]:
+        """What is to be done to the replicas."""
+        return steps(of(self.before) if self.before else None, self.planned, self._replicas)
+
+    def run(self, only: frozenset[str] | None = None) -> tuple[str, ...]:
+        """Do it, to `only` some replicas if they are named; return the programs (re)started.
+
+        Raises DeploymentError when a replica does not come to read; those after it are then as
+        they were.
+        """
+        todo = [step for step in self.steps if only is None or set(step.names) <= only]
+        self.door.adopt(self.target.model_copy(update={"standings": self._standings()}))
+        started = list(self._beside_replicas())
+        self._admit(tuple(name for name in self._waiting() if only is None or name in only))
+        for step in todo:
+            self.progress(str(step))
+            if step.action == "stop":
+                self._stop(step.names)
+            else:
+                started += self._bring(step)
+        return tuple(started)
+
+    def restart(self, name: str) -> None:
+        """Stop and start one replica, after its pages; it gets new ones when it has read one."""
+        self._drain((name,))
+        self.running.halt(name)
+        self.running.start(name)
+        self.journal.note("started", name)
+        self._admit((name,))
+
+    @property
+    def _replicas(self) -> Changes:
+        """The changes, without those of the programs beside the replicas."""
+        found = self.changes
+        return Changes(found.added - BESIDE, found.changed - BESIDE, found.removed - BESIDE)
+
+    def _standings(self) -> dict[str, Standing]:
+        """Return how the replicas begin: those that run and got pages go on to.
+
+        The sick ones are the watchdog's; the others have to read a page first.
+        """
+        were = self.before.standings if self.before else {}
+        at_once = [step for step in self.steps if step.action == "replace" and len(step.names) > 1]
+        fresh = self.changes.added.union(*(step.names for step in at_once))
+        kept = {"serving"} | ({"sick"} if self.target.settings.healing.enabled else set())
+        return {
+            name: were[name] if were.get(name) in kept and name not in fresh else "unproven"
+            for name in self.planned.names
+        }
+
+    def _waiting(self) -> tuple[str, ...]:
+        """Return the replicas that run as they are to, and have to read a page first."""
+        touched = self.changes.added | self.changes.changed
+        standings = self._standings()
+        return tuple(
+            name
+            for name in self.planned.names
+            if standings[name] == "unproven" and name not in touched
+        )
+
+    def _beside_replicas(self) -> tuple[str, ...]:
+        """Bring gateway, exporter and watchdog to what they are to be."""
+        if gone := self.changes.removed & BESIDE:
+            self.running.remove(gone)
+        todo = BESIDE & (self.changes.added | self.changes.changed)
+        return self.running.apply(self.wanted, todo) if todo else ()
+
+    def _bring(self, step: Step) -> tuple[str, ...]:
+        if step.action == "replace":
+            self._drain(step.names)
+        started = self.running.apply(self.wanted, frozenset(step.names))
+        for name in started:
+            self.journal.note("started", name)
+        self._admit(step.names)
+        return started
+
+    def _drain(self, names: tuple[str, ...]) -> None:
+        """Let replicas finish their pages, but for those that are sick and would never."""
+        were = self.before.standings if self.before else {}
+        self.door.move(names, "draining", why="it is to be replaced")
+        well = [name for name in names if were.get(name) in {"serving", "cold"}]
+        self._wait_for_pages(well)
+
+    def _stop(self, names: tuple[str, ...]) -> None:
+        # The gateway does not know them any more since the record was adopted.
+        self._wait_for_pages(names)
+        self.running.remove(frozenset(names))
+        for name in names:
+            self.journal.note("stopped", name, "it is not wanted any more")
+
+    def _wait_for_pages(self, names: Sequence[str]) -> None:
+        if self.before is None:
+            return
+        old = of(self.before)
+        known = [replica for replica in old.replicas if replica.name in names]
+        if not known:
+            return
+        self.progress(f"waiting for the pages of {', '.join(replica.name for replica in known)}")
+        there = RUNTIMES[old.settings.runtime].make(old.settings)
+        if not reading.drained(old, there, known):
+            self.journal.note("not drained", why=f"after {old.settings.gateway.timeout_s} s")
+
+    def _admit(self, names: tuple[str, ...]) -> None:
+        """Give the gateway replicas that have read a page; beside others that are busy, slowly."""
+        if not names:
+            return
+        new = [replica for replica in self.planned.replicas if replica.name in names]
+        with self.running.session() as session:
+            for replica in new:
+                self.progress(f"waiting for {replica.name} to read a page")
+                page = reading.first_page(
+                    self.planned, self.running, session, replica.url, {replica.name}
+                )
+                self.journal.note("read a page", replica.name, page_s=round(page.seconds, 3))
+            warm = [one for one in self.planned.replicas if one.name not in names]
+            if gauges.total(session, warm, gauges.RUNNING):
+                self.door.move(names, "cold", why="it has read a page, and others are busy")
+                self.progress(f"letting {', '.join(names)} warm up")
+                reading.warm_up(self.planned, session, new)
+        self.door.move(names, "serving", why="it has read a page")

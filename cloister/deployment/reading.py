@@ -1,0 +1,130 @@
+"""Whether replicas read: a page to prove one, first ones to warm it up, last ones to wait for."""
+
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
+
+import requests
+from tenacity import (
+    Retrying,
+    retry_if_exception_type,
+    retry_if_result,
+    stop_after_delay,
+    wait_fixed,
+)
+
+from cloister import canary, chat
+from cloister.deployment import access, gauges
+from cloister.deployment.plan import Plan
+from cloister.engines import ENGINES, Replica
+from cloister.errors import DeploymentError, OcrError
+from cloister.runtimes import GATEWAY, Runtime
+
+Progress = Callable[[str], None]
+_POLL_S = 0.25
+_LOG_LINES = 8
+_QUIET_IN_A_ROW = 2  # an old worker of nginx may just have passed a page on
+
+
+def through_gateway(planned: Plan, running: Runtime) -> chat.Reading:
+    """Return a fresh page as it came through the gateway; raises DeploymentError if none does."""
+    with chat.session(access.of_this_machine(planned.settings)) as session:
+        return first_page(planned, running, session, planned.url, {GATEWAY, *planned.names})
+
+
+def first_page(
+    planned: Plan,
+    running: Runtime,
+    session: requests.Session,
+    url: str,
+    programs: AbstractSet[str],
+) -> chat.Reading:
+    """Wait until the service at `url`, which consists of some programs, has read a page.
+
+    Raises DeploymentError with the last lines of the log when one of them ends instead, when it
+    takes too long, and when the answer is other text than the page's.
+    """
+    ready_s = ENGINES[planned.engine].ready_s
+    try:
+        for attempt in Retrying(
+            retry=retry_if_exception_type(chat.RefusedError),
+            stop=stop_after_delay(ready_s),
+            wait=wait_fixed(_POLL_S),
+            before_sleep=lambda _: _require_alive(running, programs),
+            reraise=True,
+        ):
+            with attempt:
+                return read_page(planned, session, url)
+    except canary.MisreadError as error:
+        raise DeploymentError(
+            f"it answers but cannot read, so it gets no pages: {error.message}",
+            hint="invoke models.verify; if the weights are noise, `model.synthetic: true`",
+        ) from error
+    except OcrError as error:
+        raise DeploymentError(
+            f"no page was read within {ready_s:g} s: {error.message}", hint="invoke logs"
+        ) from error
+    raise AssertionError  # Retrying returns or raises
+
+
+def read_page(
+    planned: Plan, session: requests.Session, url: str, timeout_s: float | None = None
+) -> chat.Reading:
+    """Return a fresh page as the service at `url` reads it; raises OcrError when it does not."""
+    settings = planned.settings
+    return canary.check(
+        session,
+        url,
+        model=settings.model.name,
+        prompt=settings.ocr.prompt,
+        timeout_s=timeout_s or settings.gateway.timeout_s,
+        synthetic=not planned.proves_reading,
+    )
+
+
+def warm_up(planned: Plan, session: requests.Session, cold: Sequence[Replica]) -> None:
+    """Wait until new replicas have read as many pages as they read at once, or for a while."""
+    already = gauges.total(session, cold, gauges.READ)
+    wanted = already + planned.slots // len(planned.replicas) * len(cold)
+    Retrying(
+        retry=retry_if_result(lambda read: read < wanted),
+        stop=stop_after_delay(planned.settings.gateway.slow_start_s),
+        wait=wait_fixed(_POLL_S),
+        retry_error_callback=lambda _: None,  # long enough: they have had time to warm up
+    )(gauges.total, session, cold, gauges.READ)
+
+
+def drained(planned: Plan, running: Runtime, replicas: Sequence[Replica]) -> bool:
+    """Wait until replicas that get no pages any more have none; False when that takes too long.
+
+    One that has ended has none. What is still there after `gateway.timeout_s` is left to the
+    engine, which gets time for it when it is stopped.
+    """
+    quiet = 0
+
+    def empty() -> bool:
+        nonlocal quiet
+        alive = {state.name for state in running.states() if state.pid}
+        waited = [one for one in replicas if one.name in alive]
+        quiet = quiet + 1 if all(gauges.load(session, one.url) == 0 for one in waited) else 0
+        return quiet >= _QUIET_IN_A_ROW
+
+    with running.session() as session:
+        return bool(
+            Retrying(
+                retry=retry_if_result(lambda done: not done),
+                stop=stop_after_delay(planned.settings.gateway.timeout_s),
+                wait=wait_fixed(_POLL_S),
+                retry_error_callback=lambda _: False,
+            )(empty)
+        )
+
+
+def _require_alive(running: Runtime, programs: AbstractSet[str]) -> None:
+    for program in running.states():
+        if program.state in {"backoff", "failed"} and program.name in programs:
+            tail = running.tail(program.name, _LOG_LINES).strip().splitlines()
+            log = "\n".join(f"  {line[:200]}" for line in tail) or "  (nothing)"
+            raise DeploymentError(
+                f"{program.name} ended ({program.detail}); its log says:\n{log}",
+                hint="invoke logs",
+            )

@@ -1,0 +1,84 @@
+"""In which order replicas are started, replaced and stopped, so that pages go on: pure."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from cloister import placement
+from cloister.deployment.plan import Plan
+from cloister.engines import ENGINES
+from cloister.placement import Seat
+from cloister.runtimes import Changes
+
+
+@dataclass(frozen=True)
+class Step:
+    """Replicas to which the same is done at once; after each step the others still read."""
+
+    action: Literal["start", "replace", "stop"]
+    names: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.action} {', '.join(self.names)}"
+
+
+def steps(before: Plan | None, after: Plan, changes: Changes) -> tuple[Step, ...]:
+    """Return what is to be done to the replicas, in this order; pure.
+
+    Without cards: new ones first, then the changed ones each in its turn, and those that go last.
+    On cards, where memory has to be free before it is taken: the other way round, and at each time
+    only one on a card starts, because vLLM measures what the others have left to it. Where
+    addresses move, nothing can go on meanwhile: everything is replaced at once.
+    """
+    going = tuple(sorted(changes.removed, key=_number))
+    stop = [Step("stop", going)] if going else []
+    replaced = [name for name in after.names if name in changes.changed]
+    added = [name for name in after.names if name in changes.added]
+    if before is not None and _moves(before, after):
+        at_once = tuple(name for name in after.names if name in changes.changed)
+        replace = [Step("replace", at_once)] if at_once else []
+        return (*stop, *replace, *_starts(after, added))
+    one_by_one = [Step("replace", (name,)) for name in replaced]
+    if ENGINES[after.engine].needs_gpu:
+        return (*stop, *one_by_one, *_starts(after, added))
+    return (*_starts(after, added), *one_by_one, *stop)
+
+
+def pauses(before: Plan | None, planned: tuple[Step, ...]) -> bool:
+    """Tell whether there is a step at which no replica is left that could read; pure."""
+    there = set(before.names) if before else set()
+    for step in planned:
+        if step.action == "replace" and not there - set(step.names):
+            return bool(there)
+        there = there | set(step.names) if step.action == "start" else there - set(step.names)
+        if step.action == "replace":
+            there |= set(step.names)
+    return False
+
+
+def _starts(planned: Plan, names: Iterable[str]) -> list[Step]:
+    new = [replica for replica in planned.replicas if replica.name in set(names)]
+    if not new:
+        return []
+    seats = [Seat(r.gpu, r.memory_percent or 0) for r in new if r.gpu is not None]
+    if not seats:
+        return [Step("start", tuple(replica.name for replica in new))]
+    return [
+        Step("start", tuple(new[index].name for index in wave)) for wave in placement.waves(seats)
+    ]
+
+
+def _moves(before: Plan, after: Plan) -> bool:
+    """Tell whether an address is to be another's, or a name is to be at another address."""
+    old = {replica.address: replica.name for replica in before.replicas}
+    places = {replica.name: replica.address for replica in before.replicas}
+    return any(
+        old.get(replica.address, replica.name) != replica.name
+        or places.get(replica.name, replica.address) != replica.address
+        for replica in after.replicas
+    )
+
+
+def _number(name: str) -> tuple[str, int]:
+    family, _, number = name.rpartition("-")
+    return family, int(number) if number.isdecimal() else 0

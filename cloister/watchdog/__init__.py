@@ -1,0 +1,1 @@
+"""The watchdog: finds sick replicas by what they do, takes them out, and brings them back."""

@@ -1,0 +1,38 @@
+"""Run as `python -m cloister.watchdog --state-dir FOLDER`, kept alive by the supervisor."""
+
+import argparse
+import logging
+import os
+import signal
+import threading
+from pathlib import Path
+
+from cloister.config import Settings
+from cloister.errors import CloisterError
+from cloister.watchdog.watch import Watch
+
+_AFTER_ERROR_S = 2.0
+
+
+def main() -> None:
+    """Watch until SIGTERM; what cannot be done in one round is said and tried in the next."""
+    parser = argparse.ArgumentParser(prog="cloister.watchdog", description=__doc__)
+    parser.add_argument("--state-dir", type=Path, required=True)
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    over = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: over.set())
+    watch = Watch(Settings(state_dir=options.state_dir))
+    pause_s = 0.0
+    while not over.wait(pause_s):
+        try:
+            pause_s = watch.round()
+        except CloisterError as error:
+            logging.warning("%s", error)
+            pause_s = _AFTER_ERROR_S
+    logging.shutdown()
+    os._exit(0)  # threads may wait minutes for a test page, and nobody for them
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,200 @@
+"""The watchdog's round: look at every replica, take the sick ones out, bring them back."""
+
+import json
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+
+from cloister import chat
+from cloister.config import Settings
+from cloister.deployment import reading, record
+from cloister.deployment.converge import Convergence
+from cloister.deployment.doorkeeper import Doorkeeper
+from cloister.deployment.plan import Plan, of
+from cloister.deployment.record import Record
+from cloister.engines import ENGINES, Patience, Replica
+from cloister.errors import CloisterError, DeploymentError
+from cloister.events import Journal
+from cloister.files import exclusive, write_atomically
+from cloister.layout import Layout
+from cloister.runtimes import RUNTIMES, Runtime
+from cloister.watchdog import causes
+from cloister.watchdog.sight import look
+from cloister.watchdog.ward import Ward
+
+_THREADS = 192  # for each of at most 64 replicas: one look, one test page, one treatment
+_LOG_LINES = 12
+_DOCKER_MEMORY_SHARE = 0.9
+_MOST_WHY = 300
+
+
+class Watch:
+    """Watches the deployment of one state folder."""
+
+    def __init__(self, state: Settings) -> None:
+        self._state = state
+        self._layout = Layout(state.state_dir)
+        self._journal = Journal(self._layout, "watchdog")
+        self._door = Doorkeeper(state, self._journal)
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="watch")
+        self._wards: dict[str, Ward] = {}
+
+    def round(self) -> float:
+        """Look at everything once and act; return the seconds until the next round."""
+        now = record.read(self._state)
+        if now is None:
+            return 1.0
+        planned = of(now)
+        running = RUNTIMES[now.settings.runtime].make(now.settings)
+        states = {state.name: state for state in running.states()}
+        seen = look(planned, running, states, self._threads)
+        self._wards = {name: self._wards.get(name) or Ward(name) for name in planned.names}
+        for replica in planned.replicas:
+            ward, state = self._wards[replica.name], states.get(replica.name)
+            ill = _Case(now, planned, running, replica, ward, state.state if state else None)
+            ward.see(seen[replica.name], ill.patience, ENGINES[planned.engine].ready_s)
+            try:
+                self._care(ill)
+            except CloisterError as error:
+                logging.warning("%s: %s", replica.name, error)
+        self._publish()
+        return float(now.settings.healing.interval_s)
+
+    def _care(self, ill: "_Case") -> None:
+        ward, standing = ill.ward, ill.now.standings.get(ill.replica.name)
+        if ward.treatment is not None:
+            if ward.treatment.done():
+                done, ward.treatment = ward.treatment, None
+                ward.begin_anew()
+                done.result()
+        elif standing in {"serving", "cold"}:
+            ward.ask(ill.page, ill.now.settings.healing.canary_s, self._threads)
+            self._examine(ill)
+        elif standing == "sick":
+            self._heal(ill)
+        else:
+            self._adopt(ill)
+
+    def _examine(self, ill: "_Case") -> None:
+        """Take a replica out as soon as it is known to be sick; restart one that is bloated."""
+        ward = ill.ward
+        why = ward.complaint(ill.patience)
+        if why is None:
+            ward.failures = ward.failures.well(time.monotonic())
+            self._weigh(ill)
+            return
+        self._count(ill, why)
+        self._door.move((ward.name,), "sick", only_from={"serving", "cold"}, why=why[:_MOST_WHY])
+
+    def _count(self, ill: "_Case", why: str) -> None:
+        """Count a failure, and say what the log points to."""
+        ward, died = ill.ward, ill.ward.died or ill.ward.verdict == "gone"
+        ward.fail(stuck=not died)
+        log = ill.running.tail(ward.name, _LOG_LINES) if died else ""
+        self._journal.note(
+            "crash-looping" if ward.failures.loops else "failed",
+            ward.name,
+            why[:_MOST_WHY],
+            failures=ward.failures.count,
+            wait_s=ward.failures.wait_s,
+            **({"likely": causes.likely(log), "log": log.splitlines()} if died else {}),
+        )
+
+    def _heal(self, ill: "_Case") -> None:
+        """Bring a sick replica back: to a process that lives, then to a page, then to the gateway.
+
+        One that fails again and again is held back for longer and longer, so that neither the
+        runtime nor the machine is kept busy with it.
+        """
+        ward, running = ill.ward, ill.running
+        why = ward.complaint(ill.patience)
+        if ward.died or (why is not None and ward.verdict != "gone" and not ward.stuck):
+            self._count(ill, why or "its process ended")
+        held = ill.state in {"stopped", "failed"} and ward.verdict == "gone"
+        if not ward.failures.over(time.monotonic()):
+            if not held:
+                ward.treatment = self._threads.submit(running.halt, ward.name, at_once=True)
+        elif held or ill.state is None:
+            ward.treatment = self._threads.submit(running.start, ward.name)
+        elif ward.stuck:
+            ward.treatment = self._threads.submit(self._restart, running, ward.name)
+        elif ward.proven:
+            self._door.move((ward.name,), "serving", only_from={"sick"}, why="it reads again")
+            out_s = time.monotonic() - (ward.sick_since_s or time.monotonic())
+            self._journal.note("recovered", ward.name, out_s=round(out_s, 2))
+            ward.sick_since_s = None
+        else:
+            ward.ask(ill.page, 0, self._threads)
+
+    def _restart(self, running: Runtime, name: str) -> None:
+        self._journal.note("restarting", name)
+        running.halt(name, at_once=True)
+        running.start(name)
+
+    def _weigh(self, ill: "_Case") -> None:
+        """Restart a replica that has grown too large, when another can take over meanwhile."""
+        now, ward = ill.now, ill.ward
+        limit, taken = _memory_limit_mib(now.settings), ward.seen and ward.seen.memory_mib
+        others = [name for name in now.standings if name != ward.name and now.serves(name)]
+        if limit and taken and taken > limit and others:
+            ward.treatment = self._threads.submit(self._recycle, ward.name, taken, limit)
+
+    def _recycle(self, name: str, taken_mib: int, limit_mib: int) -> None:
+        """Restart a replica after its pages, unless a command is changing the deployment."""
+        try:
+            with exclusive(self._layout.lock):
+                self._journal.note(
+                    "recycling", name, f"it takes {taken_mib} MiB, over the limit of {limit_mib}"
+                )
+                now = record.required(self._state)
+                Convergence(now, now, self._door, self._journal, logging.info).restart(name)
+        except DeploymentError as error:
+            logging.warning("%s is not recycled: %s", name, error)
+
+    def _adopt(self, ill: "_Case") -> None:
+        """Take on a replica that a command left half done: one that was killed, or that failed."""
+        left = {"unproven", "cold", "draining"}
+        try:
+            with exclusive(self._layout.lock):
+                now = record.required(self._state)
+                if now.standings.get(ill.ward.name) in left:
+                    why = f"`invoke {now.under_way or 'up'}` did not end"
+                    self._door.move((ill.ward.name,), "sick", only_from=left, why=why)
+        except DeploymentError:
+            return  # the command that has it is at work
+
+    def _publish(self) -> None:
+        """Tell `invoke status` what was seen."""
+        told = {name: asdict(ward.vitals()) for name, ward in self._wards.items()}
+        write_atomically(self._layout.watch, json.dumps({"at": time.time(), "replicas": told}))
+
+
+@dataclass(frozen=True)
+class _Case:
+    """One replica in one round: the deployment, its runtime, and what is known of it."""
+
+    now: Record
+    planned: Plan
+    running: Runtime
+    replica: Replica
+    ward: Ward
+    state: str | None
+
+    @property
+    def patience(self) -> Patience:
+        """How long it may seem not to be well."""
+        own = ENGINES[self.planned.engine].patience(self.now.settings)
+        healing = self.now.settings.healing
+        return Patience(healing.silence_s or own.silence_s, healing.stall_s or own.stall_s)
+
+    def page(self) -> chat.Reading:
+        """Let it read a test page."""
+        with self.running.session() as session:
+            return reading.read_page(self.planned, session, self.replica.url)
+
+
+def _memory_limit_mib(settings: Settings) -> int | None:
+    if settings.healing.memory_mib is not None or settings.runtime != "docker":
+        return settings.healing.memory_mib
+    return int(settings.docker.engine_memory_mib * _DOCKER_MEMORY_SHARE)
