@@ -8,7 +8,9 @@ from cloister.engines.vllm.memory import Need
 from cloister.errors import DeploymentError
 from cloister.gpus import Card
 
-MOST_PER_GPU = 16  # what the configuration takes; a hint names no more
+# The bounds of `engines.per_gpu` and `vllm.max_model_len`, so that a hint can be followed.
+MOST_PER_GPU = 16
+LEAST_TOKENS = 1024
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,11 @@ class _Room:
     memory_percent: int
     need: Need | None
 
+    @property
+    def measured(self) -> bool:
+        """Whether it is known how many fit, which takes the need and every card's size."""
+        return self.need is not None and all(card.memory_mib for card in self.cards)
+
     def percent(self, count: int) -> int:
         return self.memory_percent // count
 
@@ -109,6 +116,17 @@ class _Room:
         """Return how many replicas fit with at most `per_gpu` a card."""
         tries = range(1, per_gpu + 1)
         return sum(self.suits(card, count) for card in self.cards for count in tries)
+
+    def fitting_tokens(self, replicas: int, per_gpu: int) -> int:
+        """Return the longest page with which all the replicas fit, 0 or less when none does."""
+        tries = range(1, per_gpu + 1)
+        shares = sorted(
+            (self.share_mib(card, count) for card in self.cards for count in tries), reverse=True
+        )
+        if self.need is None or not self.need.kv_mib or replicas > len(shares):
+            return 0
+        kv_mib = shares[replicas - 1] - (self.need.total_mib - self.need.kv_mib)
+        return kv_mib * self.need.tokens // self.need.kv_mib
 
     def enough(self, replicas: int) -> int | None:
         """Return the fewest a card with which the replicas fit, None when they never do."""
@@ -154,8 +172,9 @@ def _refuse_small(replicas: int, room: _Room, counts: Mapping[int, int], per_gpu
         percent = f"{room.memory_percent} / {count} = {room.percent(count)} %"
     wanted = str(room.need) if room.need and room.percent(count) else "at least 1 %"
     ways = _ways(replicas, room, per_gpu)
-    if room.need and room.need.total_mib - room.need.kv_mib < share:
-        ways.append("lower `vllm.max_model_len`")
+    tokens = room.fitting_tokens(replicas, per_gpu)
+    if tokens >= LEAST_TOKENS:
+        ways.append(f"lower `vllm.max_model_len` to {tokens}")
     raise DeploymentError(
         f"GPU {card.index} ({card.name}, {card.memory_mib:,} MiB) is too small for {count} "
         f"replica{'s' if count > 1 else ''}: {percent} of it is {share:,} MiB, and one needs "
@@ -168,7 +187,7 @@ def _ways(replicas: int, room: _Room, per_gpu: int) -> list[str]:
     """Return what to type so that the replicas fit, and how many fit at most."""
     enough, most = room.enough(replicas), room.capacity(MOST_PER_GPU)
     ways = [f"`--per-gpu {enough}`"] if enough else []
-    if room.need is None or not most:  # without the need, what fits is not known
+    if not room.measured or not most:
         return ways
     widest = room.enough(most) or per_gpu
     fitting = room.capacity(per_gpu)

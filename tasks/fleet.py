@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 )
 def scale(
     _: Context,
-    replicas: int,
+    replicas: str,
     gpus: str | None = None,
-    per_gpu: int | None = None,
+    per_gpu: int = 0,
     plan: bool = False,
     json_: bool = False,
     set_: list[str] | None = None,
@@ -33,7 +33,7 @@ def scale(
     from cloister import console, deployment
 
     chosen = settings(set_ or [])
-    wish = deployment.wish(replicas, gpus, per_gpu)
+    wish = deployment.wish(replicas, gpus, per_gpu or None)
     if plan:
         _show(deployment.propose_scale(chosen, wish), as_json=json_)
         return
@@ -42,9 +42,9 @@ def scale(
     if json_:
         _show(done, as_json=True)
     else:
-        console.show(f"{replicas} replica{'s' * (replicas != 1)} read pages at {done.plan.url}/v1")
+        console.show(f"replicas that read pages at {done.plan.url}/v1: {wish.replicas}")
     overruled = settings(set_ or []).replicas
-    if overruled != replicas:
+    if overruled != wish.replicas:
         console.say(
             f"`replicas` is {overruled} in the environment or by --set, so `invoke up` will go back"
         )
@@ -59,7 +59,7 @@ def scale(
 )
 def rollout(
     _: Context,
-    canary: int | None = None,
+    canary: int = 0,
     back: bool = False,
     plan: bool = False,
     json_: bool = False,
@@ -82,10 +82,10 @@ def rollout(
         if back:
             names = deployment.back(chosen, report)
         else:
-            names = deployment.rollout(chosen, report, canary).replaced
+            names = deployment.rollout(chosen, report, canary or None).replaced
     if json_:
-        console.dump({"replaced": names, "canary_percent": canary})
-    elif canary is not None:
+        console.dump({"replaced": names, "canary_percent": canary or None})
+    elif canary:
         console.show(f"{', '.join(names)} is new and gets {canary} % of the pages")
         console.say("next: invoke rollout to go on | invoke rollout --back")
     else:

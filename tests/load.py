@@ -2,16 +2,19 @@
 
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import requests
 from deployments import eventually
 
 PATH = "/v1/chat/completions"
+_AGAIN_S = 0.2
 
 
 @dataclass
@@ -26,6 +29,7 @@ class Outcome:
     errors: Counter[str] = field(default_factory=Counter)
     lies: int = 0
     slowest_s: float = 0.0
+    again: int = 0
     by_replica: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -36,22 +40,30 @@ class Outcome:
         told = ", ".join(f"{name}: {number}" for name, number in self.errors.items())
         return (
             f"sent {self.sent}, answered {self.answered}, lost {self.lost} ({told or 'none'}), "
-            f"cut but called a success {self.lies}, slowest {self.slowest_s:.2f} s"
+            f"cut but called a success {self.lies}, sent again {self.again}, "
+            f"slowest {self.slowest_s:.2f} s"
         )
 
 
 @contextmanager
-def load(url: str, *, at_once: int = 8, stream: bool = False) -> Iterator[Outcome]:
-    """Send pages until the block ends; the outcome grows meanwhile, and is whole after it."""
+def load(
+    url: str, *, at_once: int = 8, stream: bool = False, page: Any = None, patience_s: float = 0
+) -> Iterator[Outcome]:
+    """Send pages until the block ends; the outcome grows meanwhile, and is whole after it.
+
+    A page that is refused, or whose connection breaks, is sent again for `patience_s`, as clients
+    do; it counts as one, and as `again`.
+    """
     outcome, lock, over = Outcome(), threading.Lock(), threading.Event()
-    body = json.dumps({"model": "stub", "stream": stream, "messages": ["x" * 2000]})
+    request = page or {"model": "stub", "max_tokens": 100, "messages": ["x" * 2000]}
+    body = json.dumps({**request, "stream": stream})
 
     def client() -> None:
         with requests.Session() as session:
             session.trust_env = False  # a proxy of the environment must not see loopback
             session.verify = False
             while not over.is_set():
-                one = _page(session, url, body, stream=stream)
+                one = _patiently(session, url, body, stream=stream, patience_s=patience_s)
                 with lock:
                     _add(outcome, one)
 
@@ -80,8 +92,22 @@ def _add(outcome: Outcome, one: Outcome) -> None:
     outcome.answered += one.answered
     outcome.errors += one.errors
     outcome.lies += one.lies
+    outcome.again += one.again
     outcome.slowest_s = max(outcome.slowest_s, one.slowest_s)
     outcome.by_replica += one.by_replica
+
+
+def _patiently(
+    session: requests.Session, url: str, body: str, *, stream: bool, patience_s: float
+) -> Outcome:
+    until_s, again = time.monotonic() + patience_s, 0
+    while True:
+        one = _page(session, url, body, stream=stream)
+        if not one.errors or time.monotonic() > until_s:
+            one.again = again
+            return one
+        again += 1
+        time.sleep(_AGAIN_S)  # what clients wait between two tries
 
 
 def _page(session: requests.Session, url: str, body: str, *, stream: bool) -> Outcome:
@@ -97,7 +123,7 @@ def _page(session: requests.Session, url: str, body: str, *, stream: bool) -> Ou
         one.errors[str(answer.status_code)] += 1
     elif _whole(content, stream=stream):
         one.answered = 1
-        one.by_replica[answer.headers["X-Stub"]] += 1
+        one.by_replica[answer.headers.get("X-Stub", "?")] += 1
     else:
         one.lies = 1
     return one

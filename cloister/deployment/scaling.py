@@ -41,16 +41,16 @@ class Wish:
     per_gpu: int | None = None
 
 
-def wish(replicas: int, gpus: str | None, per_gpu: int | None) -> Wish:
-    """Return the fleet that a command line names; raises ConfigError for cards that are none."""
+def wish(replicas: str, gpus: str | None, per_gpu: int | None) -> Wish:
+    """Return the fleet that a command line names; raises ConfigError for what is no number."""
+    if not replicas.isdecimal():
+        raise ConfigError(f"`{replicas}` is no number of replicas", hint="invoke scale 2")
     if gpus is None:
-        return Wish(replicas, None, per_gpu)
+        return Wish(int(replicas), None, per_gpu)
     named = [text.strip() for text in gpus.split(",")]
     if not all(text.isdecimal() for text in named):
-        raise ConfigError(
-            f"--gpus takes the numbers that nvidia-smi gives, such as 0,1, not `{gpus}`"
-        )
-    return Wish(replicas, tuple(map(int, named)), per_gpu)
+        raise ConfigError(f"--gpus takes nvidia-smi's numbers, such as 0,1, not `{gpus}`")
+    return Wish(int(replicas), tuple(map(int, named)), per_gpu)
 
 
 def scaled(settings: Settings, wish: Wish) -> Settings:
@@ -113,7 +113,7 @@ def scale(settings: Settings, wish: Wish, progress: Progress) -> Proposal:
 
 
 def last_start_s(settings: Settings) -> float | None:
-    """Return how long the last start of a replica took until it had read a page, if one is known."""
+    """Return the seconds from the last start of a replica to its first page, None if unknown."""
     begun: dict[str, float] = {}
     took: float | None = None
     for event in events.read(Layout(settings.state_dir)):

@@ -132,7 +132,14 @@ class _Sight:
 
 def _nothing(settings: Settings) -> Status:
     url = gateway.url(settings.gateway)
-    return Status(False, False, url, settings.engine, settings.model.name, ())
+    return Status(
+        up=False,
+        healthy=False,
+        url=url,
+        engine=settings.engine,
+        model=settings.model.name,
+        programs=(),
+    )
 
 
 def _watched(settings: Settings) -> Mapping[str, Mapping[str, Any]]:

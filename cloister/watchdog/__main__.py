@@ -28,7 +28,7 @@ def main() -> None:
         try:
             pause_s = watch.round()
         except CloisterError as error:
-            logging.warning("%s", error)
+            logging.getLogger(__name__).warning("%s", error)
             pause_s = _AFTER_ERROR_S
     logging.shutdown()
     os._exit(0)  # threads may wait minutes for a test page, and nobody for them

@@ -46,7 +46,7 @@ class Ward:
     restarts: int = 0
     died: bool = False
     stuck: bool = False
-    failures: Failures = Failures()
+    failures: Failures = field(default_factory=Failures)
     sick_since_s: float | None = None
     treatment: Future[None] | None = None
     proven: bool = False
@@ -61,8 +61,7 @@ class Ward:
         self.verdict, self.chart = judge(self.chart, seen, patience, ready_s)
         self.seen = seen
         self.died = bool(before) and before != self.chart.run
-        if self.verdict == "new":
-            self.restarts += 1
+        self.restarts += self.died
         if self.verdict in {"new", "gone"}:
             self._history.clear()
             self._forget_canary()
@@ -123,6 +122,7 @@ class Ward:
     def begin_anew(self) -> None:
         """Forget what was seen of a process that was ended on purpose."""
         self.chart = None
+        self.restarts += 1
         self.stuck = False
         self._forget_canary()
 

@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
@@ -12,7 +13,7 @@ from cloister.deployment import reading, record
 from cloister.deployment.converge import Convergence
 from cloister.deployment.doorkeeper import Doorkeeper
 from cloister.deployment.plan import Plan, of
-from cloister.deployment.record import Record
+from cloister.deployment.record import Record, Standing
 from cloister.engines import ENGINES, Patience, Replica
 from cloister.errors import CloisterError, DeploymentError
 from cloister.events import Journal
@@ -24,9 +25,11 @@ from cloister.watchdog.sight import look
 from cloister.watchdog.ward import Ward
 
 _THREADS = 192  # for each of at most 64 replicas: one look, one test page, one treatment
-_LOG_LINES = 12
+_LOG_LINES = 8
+_SICK_S = 0.5  # between two looks while a replica is on its way back
 _DOCKER_MEMORY_SHARE = 0.9
 _MOST_WHY = 300
+_log = logging.getLogger(__name__)
 
 
 class Watch:
@@ -57,8 +60,10 @@ class Watch:
             try:
                 self._care(ill)
             except CloisterError as error:
-                logging.warning("%s: %s", replica.name, error)
+                _log.warning("%s: %s", replica.name, error)
         self._publish()
+        if any(standing == "sick" for standing in now.standings.values()):
+            return _SICK_S
         return float(now.settings.healing.interval_s)
 
     def _care(self, ill: "_Case") -> None:
@@ -72,6 +77,9 @@ class Watch:
             ward.ask(ill.page, ill.now.settings.healing.canary_s, self._threads)
             self._examine(ill)
         elif standing == "sick":
+            why = ward.complaint(ill.patience)
+            if ward.died or (why is not None and ward.verdict != "gone" and not ward.stuck):
+                self._count(ill, why or "its process ended")
             self._heal(ill)
         else:
             self._adopt(ill)
@@ -84,8 +92,9 @@ class Watch:
             ward.failures = ward.failures.well(time.monotonic())
             self._weigh(ill)
             return
-        self._count(ill, why)
         self._door.move((ward.name,), "sick", only_from={"serving", "cold"}, why=why[:_MOST_WHY])
+        self._count(ill, why)
+        self._heal(ill)
 
     def _count(self, ill: "_Case", why: str) -> None:
         """Count a failure, and say what the log points to."""
@@ -108,14 +117,13 @@ class Watch:
         runtime nor the machine is kept busy with it.
         """
         ward, running = ill.ward, ill.running
-        why = ward.complaint(ill.patience)
-        if ward.died or (why is not None and ward.verdict != "gone" and not ward.stuck):
-            self._count(ill, why or "its process ended")
         held = ill.state in {"stopped", "failed"} and ward.verdict == "gone"
         if not ward.failures.over(time.monotonic()):
             if not held:
+                self._journal.note("held back", ward.name, wait_s=ward.failures.wait_s)
                 ward.treatment = self._threads.submit(running.halt, ward.name, at_once=True)
         elif held or ill.state is None:
+            self._journal.note("starting", ward.name)
             ward.treatment = self._threads.submit(running.start, ward.name)
         elif ward.stuck:
             ward.treatment = self._threads.submit(self._restart, running, ward.name)
@@ -148,13 +156,13 @@ class Watch:
                     "recycling", name, f"it takes {taken_mib} MiB, over the limit of {limit_mib}"
                 )
                 now = record.required(self._state)
-                Convergence(now, now, self._door, self._journal, logging.info).restart(name)
+                Convergence(now, now, self._door, self._journal, _log.info).restart(name)
         except DeploymentError as error:
-            logging.warning("%s is not recycled: %s", name, error)
+            _log.warning("%s is not recycled: %s", name, error)
 
     def _adopt(self, ill: "_Case") -> None:
         """Take on a replica that a command left half done: one that was killed, or that failed."""
-        left = {"unproven", "cold", "draining"}
+        left: AbstractSet[Standing] = {"unproven", "cold", "draining"}
         try:
             with exclusive(self._layout.lock):
                 now = record.required(self._state)

@@ -23,10 +23,10 @@ ORDER = (
         "nginx",
         "ports",
     ),
-    *("gpus", "placement"),
+    *("gpus", "placement", "userfile"),
     *("takeover", "containers", "images", "runtimes", "accesslog", "exporter", "deployment"),
     "watchdog",
-    *("userfile", "models", "keyring", "bundle", "isolation", "ocr", "machine"),
+    *("models", "keyring", "bundle", "isolation", "ocr", "machine"),
 )
 MODULE_LINES, FUNCTION_LINES = 300, 40
 

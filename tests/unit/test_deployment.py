@@ -12,9 +12,11 @@ from cloister import config
 from cloister.config import Settings
 from cloister.deployment import plan, record
 from cloister.deployment.plan import programs
+from cloister.deployment.record import Record
 from cloister.engines import ENGINES
 from cloister.errors import DeploymentError, EngineError
 from cloister.layout import Layout
+from cloister.placement import Seat
 
 
 def load(*flags: str) -> Settings:
@@ -40,7 +42,7 @@ def test_configured_workers_count_for_each_replica() -> None:
 
 def test_the_programs_of_two_replicas(golden: Callable[[str, str], None]) -> None:
     settings = load("replicas=2", "tesseract.tessdata_dir=/data")
-    found = programs(plan(settings, 4), 4, None)
+    found = programs(plan(settings, 4), None)
     text = json.dumps([asdict(program) for program in found], indent=2) + "\n"
     golden("programs-2.json", text.replace(sys.executable, "PYTHON"))
 
@@ -55,11 +57,20 @@ def test_an_engine_without_its_data_says_what_to_install(tmp_path: Path) -> None
 
 def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
     settings = load(f"state_dir={tmp_path}"[:90], "replicas=3", "gateway.address=::1")
+    kept = Record(
+        settings=settings,
+        cores=4,
+        seats=(Seat(0, 45), Seat(1, 90)),
+        standings={"tesseract-1": "serving", "tesseract-2": "sick"},
+        shares={"tesseract-1": 3},
+        previous=load("tesseract.workers=7"),
+        under_way="rollout",
+    )
     assert record.read(settings) is None
     with pytest.raises(DeploymentError, match="nothing is up"):
         record.required(settings)
-    record.write(settings)
-    assert record.required(settings) == settings
+    record.write(kept)
+    assert record.required(settings) == kept
     record.erase(settings)
     assert record.read(settings) is None
 

@@ -15,7 +15,7 @@ import cloister
 from cloister import config, containers, gateway, images
 from cloister.config import Settings
 from cloister.deployment.access import Access
-from cloister.deployment.plan import Entry, door, plan, programs
+from cloister.deployment.plan import door, plan, programs
 from cloister.engines import choose
 from cloister.engines.vllm.options import Options
 from cloister.errors import DeploymentError, ImageError, ToolError
@@ -24,6 +24,7 @@ from cloister.images.bake import dockerfile
 from cloister.images.build import Options as BuildOptions
 from cloister.images.build import Source
 from cloister.inside.health import Sight, canary, judge, totals
+from cloister.placement import Seat
 from cloister.runtimes.docker import overlay, preflight
 
 ROOT = Path(__file__).parents[2]
@@ -39,12 +40,14 @@ def load(*flags: str) -> Settings:
 
 
 def nginx_text(settings: Settings) -> str:
-    return gateway.render(door(plan(settings, 2), Access(), Entry()), PLACE)
+    return gateway.render(door(plan(settings, 2), Access(), {}, {}), PLACE)
 
 
-def rendered(settings: Settings, attached: tuple[str, ...] = ()) -> str:
-    planned = plan(settings, 4)
-    text = overlay.render(settings, programs(planned, 4, Path("/model")), attached)
+def rendered(
+    settings: Settings, attached: tuple[str, ...] = (), seats: tuple[Seat, ...] = ()
+) -> str:
+    planned = plan(settings, 4, seats)
+    text = overlay.render(settings, programs(planned, Path("/model")), attached)
     return text.replace(str(ROOT), "PROJECT")
 
 
@@ -61,7 +64,10 @@ def test_the_overlay_of_two_replicas(golden: Callable[[str, str], None]) -> None
 
 
 def test_the_overlay_of_two_gpus(golden: Callable[[str, str], None]) -> None:
-    golden("compose-vllm-cuda.yaml", rendered(load("engine=vllm-cuda", "replicas=2")))
+    golden(
+        "compose-vllm-cuda.yaml",
+        rendered(load("engine=vllm-cuda", "replicas=2"), seats=(Seat(0, 90), Seat(3, 45))),
+    )
 
 
 def test_the_overlay_of_an_image_that_carries_its_model(

@@ -1,28 +1,37 @@
 """The gateway's files: nothing that nginx refuses is ever put in place."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cloister import config
-from cloister.deployment import plan
+from cloister import config, events
+from cloister.deployment import record
 from cloister.deployment.access import Access
 from cloister.deployment.doorkeeper import Doorkeeper
-from cloister.deployment.plan import Entry
+from cloister.deployment.record import Record
 from cloister.errors import GatewayError
+from cloister.events import Journal
 from cloister.gateway import Place, Tls
 from cloister.layout import Layout
+from cloister.runtimes import RUNTIMES
 
 
 class Refusing:
     """A runtime whose nginx may refuse, and that notes what it was shown."""
 
-    def __init__(self, state: Path, owner: int | None = None) -> None:
+    def __init__(self, state: Path) -> None:
         self.refuse = False
         self.shown: list[Mapping[str, str]] = []
-        self._place = Place(state / "gateway", state / "logs", owner=owner)
+        self._place = Place(state / "gateway", state / "logs")
+
+    def owned_by(self, user: int) -> None:
+        self._place = replace(self._place, owner=user)
+
+    def states(self) -> tuple[()]:
+        return ()
 
     def place(self) -> Place:
         return self._place
@@ -38,46 +47,81 @@ def runtime(tmp_path: Path) -> Any:
     return Refusing(tmp_path)
 
 
-def keeper(tmp_path: Path, runtime: Any, access: Access | None = None) -> Doorkeeper:
+@pytest.fixture
+def kept(tmp_path: Path, runtime: Any, monkeypatch: pytest.MonkeyPatch) -> Record:
+    """A record of two replicas, and a doorkeeper's surroundings without a process."""
+    kind = replace(RUNTIMES["process"], make=lambda _: runtime)
+    monkeypatch.setitem(RUNTIMES, "process", kind)
     environ = {"CLOISTER_CONFIG": "/dev/null", "CLOISTER_STATE_DIR": str(tmp_path)}
     settings = config.load(flags=("engine=tesseract", "replicas=2"), environ=environ).settings
-    return Doorkeeper(plan(settings, 2), runtime, access or Access())
+    return Record(
+        settings=settings,
+        cores=2,
+        standings={"tesseract-1": "serving", "tesseract-2": "serving"},
+    )
 
 
-def test_what_nginx_refuses_leaves_the_files_as_they_are(tmp_path: Path, runtime: Any) -> None:
+def keeper(kept: Record) -> Doorkeeper:
+    return Doorkeeper(kept.settings, Journal(Layout(kept.settings.state_dir), "test"))
+
+
+def certify(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    access = Access(tls=Tls(name), files={name: "secret"})
+    monkeypatch.setattr("cloister.deployment.access.read", lambda _: access)
+
+
+def test_what_nginx_refuses_leaves_the_files_as_they_are(
+    tmp_path: Path, runtime: Any, kept: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = Layout(tmp_path).nginx_configuration
-    assert keeper(tmp_path, runtime).write(Entry())
+    keeper(kept).adopt(kept)
     before = path.read_text()
     runtime.refuse = True
-    certified = Access(tls=Tls("tls-2.pem"), files={"tls-2.pem": "secret"})
+    certify(monkeypatch, "tls-2.pem")
     with pytest.raises(GatewayError):
-        keeper(tmp_path, runtime, certified).write(Entry())
+        keeper(kept).move(["tesseract-1"], "sick")
     assert path.read_text() == before
+    assert record.required(kept.settings) == kept
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-def test_what_is_there_already_is_not_tried_again(tmp_path: Path, runtime: Any) -> None:
-    door = keeper(tmp_path, runtime)
-    assert door.write(Entry())
-    assert not door.write(Entry())
-    assert door.write(Entry(frozenset({"tesseract-2"})))
+def test_what_is_there_already_is_not_tried_again(runtime: Any, kept: Record) -> None:
+    door = keeper(kept)
+    door.adopt(kept)
+    assert not door.move(["tesseract-2"], "serving")
+    assert len(runtime.shown) == 1
+    assert door.move(["tesseract-2"], "sick", why="it is")
     assert len(runtime.shown) == 2
+    assert record.required(kept.settings).standings["tesseract-2"] == "sick"
 
 
-def test_a_key_is_its_owners_only(tmp_path: Path, runtime: Any) -> None:
-    certified = Access(tls=Tls("tls-1.pem"), files={"tls-1.pem": "secret"})
-    keeper(tmp_path, runtime, certified).write(Entry())
+def test_a_replica_is_moved_only_from_where_it_is_expected(kept: Record) -> None:
+    """As the watchdog and a command may want different things of one replica."""
+    door = keeper(kept)
+    door.adopt(kept)
+    door.move(["tesseract-2"], "draining")
+    assert not door.move(["tesseract-2"], "serving", only_from={"sick"})
+    assert not door.move(["gone-7"], "sick")
+    (event,) = events.read(Layout(kept.settings.state_dir))
+    assert (event.event, event.replica) == ("draining", "tesseract-2")
+
+
+def test_a_key_is_its_owners_only(
+    tmp_path: Path, runtime: Any, kept: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certify(monkeypatch, "tls-1.pem")
+    keeper(kept).adopt(kept)
     path = tmp_path / "gateway" / "tls-1.pem"
     assert (path.read_text(), path.stat().st_mode & 0o777) == ("secret", 0o600)
     assert set(runtime.shown[0]) == {"tls-1.pem", "nginx.conf"}
 
 
 def test_who_cannot_give_a_key_away_closes_the_folder_around_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, runtime: Any, kept: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
-    certified = Access(tls=Tls("tls-1.pem"), files={"tls-1.pem": "secret"})
-    runtime: Any = Refusing(tmp_path, owner=10001)
-    keeper(tmp_path, runtime, certified).write(Entry())
+    certify(monkeypatch, "tls-1.pem")
+    runtime.owned_by(10001)
+    keeper(kept).adopt(kept)
     assert tmp_path.stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "gateway" / "tls-1.pem").stat().st_mode & 0o777 == 0o644

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from cloister import config, containers, models, modelstore, shell
 from cloister.config import Settings, with_keys
 from cloister.deployment import record
+from cloister.deployment.record import Record
 from cloister.engines.vllm.options import _OFFLINE
 from cloister.errors import ConfigError, ModelStoreError
 from cloister.modelstore import File, Pin, Store, contents, pins, sanity
@@ -160,12 +161,18 @@ def test_what_a_deployment_may_have_open_is_not_removed(tmp_path: Path) -> None:
     flags = ("engine=vllm-cuda", "runtime=process", f"state_dir={tmp_path / 'state'}")
     store = tmp_path / "models"
     stored(store)
-    record.write(settings(store, *flags))
+    record.write(Record(settings=settings(store, *flags), cores=2))
     stored(store, "f" * 40)
     for revision in (COMMIT, "f" * 40):
         with pytest.raises(ModelStoreError, match="is being served"):
             models.remove(settings(store, *flags), NAME, revision)
-    record.write(settings(store, *flags, f"model.revision={'f' * 40}"))
+    newer = settings(store, *flags, f"model.revision={'f' * 40}")
+    rollout = Record(settings=newer, cores=2, previous=settings(store, *flags))
+    record.write(rollout)
+    for revision in (COMMIT, "f" * 40):
+        with pytest.raises(ModelStoreError, match="is being served"):
+            models.remove(settings(store, *flags), NAME, revision)
+    record.write(Record(settings=newer, cores=2))
     with pytest.raises(ModelStoreError, match="is being served"):
         models.remove(settings(store, *flags), NAME, "f" * 40)
     assert models.remove(settings(store, *flags), NAME, COMMIT) > 0

