@@ -1,7 +1,7 @@
 """The gateway: a deployment's replicas, keys and limits to nginx' configuration, as pure text."""
 
 from cloister.gateway.door import Door, Place, Tls, Upstream, url
-from cloister.gateway.render import generation, gives_pages_to, render
+from cloister.gateway.render import generation, render
 
 __all__ = [
     "Door",
@@ -9,7 +9,6 @@ __all__ = [
     "Tls",
     "Upstream",
     "generation",
-    "gives_pages_to",
     "render",
     "url",
 ]

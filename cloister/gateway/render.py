@@ -1,5 +1,6 @@
 """The templates of nginx-config/, filled in."""
 
+import functools
 import hashlib
 import re
 from ipaddress import IPv6Address
@@ -7,7 +8,6 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from cloister.engines import Replica
 from cloister.errors import GatewayError
 from cloister.gateway import limits
 from cloister.gateway.door import Door, Place
@@ -35,13 +35,9 @@ def generation(text: str) -> str:
     return found[1] if found else ""
 
 
-def gives_pages_to(text: str, replica: Replica) -> bool:
-    """Tell whether a rendered configuration lets a replica have pages; pure."""
-    servers = re.findall(rf"server {re.escape(replica.address)} [^;]*;", text)
-    return bool(servers) and not any("down" in server for server in servers)
-
-
-def _render(door: Door, place: Place, digest: str) -> str:
+@functools.cache
+def _environment() -> Environment:
+    """Return the templates; compiling them takes a tenth of a second."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         undefined=StrictUndefined,
@@ -51,19 +47,27 @@ def _render(door: Door, place: Place, digest: str) -> str:
         autoescape=False,  # noqa: S701  # nginx configuration, not HTML; see `_path`
     )
     environment.filters["path"] = _path
+    return environment
+
+
+def _render(door: Door, place: Place, digest: str) -> str:
     address = door.settings.address
     host = f"[{address}]" if isinstance(address, IPv6Address) else str(address)
     keys = door.keys or ()
-    return environment.get_template("nginx.conf.j2").render(
-        door.settings.model_dump(mode="json"),
-        listen=f"{host}:{door.settings.port}",
-        door=door,
-        place=place,
-        generation=digest,
-        errors=refusals(door.settings),
-        rates=limits.rates(keys),
-        concurrencies=limits.concurrencies(keys),
-        tries=min(_TRIES, len(door.upstreams)),
+    return (
+        _environment()
+        .get_template("nginx.conf.j2")
+        .render(
+            door.settings.model_dump(mode="json"),
+            listen=f"{host}:{door.settings.port}",
+            door=door,
+            place=place,
+            generation=digest,
+            errors=refusals(door.settings),
+            rates=limits.rates(keys),
+            concurrencies=limits.concurrencies(keys),
+            tries=min(_TRIES, len(door.upstreams)),
+        )
     )
 
 
