@@ -117,6 +117,21 @@ def bench_gateway(session: nox.Session) -> None:
     session.run("python", "-m", "benchmarks.gateway", *session.posargs, env={"PYTHONPATH": "tests"})
 
 
+@nox.session(name="bench-faults", default=False)
+def bench_faults(session: nox.Session) -> None:
+    """Break replicas and programs under load, twenty times each: found and well again how soon."""
+    install(session, "runtime")
+    session.run("python", "-m", "benchmarks.faults", *session.posargs, env={"PYTHONPATH": "tests"})
+
+
+@nox.session(name="bench-saturation", default=False)
+def bench_saturation(session: nox.Session) -> None:
+    """Keep a fleet's queue full for half an hour: the watchdog must do nothing."""
+    install(session, "runtime")
+    program = ("python", "-m", "benchmarks.saturation")
+    session.run(*program, *session.posargs, env={"PYTHONPATH": "tests"})
+
+
 @nox.session(name="bench-accuracy", default=False)
 def bench_accuracy(session: nox.Session) -> None:
     """Score the documents of a folder that have their truth beside them as .txt or .md."""

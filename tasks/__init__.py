@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 bundle = Collection(bundles.install, bundles.keygen, bundles.verify)
 bundle.add_task(bundles.make, "make", default=True)
 namespace = Collection(
+    fleet.autoscale,
     service.config,
     service.down,
     models.download,

@@ -143,6 +143,27 @@ def events(
     journal.show(layout, replica, lines=lines, follow=follow, as_json=json_)
 
 
+@command(
+    min_="fewest replicas (default: autoscale.min)",
+    max_="most replicas (default: autoscale.max)",
+    dry_run="only tell what would be done",
+    set_=SET,
+)
+def autoscale(
+    _: Context,
+    min_: str | None = None,
+    max_: str | None = None,
+    dry_run: bool = False,
+    set_: list[str] | None = None,
+) -> None:
+    """Change the number of replicas as pages come and go, until Ctrl-C."""
+    from cloister import autoscaler, console
+
+    chosen = settings(set_ or [], **{"autoscale.min": min_, "autoscale.max": max_})
+    with console.steps() as report:
+        autoscaler.run(chosen, report, console.show, dry_run=dry_run)
+
+
 def _show(proposed: "Proposal", *, as_json: bool) -> None:
     from cloister import console
     from cloister.deployment import present

@@ -25,7 +25,7 @@ ORDER = (
     ),
     *("gpus", "placement", "userfile"),
     *("takeover", "containers", "images", "runtimes", "accesslog", "exporter", "deployment"),
-    "watchdog",
+    *("watchdog", "autoscale", "autoscaler"),
     *("models", "keyring", "bundle", "isolation", "ocr", "machine"),
 )
 MODULE_LINES, FUNCTION_LINES = 300, 40
