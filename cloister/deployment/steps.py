@@ -47,12 +47,12 @@ def steps(before: Plan | None, after: Plan, changes: Changes) -> tuple[Step, ...
 def pauses(before: Plan | None, planned: tuple[Step, ...]) -> bool:
     """Tell whether there is a step at which no replica is left that could read; pure."""
     there = set(before.names) if before else set()
+    if not there:
+        return False
     for step in planned:
-        if step.action == "replace" and not there - set(step.names):
-            return bool(there)
-        there = there | set(step.names) if step.action == "start" else there - set(step.names)
-        if step.action == "replace":
-            there |= set(step.names)
+        if step.action != "start" and not there - set(step.names):
+            return True
+        there = there - set(step.names) if step.action == "stop" else there | set(step.names)
     return False
 
 

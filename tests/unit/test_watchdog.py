@@ -1,0 +1,172 @@
+"""What the watchdog thinks of what it sees: no process, no clock."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloister import canary, chat
+from cloister.engines import Patience
+from cloister.watchdog import causes
+from cloister.watchdog.backoff import Failures
+from cloister.watchdog.judgement import Chart, Sighting, judge
+from cloister.watchdog.ward import Ward
+
+PATIENCE = Patience(silence_s=10, stall_s=30)
+READY_S = 100.0
+
+
+def numbers(load: int, progress: float) -> dict[str, float]:
+    return {
+        "vllm:num_requests_running": load,
+        "vllm:num_requests_waiting": 0,
+        "vllm:generation_tokens_total": progress,
+    }
+
+
+def verdicts(*seen: Sighting) -> list[str]:
+    chart: Chart | None = None
+    found: list[str] = []
+    for one in seen:
+        verdict, chart = judge(chart, one, PATIENCE, READY_S)
+        found.append(verdict)
+    return found
+
+
+def at(at_s: float, load: int | None, progress: float = 0, run: str = "1") -> Sighting:
+    return Sighting(at_s, run, None if load is None else numbers(load, progress))
+
+
+def test_tokens_are_progress_and_their_absence_is_a_stall_only_after_a_while() -> None:
+    assert verdicts(at(0, 5), at(10, 5, 1), at(40, 5, 1), at(41, 5, 1), at(42, 5, 2)) == [
+        *("starting", "busy", "busy", "stalled", "busy"),
+    ]
+
+
+def test_an_idle_replica_never_stalls() -> None:
+    assert verdicts(at(0, 0), at(1, 0), at(1000, 0), at(1001, 1), at(1030, 1), at(1032, 1)) == [
+        *("starting", "idle", "idle", "busy", "busy", "stalled"),
+    ]
+
+
+def test_silence_is_forgiven_for_a_while_and_longer_at_the_start() -> None:
+    assert verdicts(at(0, None), at(99, None), at(101, None)) == ["starting", "starting", "silent"]
+    assert verdicts(at(0, 0), at(1, 0), at(10, None), at(12, None)) == [
+        *("starting", "idle", "unsure", "silent"),
+    ]
+
+
+def test_another_process_is_seen_whether_or_not_there_was_none_between() -> None:
+    assert verdicts(at(0, 0), at(1, 0, run="2"), at(2, 0, run="2")) == ["starting", "new", "idle"]
+    gone = Sighting(1, "", None)
+    assert verdicts(at(0, 0), gone, gone, at(3, 0, run="2")) == ["starting", "gone", "gone", "new"]
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 29), st.integers(0, 9)), min_size=1, max_size=60))
+def test_who_makes_any_progress_is_never_sick(steps: list[tuple[float, int]]) -> None:
+    """However full it is, and however slowly it goes on."""
+    now_s, seen = 0.0, [at(0, 9)]
+    for number, (pause_s, load) in enumerate(steps):
+        now_s += pause_s
+        seen.append(at(now_s, load, number + 1))
+    assert set(verdicts(*seen)) <= {"starting", "busy", "idle"}
+
+
+def test_the_wait_grows_and_is_forgiven() -> None:
+    failures = Failures()
+    waits = []
+    for number in range(10):
+        failures = failures.failed(float(number))
+        waits.append(failures.wait_s)
+        assert failures.loops is (number >= 4)
+    assert waits == [0, 0, 5, 10, 20, 40, 80, 160, 300, 300]
+    assert not failures.over(9 + 299)
+    assert failures.over(9 + 300)
+    assert failures.well(20).count == 10
+    assert failures.well(39).well(40).count == 9, "one in half a minute"
+    assert failures.well(39).well(70).count == 8
+
+
+@pytest.mark.parametrize(
+    ("log", "part"),
+    [
+        ("torch.OutOfMemoryError: CUDA out of memory.", "too little free memory"),
+        (
+            "Free memory on device (10 GiB) is less than desired GPU memory utilization",
+            "gpu_memory_percent",
+        ),
+        ("RuntimeError: CUDA error: device-side assert triggered", "driver or the card"),
+        ("RuntimeError: The NVIDIA driver version is insufficient", "driver or the card"),
+        ("MemoryError", "docker.engine_memory_mib"),
+        ("vllm: error: unrecognized arguments: --nope", "a flag"),
+        ("OSError: [Errno 28] No space left on device", "cannot write"),
+        ("[Errno 98] Address already in use", "port is taken"),
+        ("safetensors_rust.SafetensorError: HeaderTooLarge", "models.verify"),
+    ],
+)
+def test_a_log_points_to_its_cause(log: str, part: str) -> None:
+    assert part in (causes.likely(f"INFO something\n{log}\n") or "")
+
+
+def test_a_log_that_says_nothing_known_points_nowhere() -> None:
+    assert causes.likely("INFO all is well") is None
+
+
+def asked(answer: Callable[[], Any], times: int = 1) -> Ward:
+    """Return a replica that is idle and was given test pages."""
+    ward = Ward("vllm-1")
+    ward.see(at(0, 0), PATIENCE, READY_S)
+    ward.see(at(1, 0), PATIENCE, READY_S)
+    with ThreadPoolExecutor(1) as threads:
+        for _ in range(times):
+            ward.ask(answer, 0, threads)
+            while ward._canary is not None and not ward._canary.done():
+                time.sleep(0.001)
+            ward.said = ward.complaint(PATIENCE)  # type: ignore[attr-defined]
+    return ward
+
+
+def refuse(status: int) -> Callable[[], Any]:
+    def answer() -> None:
+        raise chat.RefusedError("no", status)
+
+    return answer
+
+
+def misread() -> None:
+    raise canary.MisreadError("`it` read '!!!' on a page that says 234567")
+
+
+def test_a_page_that_is_read_proves_a_replica() -> None:
+    ward = asked(lambda: None)
+    assert (ward.proven, ward.said) == (True, None)  # type: ignore[attr-defined]
+
+
+def test_garbage_is_a_complaint_at_once() -> None:
+    assert "read '!!!'" in asked(misread).said  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("status", "times", "sick"), [(500, 1, False), (500, 2, True), (503, 9, False), (0, 9, False)]
+)
+def test_refusals_count_from_the_second_and_a_full_queue_never(
+    status: int,
+    times: int,
+    sick: bool,  # noqa: FBT001
+) -> None:
+    said = asked(refuse(status), times).said  # type: ignore[attr-defined]
+    assert (said is not None) is sick
+
+
+def test_rates_are_over_what_was_seen_lately() -> None:
+    ward = Ward("vllm-1")
+    for second in range(30):
+        ward.see(at(second, 1, 50 * second), PATIENCE, READY_S)
+    assert ward.vitals().tokens_per_s == 50
+    ward.see(at(31, 1, 0, run="2"), PATIENCE, READY_S)
+    assert ward.vitals().tokens_per_s is None
+    assert ward.vitals().restarts == 1
