@@ -132,7 +132,7 @@ def test_compose_2_reads_the_same_files(images: docker.DockerClient, tmp_path: P
     for engine in OVERLAYS:
         flags = ["runtime=docker", f"engine={engine}", "replicas=2"]
         settings = config.load(flags=flags, environ=environ).settings
-        started = programs(plan(settings, 2), 2, Path("/model"))
+        started = programs(plan(settings, 2), Path("/model"))
         rendered = tmp_path / f"{engine}.yaml"
         rendered.write_text(overlay.render(settings, started, ()))
         files = " ".join(overlay.files(settings, rendered))

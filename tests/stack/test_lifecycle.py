@@ -234,7 +234,7 @@ def test_replicas_share_the_work_and_scaling_loses_no_page(fresh: Stack) -> None
         time_of_two = len(answers)
         eventually(lambda: _assert_more(answers, time_of_two + 10))
     assert {answer.status_code for answer in answers} == {200}
-    assert set(fresh.pids()) == {"tesseract-1", "tesseract-2", "exporter", "gateway"}
+    assert {"tesseract-1", "tesseract-2"} < set(fresh.pids())
     log = fresh.log("access")
     for port in (fresh.first_port, fresh.first_port + 1):
         assert f'"upstream":"127.0.0.1:{port}"' in log

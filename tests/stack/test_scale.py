@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 import psutil
 import pytest
@@ -168,7 +169,7 @@ def test_each_program_killed_in_turn_costs_a_patient_client_nothing(
         for name in ("tesseract-1", "tesseract-2", "exporter", "watchdog", "gateway"):
             pid = fleet.pids()[name]
             os.kill(pid, signal.SIGKILL)
-            eventually(lambda name=name, pid=pid: _assert_other(fleet, name, pid))
+            eventually(partial(_assert_other, fleet, name, pid))
             until(fleet, lambda now: set(now.values()) == {"serving"})
             sent(outcome, 5)
     assert outcome.lost == 0, str(outcome)
