@@ -63,9 +63,14 @@ def draw(made: Table) -> None:
 
 @contextmanager
 def live() -> Iterator[Callable[[Table], None]]:
-    """Give a function that draws a table in the place of the last one, or below it for a program."""
+    """Give a function that draws a table in the place of the last one; below it for a program."""
     if not _out.is_terminal:
-        yield lambda made: (draw(made), sys.stdout.flush())[0]
+
+        def below(made: Table) -> None:
+            draw(made)
+            sys.stdout.flush()
+
+        yield below
         return
     with Live(console=_out, auto_refresh=False) as screen:
         yield lambda made: screen.update(made, refresh=True)

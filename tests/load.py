@@ -113,7 +113,8 @@ def _patiently(
 def _page(session: requests.Session, url: str, body: str, *, stream: bool) -> Outcome:
     one = Outcome(sent=1)
     try:
-        answer = session.post(f"{url}{PATH}", data=body, stream=stream, timeout=60)
+        kind = {"Content-Type": "application/json"}
+        answer = session.post(f"{url}{PATH}", data=body, headers=kind, stream=stream, timeout=60)
         one.slowest_s = answer.elapsed.total_seconds()
         content = b"".join(answer.iter_content(None)) if stream else answer.content
     except requests.RequestException as error:

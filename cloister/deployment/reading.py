@@ -9,6 +9,7 @@ from tenacity import (
     retry_if_exception_type,
     retry_if_result,
     stop_after_delay,
+    wait_exponential,
     wait_fixed,
 )
 
@@ -20,7 +21,7 @@ from cloister.errors import DeploymentError, OcrError
 from cloister.runtimes import GATEWAY, Runtime
 
 Progress = Callable[[str], None]
-_POLL_S = 0.25
+_POLL_S, _SLOWEST_POLL_S = 0.25, 2.0
 _LOG_LINES = 8
 _QUIET_IN_A_ROW = 2  # an old worker of nginx may just have passed a page on
 
@@ -48,7 +49,8 @@ def first_page(
         for attempt in Retrying(
             retry=retry_if_exception_type(chat.RefusedError),
             stop=stop_after_delay(ready_s),
-            wait=wait_fixed(_POLL_S),
+            # Slower and slower: asking takes time from an engine that is starting.
+            wait=wait_exponential(multiplier=_POLL_S, exp_base=1.2, max=_SLOWEST_POLL_S),
             before_sleep=lambda _: _require_alive(running, programs),
             reraise=True,
         ):

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 
 from cloister.deployment import gauges, memory
@@ -14,20 +15,27 @@ _ALIVE = {"starting", "running", "failed"}  # Docker's failed health check is a 
 
 
 def look(
-    planned: Plan, running: Runtime, states: Mapping[str, ProgramState], threads: ThreadPoolExecutor
+    planned: Plan,
+    running: Runtime,
+    states: Mapping[str, ProgramState],
+    asked: AbstractSet[str],
+    threads: ThreadPoolExecutor,
 ) -> dict[str, Sighting]:
-    """Return what was seen of each replica; none of them can keep the others waiting."""
+    """Return what was seen of each replica; none of them can keep the others waiting.
+
+    Only those `asked` are disturbed by a question: a command is at work on the others.
+    """
     with running.session() as session:
 
         def one(replica: Replica) -> Sighting:
             state = states.get(replica.name)
             if state is None or state.pid is None or state.state not in _ALIVE:
                 return Sighting(time.monotonic(), "", None)
-            told = gauges.of(session, replica.url) or None
+            told = gauges.of(session, replica.url) if replica.name in asked else None
             return Sighting(
                 time.monotonic(),
                 f"{state.pid} {memory.born(state.pid)}",
-                told,
+                told or None,
                 memory.resident_mib(state.pid),
             )
 

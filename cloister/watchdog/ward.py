@@ -120,10 +120,15 @@ class Ward:
         self._forget_canary()
 
     def begin_anew(self) -> None:
-        """Forget what was seen of a process that was ended on purpose."""
-        self.chart = None
+        """Forget what was seen of a process that the watchdog ended itself."""
         self.restarts += 1
-        self.stuck = False
+        self.look_away()
+
+    def look_away(self) -> None:
+        """Forget what was seen, since others may do with it what they like meanwhile."""
+        self.chart, self.seen, self.verdict = None, None, "starting"
+        self.died = self.stuck = False
+        self._history.clear()
         self._forget_canary()
 
     def _canary_complaint(self, patience: Patience) -> str | None:

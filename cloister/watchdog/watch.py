@@ -51,12 +51,16 @@ class Watch:
         planned = of(now)
         running = RUNTIMES[now.settings.runtime].make(now.settings)
         states = {state.name: state for state in running.states()}
-        seen = look(planned, running, states, self._threads)
+        ours = {n for n in now.standings if now.serves(n) or now.standings[n] == "sick"}
+        seen = look(planned, running, states, ours, self._threads)
         self._wards = {name: self._wards.get(name) or Ward(name) for name in planned.names}
         for replica in planned.replicas:
             ward, state = self._wards[replica.name], states.get(replica.name)
             ill = _Case(now, planned, running, replica, ward, state.state if state else None)
-            ward.see(seen[replica.name], ill.patience, ENGINES[planned.engine].ready_s)
+            if replica.name in ours:
+                ward.see(seen[replica.name], ill.patience, ENGINES[planned.engine].ready_s)
+            else:
+                ward.look_away()
             try:
                 self._care(ill)
             except CloisterError as error:
@@ -89,7 +93,7 @@ class Watch:
         ward = ill.ward
         why = ward.complaint(ill.patience)
         if why is None:
-            ward.failures = ward.failures.well(time.monotonic())
+            ward.failures, ward.sick_since_s = ward.failures.well(time.monotonic()), None
             self._weigh(ill)
             return
         self._door.move((ward.name,), "sick", only_from={"serving", "cold"}, why=why[:_MOST_WHY])
