@@ -7,7 +7,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
 from cloister.errors import DeploymentError
+
+_POLL_S = 0.05
 
 
 def write_atomically(path: Path, content: str | bytes, *, mode: int = 0o644) -> None:
@@ -33,10 +37,10 @@ def write_atomically(path: Path, content: str | bytes, *, mode: int = 0o644) -> 
 
 
 @contextlib.contextmanager
-def exclusive(path: Path, *, wait: bool = False) -> Iterator[None]:
-    """Hold a lock file.
+def exclusive(path: Path, *, wait_s: float = 5.0) -> Iterator[None]:
+    """Hold a lock file; raises DeploymentError when another command holds it for longer.
 
-    Without `wait`, raises DeploymentError at once when another command holds it.
+    By default a command waits for what the watchdog does in a moment, and not for another command.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,7 +51,14 @@ def exclusive(path: Path, *, wait: bool = False) -> Iterator[None]:
         ) from error
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            for attempt in Retrying(
+                retry=retry_if_exception_type(BlockingIOError),
+                stop=stop_after_delay(wait_s),
+                wait=wait_fixed(_POLL_S),
+                reraise=True,
+            ):
+                with attempt:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise DeploymentError(
                 "another Cloister command is changing this deployment", hint="try again after it"

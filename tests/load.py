@@ -47,12 +47,18 @@ class Outcome:
 
 @contextmanager
 def load(
-    url: str, *, at_once: int = 8, stream: bool = False, page: Any = None, patience_s: float = 0
+    url: str,
+    *,
+    at_once: int = 8,
+    stream: bool = False,
+    page: Any = None,
+    patience_s: float = 0,
+    pause_s: float = 0,
 ) -> Iterator[Outcome]:
     """Send pages until the block ends; the outcome grows meanwhile, and is whole after it.
 
     A page that is refused, or whose connection breaks, is sent again for `patience_s`, as clients
-    do; it counts as one, and as `again`.
+    do; it counts as one, and as `again`. Each client pauses after a page.
     """
     outcome, lock, over = Outcome(), threading.Lock(), threading.Event()
     request = page or {"model": "stub", "max_tokens": 100, "messages": ["x" * 2000]}
@@ -66,6 +72,7 @@ def load(
                 one = _patiently(session, url, body, stream=stream, patience_s=patience_s)
                 with lock:
                     _add(outcome, one)
+                over.wait(pause_s)
 
     with ThreadPoolExecutor(at_once) as threads:
         clients = [threads.submit(client) for _ in range(at_once)]

@@ -21,6 +21,7 @@ from cloister.nginx import CONFIGURATION
 from cloister.runtimes import GATEWAY, RUNTIMES, Runtime
 
 _TAKEN_UP_S, _POLL_S, _ASK_S = 20.0, 0.05, 5.0
+_DOOR_S = 3 * _TAKEN_UP_S
 # The old workers let go of the port a tenth of a second after the new ones took it.
 _IN_A_ROW = 4
 _LOG_LINES = 3
@@ -81,7 +82,7 @@ class Doorkeeper:
     def _change(
         self, change: Callable[[Record], Record], new: Record | None = None
     ) -> tuple[Record, Record]:
-        with exclusive(self._layout.door_lock, wait=True):
+        with exclusive(self._layout.door_lock, wait_s=_DOOR_S):
             before = new or record.required(self._state)
             after = change(before)
             running = RUNTIMES[after.settings.runtime].make(after.settings)

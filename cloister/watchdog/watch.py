@@ -155,7 +155,7 @@ class Watch:
     def _recycle(self, name: str, taken_mib: int, limit_mib: int) -> None:
         """Restart a replica after its pages, unless a command is changing the deployment."""
         try:
-            with exclusive(self._layout.lock):
+            with exclusive(self._layout.lock, wait_s=0):
                 self._journal.note(
                     "recycling", name, f"it takes {taken_mib} MiB, over the limit of {limit_mib}"
                 )
@@ -168,7 +168,7 @@ class Watch:
         """Take on a replica that a command left half done: one that was killed, or that failed."""
         left: AbstractSet[Standing] = {"unproven", "cold", "draining"}
         try:
-            with exclusive(self._layout.lock):
+            with exclusive(self._layout.lock, wait_s=0):
                 now = record.required(self._state)
                 if now.standings.get(ill.ward.name) in left:
                     why = f"`invoke {now.under_way or 'up'}` did not end"

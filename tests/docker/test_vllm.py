@@ -15,9 +15,15 @@ import pytest
 import requests
 from conftest import Containers
 from deployments import eventually
+from fleets import events, happened, standings
+from load import Outcome, load
+from load import until as sent
 from pages import MODEL, data_url, encoded, page, request
 
 from cloister.isolation.routes import VLLM_ROUTES
+
+_STALL_S = 40  # a core that a test freezes and thaws is not to be taken for a sick one
+_START_S = 400
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +38,9 @@ def up(make_containers: Callable[..., Containers], tiny_model: Path) -> Containe
         vllm_max_model_len=4096,
         vllm_max_pixels=401_408,
         ocr_max_tokens=1024,
+        healing_silence_s=_STALL_S,
+        healing_stall_s=_STALL_S,
+        gateway_slow_start_s=2,
     )
     made.invoke("up", timeout_s=600)
     return made
@@ -81,6 +90,14 @@ def check(up: Containers, *flags: str) -> str:
     return output.decode().partition(":")[0]
 
 
+def core(up: Containers, replica: str) -> list[int]:
+    """Return the engine's core, whose processes read, by their ids on this machine."""
+    rows = up.container(replica).top(ps_args="-eo pid,comm")["Processes"]
+    found = [int(pid) for pid, name in rows if name.startswith("VLLM::")]
+    assert found
+    return found
+
+
 @contextmanager
 def freezable(up: Containers) -> Iterator[Callable[[int], None]]:
     """Give a function that signals the engine's core; it goes on at the end, whatever happened.
@@ -88,12 +105,10 @@ def freezable(up: Containers) -> Iterator[Callable[[int], None]]:
     From outside, by process ids that are known before a page begins: a program that is started in
     the container may get its turn only when the page is over.
     """
-    rows = up.container("vllm-1").top(ps_args="-eo pid,comm")["Processes"]
-    core = [int(pid) for pid, name in rows if name.startswith("VLLM::")]
-    assert core
+    pids = core(up, "vllm-1")
 
     def send(number: int) -> None:
-        for pid in core:
+        for pid in pids:
             os.kill(pid, number)
 
     try:
@@ -153,6 +168,46 @@ def test_the_health_check_tells_idle_busy_and_hung_apart(up: Containers) -> None
         assert inside.exit_code == 0, "this is why /health is no health check"
         send(signal.SIGCONT)
     assert lines[-2:] == ["data: [DONE]", ""], "thawed, it goes on"
+
+
+@contextmanager
+def pages(up: Containers) -> Iterator[Outcome]:
+    """Send a page now and then: two vLLMs and their tests have two cores."""
+    page = body(max_tokens=8, ignore_eos=True)
+    with load(up.url, at_once=1, page=page, pause_s=2) as outcome:
+        sent(outcome, 1)
+        yield outcome
+        sent(outcome, 2)
+
+
+def test_a_second_replica_takes_its_share_without_a_lost_page(up: Containers) -> None:
+    with pages(up) as outcome:
+        up.invoke("scale", "2", timeout_s=_START_S)
+        assert standings(up) == {"vllm-1": "serving", "vllm-2": "serving"}
+    assert outcome.lost == 0, str(outcome)
+    assert up.verify()["vllm-2", "calling the hub"]["verdict"] == "sealed"
+
+
+def test_a_core_that_freezes_is_found_though_health_says_ok(up: Containers) -> None:
+    before = len(events(up, "vllm-2"))
+    with pages(up) as outcome:
+        for pid in core(up, "vllm-2"):
+            os.kill(pid, signal.SIGSTOP)
+        why = happened(up, "sick", "vllm-2", before, within_s=180)["why"]
+        assert re.search("without progress|not answered|does not read", why)
+        happened(up, "recovered", "vllm-2", before, within_s=_START_S)
+    assert outcome.lost == 0, str(outcome)
+
+
+def test_back_to_one_and_no_container_has_the_docker_socket(up: Containers) -> None:
+    with pages(up) as outcome:
+        up.invoke("scale", "1", timeout_s=_START_S)
+    assert outcome.lost == 0, str(outcome)
+    assert set(up.pids()) == {"vllm-1", "exporter", "gateway", "watchdog"}
+    for name in ("gateway", "exporter", "vllm-1"):
+        assert "docker.sock" not in json.dumps(up.container(name).attrs["Mounts"])
+    watchdog = Path(f"/proc/{up.pids()['watchdog']}/cgroup")
+    assert "docker" not in watchdog.read_text(), "it runs beside the containers, in none"
 
 
 def test_a_stopped_replica_finishes_its_page(up: Containers) -> None:
