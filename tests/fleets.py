@@ -53,6 +53,13 @@ class Faulty:
             "PYTHONPATH": str(ROOT),
         }
 
+    def cards(self, *cards: tuple[str, int]) -> None:
+        """Let this machine have cards, each a name and its memory in MiB."""
+        lines = [f"{number}, {name}, {mib}, 10, 3" for number, (name, mib) in enumerate(cards)]
+        script = self._programs / "nvidia-smi"
+        script.write_text("#!/bin/sh\ncat <<END\n" + "\n".join(lines) + "\nEND\n")
+        script.chmod(0o755)
+
     @contextmanager
     def fault(self, port: int, kind: str) -> Iterator[None]:
         """Let the replica on a port have a fault, also after it was restarted, until the end."""

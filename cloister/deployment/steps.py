@@ -26,9 +26,10 @@ def steps(before: Plan | None, after: Plan, changes: Changes) -> tuple[Step, ...
     """Return what is to be done to the replicas, in this order; pure.
 
     Without cards: new ones first, then the changed ones each in its turn, and those that go last.
-    On cards, where memory has to be free before it is taken: the other way round, and at each time
-    only one on a card starts, because vLLM measures what the others have left to it. Where
-    addresses move, nothing can go on meanwhile: everything is replaced at once.
+    On cards memory has to be free before it is taken: only new ones on cards of which nobody gives
+    up any come first, and the others last. At each time only one on a card starts, because vLLM
+    measures what the others have left to it. Where addresses move, nothing can go on meanwhile:
+    everything is replaced at once.
     """
     going = tuple(sorted(changes.removed, key=_number))
     stop = [Step("stop", going)] if going else []
@@ -40,7 +41,9 @@ def steps(before: Plan | None, after: Plan, changes: Changes) -> tuple[Step, ...
         return (*stop, *replace, *_starts(after, added))
     one_by_one = [Step("replace", (name,)) for name in replaced]
     if ENGINES[after.engine].needs_gpu:
-        return (*stop, *one_by_one, *_starts(after, added))
+        free = [name for name in added if _cards(after)[name] not in _taken(before, after, changes)]
+        late = [name for name in added if name not in free]
+        return (*_starts(after, free), *stop, *one_by_one, *_starts(after, late))
     return (*_starts(after, added), *one_by_one, *stop)
 
 
@@ -66,6 +69,17 @@ def _starts(planned: Plan, names: Iterable[str]) -> list[Step]:
     return [
         Step("start", tuple(new[index].name for index in wave)) for wave in placement.waves(seats)
     ]
+
+
+def _cards(planned: Plan) -> dict[str, int | None]:
+    return {replica.name: replica.gpu for replica in planned.replicas}
+
+
+def _taken(before: Plan | None, after: Plan, changes: Changes) -> set[int | None]:
+    """Return the cards on which replicas stop, or are replaced by others of another share."""
+    places = (_cards(before) if before else {}, _cards(after))
+    touched = changes.changed | changes.removed
+    return {place[name] for place in places for name in touched if name in place}
 
 
 def _moves(before: Plan, after: Plan) -> bool:

@@ -10,7 +10,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cloister import config
+from cloister import config, userfile
 from cloister.config import Settings
 from cloister.errors import ConfigError
 
@@ -195,3 +195,35 @@ def test_any_file_is_settings_or_a_config_error(tmp_path: Path, content: dict[st
         assert len(str(refused).splitlines()) <= 2  # noqa: PT017  # both ways out are right
     else:
         assert isinstance(loaded.settings, Settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "replicas: 3\n"),
+        ("#replicas: 1\n", "replicas: 3\n"),
+        ("#replicas: 1\nreplicas: 2  # two\n", "#replicas: 1\nreplicas: 3\n"),
+        ("gateway:\n  port: 1\n", "replicas: 3\ngateway:\n  port: 1\n"),
+        ("gateway:\n  replicas: 1\n", "replicas: 3\ngateway:\n  replicas: 1\n"),
+    ],
+)
+def test_a_key_at_the_top_is_set_where_it_stands(text: str, expected: str) -> None:
+    assert config.with_keys(text, "", {"replicas": "3"}) == expected
+
+
+def test_what_is_no_file_is_not_replaced_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLOISTER_CONFIG", "/dev/null")
+    with pytest.raises(ConfigError, match="no file that can be changed"):
+        userfile.set_keys("", {"replicas": "3"})
+    assert Path("/dev/null").is_char_device()
+
+
+def test_settings_are_changed_as_a_whole_or_not_at_all() -> None:
+    settings = config.load(environ={"CLOISTER_CONFIG": "/dev/null"}).settings
+    changed = config.changed(settings, ["replicas=3", "engines.gpus=[0,1]"])
+    assert (changed.replicas, changed.engines.gpus) == (3, (0, 1))
+    assert config.changed(changed, ["replicas=1", "engines.gpus=[]"]) == settings
+    with pytest.raises(ConfigError, match="from 1 to 64"):
+        config.changed(settings, ["replicas=0"])
+    with pytest.raises(ConfigError, match=r"has 1 numbers for 2 replicas"):
+        config.changed(settings, ["replicas=2", "engines.weights=[1]"])
