@@ -48,14 +48,19 @@ def steps(before: Plan | None, after: Plan, changes: Changes) -> tuple[Step, ...
 
 
 def pauses(before: Plan | None, planned: tuple[Step, ...]) -> bool:
-    """Tell whether there is a step at which no replica is left that could read; pure."""
-    there = set(before.names) if before else set()
-    if not there:
+    """Tell whether there is a step at which no replica is left that gets pages; pure.
+
+    Those that go get none from the first step on.
+    """
+    if before is None:
         return False
+    going = {name for step in planned if step.action == "stop" for name in step.names}
+    there = set(before.names) - going
     for step in planned:
-        if step.action != "start" and not there - set(step.names):
+        if not there - (set(step.names) if step.action == "replace" else set()):
             return True
-        there = there - set(step.names) if step.action == "stop" else there | set(step.names)
+        if step.action != "stop":
+            there |= set(step.names)
     return False
 
 

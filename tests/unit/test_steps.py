@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as settings_
 from hypothesis import strategies as st
 
 from cloister import config, placement
@@ -96,6 +97,7 @@ def test_the_plans(golden: Callable[[str, str], None]) -> None:
 ENGINES = st.sampled_from(["tesseract", "vllm-cpu", "vllm-cuda"])
 
 
+@settings_(deadline=None)
 @given(ENGINES, st.integers(0, 8), st.integers(1, 8), st.sampled_from([32, 33]))
 def test_a_plan_does_what_has_to_be_done_once_and_keeps_readers_where_it_can(
     engine: str, now: int, then: int, depth: int
@@ -121,6 +123,7 @@ def test_a_plan_does_what_has_to_be_done_once_and_keeps_readers_where_it_can(
     assert left == set(after.names)
 
 
+@settings_(deadline=None)
 @given(st.integers(1, 8), st.integers(1, 8))
 def test_no_two_start_at_once_on_a_card(now: int, then: int) -> None:
     before, after = (planned("vllm-cuda", n, per_gpu=2) for n in (now, then))
@@ -136,3 +139,8 @@ def test_a_pause_is_said_only_where_there_is_one(now: int, then: int) -> None:
     before = planned("tesseract", now)
     after = planned("tesseract", then, "tesseract.queue_depth=7")
     assert pauses(before, steps(before, after, changes(before, after))) is (now == then == 1)
+
+
+def test_going_down_to_one_that_changes_is_a_pause_too() -> None:
+    before, after = planned("tesseract", 4), planned("tesseract", 1)
+    assert pauses(before, steps(before, after, changes(before, after)))
