@@ -86,14 +86,10 @@ def decide(policy: Policy, history: Sequence[Sample], changed_at_s: float | None
     if bounded != now.replicas:
         span = f"{policy.least} to {policy.most}"
         return Decision(bounded, f"{now.replicas} replicas are not within {span}")
-    changes = [
-        later.at_s for sooner, later in pairwise(window) if sooner.replicas != later.replicas
-    ]
-    since_s = now.at_s - max([*changes, -math.inf if changed_at_s is None else changed_at_s])
+    changes_s = [later.at_s for one, later in pairwise(window) if one.replicas != later.replicas]
+    since_s = now.at_s - max([*changes_s, -math.inf if changed_at_s is None else changed_at_s])
     if since_s < policy.cool_down_s:
-        why = (
-            f"the last change was {since_s:.0f} s ago, the cool-down is {policy.cool_down_s:.0f} s"
-        )
+        why = f"changed {since_s:.0f} s ago, the cool-down is {policy.cool_down_s:.0f} s"
         return Decision(now.replicas, why)
     return _rise(policy, window) or _fall(policy, window)
 

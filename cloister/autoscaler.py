@@ -8,7 +8,7 @@ from cloister import autoscale, deployment
 from cloister.autoscale import Decision, Policy, Sample
 from cloister.config import Settings
 from cloister.deployment import gauges
-from cloister.errors import DeploymentError
+from cloister.errors import CloisterError
 from cloister.events import Journal
 from cloister.layout import Layout
 
@@ -51,7 +51,7 @@ class Autoscaler:
     def round(self, progress: Callable[[str], None]) -> Decision | None:
         """Look once and act; return what was decided, None when a replica did not answer.
 
-        Raises DeploymentError when the fleet could not be changed; the next round tries again.
+        Raises a CloisterError when the fleet could not be changed; the next round tries again.
         """
         seen = sample(self._settings)
         if seen is None:
@@ -61,7 +61,7 @@ class Autoscaler:
         self._history = deque(autoscale.needed(self._policy, tuple(self._history)))
         decision = autoscale.decide(self._policy, tuple(self._history), self._changed_s)
         if decision.replicas != seen.replicas and not self._dry_run:
-            self._journal.note("scaling", why=f"to {decision.replicas}: {decision.why}")
+            self._journal.note("decided", why=f"{decision.replicas} replicas: {decision.why}")
             deployment.scale(self._settings, deployment.Wish(decision.replicas), progress)
             self._changed_s = time.monotonic()
         return decision
@@ -80,7 +80,7 @@ def run(
         begun_s = time.monotonic()
         try:
             decision = scaler.round(progress)
-        except DeploymentError as error:
+        except CloisterError as error:
             said = f"not changed: {error.message.splitlines()[0]}"
         else:
             said = _words(settings, decision, dry_run=dry_run)

@@ -34,9 +34,11 @@ def scale(
 
     chosen = settings(set_ or [])
     wish = deployment.wish(replicas, gpus, per_gpu or None)
+    proposed = deployment.propose_scale(chosen, wish)
     if plan:
-        _show(deployment.propose_scale(chosen, wish), as_json=json_)
+        _show(proposed, as_json=json_)
         return
+    _warn(proposed)
     with console.steps() as report:
         done = deployment.scale(chosen, wish, report)
     if json_:
@@ -69,15 +71,12 @@ def rollout(
     from cloister import console, deployment
 
     chosen = settings(set_ or [])
-    if plan:
-        _show(deployment.propose_rollout(chosen), as_json=json_)
-        return
-    proposed = None if back else deployment.propose_rollout(chosen)
-    if proposed is not None and proposed.pause_s != 0:
-        known = (
-            f"about {proposed.pause_s:.0f} s" if proposed.pause_s else "as long as a start takes"
-        )
-        console.say(f"there is no other replica, so no page is read for {known}")
+    if not back:
+        proposed = deployment.propose_rollout(chosen)
+        if plan:
+            _show(proposed, as_json=json_)
+            return
+        _warn(proposed)
     with console.steps() as report:
         if back:
             names = deployment.back(chosen, report)
@@ -162,6 +161,14 @@ def autoscale(
     chosen = settings(set_ or [], **{"autoscale.min": min_, "autoscale.max": max_})
     with console.steps() as report:
         autoscaler.run(chosen, report, console.show, dry_run=dry_run)
+
+
+def _warn(proposed: "Proposal") -> None:
+    from cloister import console
+
+    if proposed.pause_s != 0:
+        known = f"about {proposed.pause_s:.0f} s" if proposed.pause_s else "a start's time"
+        console.say(f"there is no other replica meanwhile, so no page is read for {known}")
 
 
 def _show(proposed: "Proposal", *, as_json: bool) -> None:

@@ -10,7 +10,7 @@ import math
 import random
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from heapq import heappop, heappush
 from pathlib import Path
 
@@ -177,28 +177,26 @@ def simulate(
 
 def recorded(outcome: Outcome, slots: int) -> str:
     """Return the series as a trace that `replay` reads: a JSON object a line."""
-    names = ("at_s", "running", "waiting", "replicas")
-    rows = (
-        {name: getattr(one, name) for name in names} | {"slots": slots} for one in outcome.series
+    samples = (
+        Sample(one.at_s, one.replicas, one.running, one.waiting, slots) for one in outcome.series
     )
-    return "".join(json.dumps(row) + "\n" for row in rows)
+    return "".join(json.dumps(asdict(sample)) + "\n" for sample in samples)
 
 
 def replay(policy: Policy, path: Path) -> Iterator[tuple[Sample, Decision]]:
-    """Yield each sample of a trace and what is decided on it; a decision to change starts a
-    cool-down, whether the trace follows it or not."""
+    """Yield each sample of a trace and what is decided on it.
+
+    A decision to change starts a cool-down, whether the trace follows it or not.
+    """
     history: list[Sample] = []
     changed_at_s: float | None = None
     for line in path.read_text(encoding="utf-8").splitlines():
-        history = (
-            [*needed(policy, history), Sample(**json.loads(line))]
-            if history
-            else [Sample(**json.loads(line))]
-        )
+        now = Sample(**json.loads(line))
+        history = list(needed(policy, [*history, now]))
         decision = decide(policy, history, changed_at_s)
-        if decision.replicas != history[-1].replicas:
-            changed_at_s = history[-1].at_s
-        yield history[-1], decision
+        if decision.replicas != now.replicas:
+            changed_at_s = now.at_s
+        yield now, decision
 
 
 def _ramp(at_s: float) -> float:

@@ -130,7 +130,7 @@ class VllmSettings(Section):
         default=90,
         ge=5,
         le=98,
-        description="Share of a GPU's memory that one replica may take, in percent",
+        description="Share of a GPU's memory that the replicas on it may take together, in percent",
     )
     max_pixels: int = Field(
         default=2_007_040,

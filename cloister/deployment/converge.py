@@ -6,7 +6,7 @@ from functools import cached_property
 
 from cloister.deployment import gauges, reading
 from cloister.deployment.doorkeeper import Doorkeeper
-from cloister.deployment.plan import Plan, of, programs
+from cloister.deployment.plan import Plan, of, plan, programs
 from cloister.deployment.reading import Progress
 from cloister.deployment.record import Record, Standing
 from cloister.deployment.steps import Step, steps
@@ -56,7 +56,7 @@ class Convergence:
         they were.
         """
         todo = [step for step in self.steps if only is None or set(step.names) <= only]
-        self.door.adopt(self.target.model_copy(update={"standings": self._standings()}))
+        self.door.adopt(self._adopted)
         started = list(self._beside_replicas())
         self._admit(tuple(name for name in self._waiting() if only is None or name in only))
         for step in todo:
@@ -81,12 +81,16 @@ class Convergence:
         found = self.changes
         return Changes(found.added - BESIDE, found.changed - BESIDE, found.removed - BESIDE)
 
-    def _standings(self) -> dict[str, Standing]:
+    def _adopted(self, now: Record | None) -> Record:
+        """Return the target, with what the watchdog found out since the command began."""
+        return self.target.model_copy(update={"standings": self._standings(now or self.before)})
+
+    def _standings(self, now: Record | None) -> dict[str, Standing]:
         """Return how the replicas begin: those that run and got pages go on to.
 
         The sick ones are the watchdog's; the others have to read a page first.
         """
-        were = self.before.standings if self.before else {}
+        were = now.standings if now else {}
         at_once = [step for step in self.steps if step.action == "replace" and len(step.names) > 1]
         fresh = self.changes.added.union(*(step.names for step in at_once))
         kept = {"serving"} | ({"sick"} if self.target.settings.healing.enabled else set())
@@ -98,7 +102,7 @@ class Convergence:
     def _waiting(self) -> tuple[str, ...]:
         """Return the replicas that run as they are to, and have to read a page first."""
         touched = self.changes.added | self.changes.changed
-        standings = self._standings()
+        standings = self._standings(self.before)
         return tuple(
             name
             for name in self.planned.names
@@ -136,9 +140,7 @@ class Convergence:
             self.journal.note("stopped", name, "it is not wanted any more")
 
     def _wait_for_pages(self, names: Sequence[str]) -> None:
-        if self.before is None:
-            return
-        old = of(self.before)
+        old = self._as_it_was(names)
         known = [replica for replica in old.replicas if replica.name in names]
         if not known:
             return
@@ -146,6 +148,17 @@ class Convergence:
         there = RUNTIMES[old.settings.runtime].make(old.settings)
         if not reading.drained(old, there, known):
             self.journal.note("not drained", why=f"after {old.settings.gateway.timeout_s} s")
+
+    def _as_it_was(self, names: Sequence[str]) -> Plan:
+        """Return a plan in which replicas are found.
+
+        That of what was, or, when a killed command had forgotten them already, one wide enough.
+        """
+        if self.before and set(names) <= set(of(self.before).names):
+            return of(self.before)
+        numbers = [int(name.rpartition("-")[2]) for name in names]
+        wide = self.target.settings.model_copy(update={"replicas": max(numbers, default=1)})
+        return plan(wide, self.target.cores)
 
     def _admit(self, names: tuple[str, ...]) -> None:
         """Give the gateway replicas that have read a page; beside others that are busy, slowly."""

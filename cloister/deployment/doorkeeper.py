@@ -40,9 +40,9 @@ class Doorkeeper:
         self._layout = Layout(state.state_dir)
         self._journal = journal
 
-    def adopt(self, new: Record) -> Record:
-        """Put a whole new record in force."""
-        return self._change(lambda record: record, new)[1]
+    def adopt(self, new: Callable[[Record | None], Record]) -> Record:
+        """Put a whole new record in force, made from what there is, None where nothing was up."""
+        return self._change(new)[1]
 
     def move(
         self,
@@ -64,8 +64,9 @@ class Doorkeeper:
                 chosen = {name for name in chosen if now.standings[name] in only_from}
             return now.moved(dict.fromkeys(chosen, to))
 
-        before, after = self._change(moved)
-        changed = [name for name in after.standings if before.standings.get(name) != to]
+        before, after = self._change(self._required(moved))
+        were = before.standings if before else {}
+        changed = [name for name in after.standings if were.get(name) != to]
         changed = [name for name in changed if after.standings[name] == to]
         for name in changed:
             self._journal.note(to, name, why)
@@ -73,17 +74,18 @@ class Doorkeeper:
 
     def edit(self, change: Callable[[Record], Record]) -> Record:
         """Change the record otherwise."""
-        return self._change(change)[1]
+        return self._change(self._required(change))[1]
 
     def refresh(self) -> None:
         """Let the gateway take keys and certificates as they are now."""
-        self._change(lambda now: now)
+        self._change(self._required(lambda now: now))
 
-    def _change(
-        self, change: Callable[[Record], Record], new: Record | None = None
-    ) -> tuple[Record, Record]:
+    def _required(self, change: Callable[[Record], Record]) -> Callable[[Record | None], Record]:
+        return lambda now: change(now or record.required(self._state))
+
+    def _change(self, change: Callable[[Record | None], Record]) -> tuple[Record | None, Record]:
         with exclusive(self._layout.door_lock, wait_s=_DOOR_S):
-            before = new or record.required(self._state)
+            before = record.read(self._state)
             after = change(before)
             running = RUNTIMES[after.settings.runtime].make(after.settings)
             admitted = access.read(after.settings)

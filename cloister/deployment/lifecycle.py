@@ -107,7 +107,10 @@ def down(settings: Settings) -> bool:
     if not layout.state.exists():
         return False
     with exclusive(layout.lock):
-        recorded = record.read(settings)
+        try:
+            recorded = record.read(settings)
+        except DeploymentError:
+            recorded = None  # damaged or of another version: this is the way out of it
         ran = runtime(recorded.settings if recorded else settings).stop(first=(WATCHDOG, GATEWAY))
         record.erase(settings)
     return ran

@@ -15,10 +15,11 @@ from cloister.errors import CloisterError, DeploymentError
 from cloister.events import Journal
 from cloister.files import exclusive
 from cloister.layout import Layout
+from cloister.runtimes import GATEWAY
 
 # What a replica at a time cannot have another value.
 _TOGETHER = (
-    *("runtime", "engine", "gateway.address", "gateway.port", "engines.first_port"),
+    *("runtime", "engine", "model.name", "gateway.address", "gateway.port", "engines.first_port"),
     *("docker.project", "docker.subnet"),
 )
 _PERCENT = 100
@@ -57,6 +58,7 @@ def rollout(settings: Settings, progress: Progress, canary_percent: int | None =
         journal = Journal(layout, "rollout")
         door = Doorkeeper(settings, journal)
         change = Convergence(before, wanted, door, journal, progress)
+        _require_the_gateway_as_it_is(change)
         only = None
         if canary_percent is not None:
             first = _canary(change, canary_percent)
@@ -73,7 +75,7 @@ def rollout(settings: Settings, progress: Progress, canary_percent: int | None =
             progress("going back to what was")
             _return(settings, before.previous or before.settings, door, journal, progress)
             raise DeploymentError(
-                f"the new replica failed, and all are back at what they were: {error.message}",
+                f"the new replica failed; all are back at the settings that were up: {error.message}",
                 hint="invoke events; invoke logs",
             ) from error
         if only is None:
@@ -98,6 +100,7 @@ def _return(
     settings: Settings, previous: Settings, door: Doorkeeper, journal: Journal, progress: Progress
 ) -> tuple[str, ...]:
     old = lifecycle.target(previous, "rollout --back")
+    old = old.model_copy(update={"previous": previous})  # should this be killed or fail, too
     change = Convergence(record.required(settings), old, door, journal, progress)
     done = change.run()
     reading.through_gateway(change.planned, change.running)
@@ -126,6 +129,14 @@ def _wanted(settings: Settings, before: Record) -> Record:
                 hint="invoke up changes it, with a pause",
             )
     return made.model_copy(update={"previous": before.previous or before.settings})
+
+
+def _require_the_gateway_as_it_is(change: Convergence) -> None:
+    if GATEWAY in change.changes.changed:
+        raise DeploymentError(
+            "the gateway itself would be replaced, and there is no other one",
+            hint="invoke up does it, with a pause",
+        )
 
 
 def _canary(change: Convergence, percent: int) -> str:

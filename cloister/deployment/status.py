@@ -17,7 +17,7 @@ from cloister.deployment.record import Record
 from cloister.engines import ENGINES
 from cloister.gpus import Card
 from cloister.layout import Layout
-from cloister.runtimes import ProgramState
+from cloister.runtimes import WATCHDOG, ProgramState
 
 _FRESH_S = 30.0
 
@@ -74,6 +74,9 @@ def status(settings: Settings) -> Status:
         return _nothing(resolve(settings))
     planned, running = of(found), runtime(found.settings)
     states = running.states()
+    if states and found.settings.healing.enabled and all(s.name != WATCHDOG for s in states):
+        gone = "it does not run; next: invoke up"
+        states = (*states, ProgramState(WATCHDOG, "stopped", None, 0, gone))
     needs_gpu = ENGINES[planned.engine].needs_gpu
     cards = {card.index: card for card in gpus.cards()} if needs_gpu else {}
     with running.session() as session:

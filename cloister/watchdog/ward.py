@@ -119,13 +119,8 @@ class Ward:
         self.stuck = stuck
         self._forget_canary()
 
-    def begin_anew(self) -> None:
-        """Forget what was seen of a process that the watchdog ended itself."""
-        self.restarts += 1
-        self.look_away()
-
     def look_away(self) -> None:
-        """Forget what was seen, since others may do with it what they like meanwhile."""
+        """Forget what was seen of a process that is ended on purpose, or may be."""
         self.chart, self.seen, self.verdict = None, None, "starting"
         self.died = self.stuck = False
         self._history.clear()

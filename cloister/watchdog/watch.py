@@ -75,7 +75,7 @@ class Watch:
         if ward.treatment is not None:
             if ward.treatment.done():
                 done, ward.treatment = ward.treatment, None
-                ward.begin_anew()
+                ward.look_away()
                 done.result()
         elif standing in {"serving", "cold"}:
             ward.ask(ill.page, ill.now.settings.healing.canary_s, self._threads)
@@ -130,6 +130,7 @@ class Watch:
             self._journal.note("starting", ward.name)
             ward.treatment = self._threads.submit(running.start, ward.name)
         elif ward.stuck:
+            ward.restarts += 1
             ward.treatment = self._threads.submit(self._restart, running, ward.name)
         elif ward.proven:
             self._door.move((ward.name,), "serving", only_from={"sick"}, why="it reads again")
@@ -150,19 +151,22 @@ class Watch:
         limit, taken = _memory_limit_mib(now.settings), ward.seen and ward.seen.memory_mib
         others = [name for name in now.standings if name != ward.name and now.serves(name)]
         if limit and taken and taken > limit and others:
-            ward.treatment = self._threads.submit(self._recycle, ward.name, taken, limit)
+            ward.treatment = self._threads.submit(self._recycle, ward, taken, limit)
 
-    def _recycle(self, name: str, taken_mib: int, limit_mib: int) -> None:
+    def _recycle(self, ward: Ward, taken_mib: int, limit_mib: int) -> None:
         """Restart a replica after its pages, unless a command is changing the deployment."""
         try:
             with exclusive(self._layout.lock, wait_s=0):
                 self._journal.note(
-                    "recycling", name, f"it takes {taken_mib} MiB, over the limit of {limit_mib}"
+                    "recycling",
+                    ward.name,
+                    f"it takes {taken_mib} MiB, over the limit of {limit_mib}",
                 )
                 now = record.required(self._state)
-                Convergence(now, now, self._door, self._journal, _log.info).restart(name)
+                Convergence(now, now, self._door, self._journal, _log.info).restart(ward.name)
+                ward.restarts += 1
         except DeploymentError as error:
-            _log.warning("%s is not recycled: %s", name, error)
+            _log.warning("%s is not recycled: %s", ward.name, error)
 
     def _adopt(self, ill: "_Case") -> None:
         """Take on a replica that a command left half done: one that was killed, or that failed."""

@@ -74,7 +74,7 @@ def test_what_nginx_refuses_leaves_the_files_as_they_are(
     tmp_path: Path, runtime: Any, kept: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = Layout(tmp_path).nginx_configuration
-    keeper(kept).adopt(kept)
+    keeper(kept).adopt(lambda _: kept)
     before = path.read_text()
     runtime.refuse = True
     certify(monkeypatch, "tls-2.pem")
@@ -87,7 +87,7 @@ def test_what_nginx_refuses_leaves_the_files_as_they_are(
 
 def test_what_is_there_already_is_not_tried_again(runtime: Any, kept: Record) -> None:
     door = keeper(kept)
-    door.adopt(kept)
+    door.adopt(lambda _: kept)
     assert not door.move(["tesseract-2"], "serving")
     assert len(runtime.shown) == 1
     assert door.move(["tesseract-2"], "sick", why="it is")
@@ -98,7 +98,7 @@ def test_what_is_there_already_is_not_tried_again(runtime: Any, kept: Record) ->
 def test_a_replica_is_moved_only_from_where_it_is_expected(kept: Record) -> None:
     """As the watchdog and a command may want different things of one replica."""
     door = keeper(kept)
-    door.adopt(kept)
+    door.adopt(lambda _: kept)
     door.move(["tesseract-2"], "draining")
     assert not door.move(["tesseract-2"], "serving", only_from={"sick"})
     assert not door.move(["gone-7"], "sick")
@@ -110,7 +110,7 @@ def test_a_key_is_its_owners_only(
     tmp_path: Path, runtime: Any, kept: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     certify(monkeypatch, "tls-1.pem")
-    keeper(kept).adopt(kept)
+    keeper(kept).adopt(lambda _: kept)
     path = tmp_path / "gateway" / "tls-1.pem"
     assert (path.read_text(), path.stat().st_mode & 0o777) == ("secret", 0o600)
     assert set(runtime.shown[0]) == {"tls-1.pem", "nginx.conf"}
@@ -122,6 +122,6 @@ def test_who_cannot_give_a_key_away_closes_the_folder_around_it(
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     certify(monkeypatch, "tls-1.pem")
     runtime.owned_by(10001)
-    keeper(kept).adopt(kept)
+    keeper(kept).adopt(lambda _: kept)
     assert tmp_path.stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "gateway" / "tls-1.pem").stat().st_mode & 0o777 == 0o644

@@ -200,6 +200,8 @@ class DockerRuntime:
 
     def show_logs(self, name: str | None, *, lines: int, follow: bool) -> None:
         """Print the ends of the logs; to `follow`, this process becomes what prints them."""
+        if name == WATCHDOG:
+            shell.tail((self._layout.logs / f"{name}.log",), lines=lines, follow=follow)
         services = sorted(self._containers())
         if name is not None and name not in services:
             raise DeploymentError(
