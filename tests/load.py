@@ -140,4 +140,4 @@ def _page(session: requests.Session, url: str, body: str, *, stream: bool) -> Ou
 def _whole(content: bytes, *, stream: bool) -> bool:
     if stream:
         return content.endswith(b"data: [DONE]\n\n")
-    return bool(json.loads(content)["choices"][0]["finish_reason"] == "stop")
+    return json.loads(content)["choices"][0]["finish_reason"] in {"stop", "length"}
