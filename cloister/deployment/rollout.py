@@ -75,7 +75,7 @@ def rollout(settings: Settings, progress: Progress, canary_percent: int | None =
             progress("going back to what was")
             _return(settings, before.previous or before.settings, door, journal, progress)
             raise DeploymentError(
-                f"the new replica failed; all are back at the settings that were up: {error}",
+                f"the new replica failed; all are back at the old settings: {error.message}",
                 hint="invoke events; invoke logs",
             ) from error
         if only is None:

@@ -79,7 +79,7 @@ def test_a_rollout_that_cannot_read_goes_back_under_load(
     with load(fleet.url, page=real_page) as outcome:
         sent(outcome, 10)
         error = fleet.invoke("rollout", "--set", f"tesseract.tessdata_dir={data}", code=6).stderr
-        assert "all are back at the settings that were up" in error
+        assert "all are back at the old settings" in error
         assert "tesseract-1 ended" in error
         sent(outcome, 10)
     assert outcome.lost == 0, str(outcome)
