@@ -132,6 +132,14 @@ def bench_saturation(session: nox.Session) -> None:
     session.run(*program, *session.posargs, env={"PYTHONPATH": "tests"})
 
 
+@nox.session(name="bench-autoscale", default=False)
+def bench_autoscale(session: nox.Session) -> None:
+    """Try the autoscaling policy on simulated loads, against fleets of a fixed size."""
+    install(session, "runtime")
+    program = ("python", "-m", "benchmarks.autoscale")
+    session.run(*program, *session.posargs, env={"PYTHONPATH": "tests"})
+
+
 @nox.session(name="bench-accuracy", default=False)
 def bench_accuracy(session: nox.Session) -> None:
     """Score the documents of a folder that have their truth beside them as .txt or .md."""
