@@ -17,7 +17,7 @@ _CAUSES = {
     "does not know: its version is another than the settings are for",
     r"No space left on device|Read-only file system|Permission denied": "it cannot write where it "
     "has to: look at the disk and at who owns its folders",
-    r"[Aa]ddress already in use": "its port is taken: look for another program on it (ss -ltnp)",
+    r"(?i:address already in use)": "its port is taken: look for another program on it (ss -ltnp)",
     r"safetensors|config\.json|tokenizer|Failed to init API|checkpoint|weights|tessdata": "the "
     "model's files: invoke models.verify",
 }
