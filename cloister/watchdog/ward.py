@@ -16,6 +16,7 @@ from cloister.watchdog.judgement import Chart, Sighting, Verdict, judge
 _RATE_S = 10.0
 _REFUSALS = 2  # one may be a page that came at the wrong moment
 _FULL = 503
+_MOST_SAID = 200
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ class Ward:
         if isinstance(error, chat.RefusedError) and error.status not in {0, _FULL}:
             self._refusals += 1
             if self._refusals >= _REFUSALS:
-                return f"it refuses test pages: {error.message}"
+                return f"it refuses test pages: {error.message[:_MOST_SAID]}"
         return None
 
     def _forget_canary(self) -> None:

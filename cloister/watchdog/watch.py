@@ -28,7 +28,6 @@ _THREADS = 192  # for each of at most 64 replicas: one look, one test page, one 
 _LOG_LINES = 8
 _SICK_S = 0.5  # between two looks while a replica is on its way back
 _DOCKER_MEMORY_SHARE = 0.9
-_MOST_WHY = 300
 _log = logging.getLogger(__name__)
 
 
@@ -96,9 +95,9 @@ class Watch:
             ward.failures, ward.sick_since_s = ward.failures.well(time.monotonic()), None
             self._weigh(ill)
             return
-        self._door.move((ward.name,), "sick", only_from={"serving", "cold"}, why=why[:_MOST_WHY])
-        self._count(ill, why)
-        self._heal(ill)
+        if self._door.move((ward.name,), "sick", only_from={"serving", "cold"}, why=why):
+            self._count(ill, why)
+            self._heal(ill)
 
     def _count(self, ill: "_Case", why: str) -> None:
         """Count a failure, and say what the log points to."""
@@ -108,7 +107,7 @@ class Watch:
         self._journal.note(
             "crash-looping" if ward.failures.loops else "failed",
             ward.name,
-            why[:_MOST_WHY],
+            why,
             failures=ward.failures.count,
             wait_s=ward.failures.wait_s,
             **({"likely": causes.likely(log), "log": log.splitlines()} if died else {}),
