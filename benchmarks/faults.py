@@ -181,12 +181,13 @@ def real_engine(times: int) -> None:
             f"stall {STALL_S} + interval {INTERVAL_S}",
         )
         one.hurt(hung, _freeze_workers(one), times)
+        fewer = max(1, times // 4)
         for program in ("gateway", "exporter", "watchdog"):
             one.kill(Row(f"kill -9 of the {program}", "the supervisor, at once"), program, times)
-        one.command(Row("scale 1 -> 4 -> 2", "drain, start, page"), _SCALE, max(1, times // 4))
+        one.command(Row("scale 1 -> 4 -> 2", "drain, start, page"), _SCALE, fewer)
         rolls = [["rollout", "--set", f"tesseract.queue_depth={depth}"] for depth in (33, 34)]
-        one.command(Row("two rollouts of 2", "drain, start, page"), rolls, max(1, times // 4))
-        one.reboot(Row("everything killed, then up", "start, page"), max(1, times // 4))
+        one.command(Row("two rollouts of 2", "drain, start, page"), rolls, fewer)
+        one.reboot(Row("everything killed, then up", "start, page"), fewer)
 
 
 def stand_in(times: int) -> None:

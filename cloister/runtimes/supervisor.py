@@ -128,14 +128,14 @@ class Supervisor:
 
     def halt(self, name: str, *, at_once: bool) -> None:
         """Stop a program: after its pages, or `at_once` by killing its whole group."""
-        pid = next((state.pid for state in self.states() if state.name == name), None)
+        pid = self._pid(name)
         with self._rpc() as supervisor, _unless_gone():
             # Told to stop before it is killed, so that it is not started again for having died.
             supervisor.stopProcess(name, not at_once)
         if at_once and pid:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
-        self._until(lambda: self._state(name) in {"stopped", "failed", None})
+        self._until(lambda: self._pid(name) is None)
 
     def run(self, name: str) -> None:
         """Start a program that was stopped."""
@@ -198,8 +198,8 @@ class Supervisor:
         text = render(programs, folder=self._folder, logs=self._logs, root=project_root())
         write_atomically(self._configuration, text)
 
-    def _state(self, name: str) -> State | None:
-        return next((state.state for state in self.states() if state.name == name), None)
+    def _pid(self, name: str) -> int | None:
+        return next((state.pid for state in self.states() if state.name == name), None)
 
     def _until(self, reached: Callable[[], bool]) -> None:
         Retrying(
