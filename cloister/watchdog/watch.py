@@ -21,6 +21,7 @@ from cloister.files import exclusive, write_atomically
 from cloister.layout import Layout
 from cloister.runtimes import RUNTIMES, Runtime
 from cloister.watchdog import causes
+from cloister.watchdog.judgement import Chart
 from cloister.watchdog.sight import look
 from cloister.watchdog.ward import Ward
 
@@ -40,7 +41,7 @@ class Watch:
         self._journal = Journal(self._layout, "watchdog")
         self._door = Doorkeeper(state, self._journal)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="watch")
-        self._wards: dict[str, Ward] = {}
+        self._wards = {name: Ward(name, known) for name, known in self._remembered().items()}
 
     def round(self) -> float:
         """Look at everything once and act; return the seconds until the next round."""
@@ -182,7 +183,15 @@ class Watch:
     def _publish(self) -> None:
         """Tell `invoke status` what was seen."""
         told = {name: asdict(ward.vitals()) for name, ward in self._wards.items()}
-        write_atomically(self._layout.watch, json.dumps({"at": time.time(), "replicas": told}))
+        runs = {name: ward.chart.run for name, ward in self._wards.items() if ward.chart}
+        text = json.dumps({"at": time.time(), "replicas": told, "runs": runs})
+        write_atomically(self._layout.watch, text)
+
+    def _remembered(self) -> dict[str, Chart]:
+        """Return what an earlier watchdog knew: who died since it did has to read a page first."""
+        path = self._layout.watch
+        runs = json.loads(path.read_text(encoding="utf-8"))["runs"] if path.exists() else {}
+        return {name: Chart(run, time.monotonic()) for name, run in runs.items()}
 
 
 @dataclass(frozen=True)

@@ -149,5 +149,13 @@ def test_a_killed_watchdog_comes_back(fleet: Stack) -> None:
     eventually(lambda: _assert_other(fleet, "watchdog", pid))
 
 
+def test_who_dies_while_there_is_no_watchdog_has_to_read_a_page_first(fleet: Stack) -> None:
+    before, pids = len(events(fleet, "vllm-2")), fleet.pids()
+    os.kill(pids["watchdog"], signal.SIGKILL)
+    os.kill(pids["vllm-2"], signal.SIGKILL)
+    assert "ended" in happened(fleet, "sick", "vllm-2", before)["why"]
+    happened(fleet, "recovered", "vllm-2", before)
+
+
 def _assert_other(fleet: Stack, program: str, pid: int) -> None:
     assert fleet.pids()[program] not in {None, pid}
