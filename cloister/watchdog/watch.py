@@ -190,7 +190,8 @@ class Watch:
     def _remembered(self) -> dict[str, Chart]:
         """Return what an earlier watchdog knew: who died since it did has to read a page first."""
         path = self._layout.watch
-        runs = json.loads(path.read_text(encoding="utf-8"))["runs"] if path.exists() else {}
+        told = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        runs = told.get("runs", {})
         return {name: Chart(run, time.monotonic()) for name, run in runs.items()}
 
 
