@@ -190,7 +190,7 @@ def real_engine(times: int) -> None:
         one.hurt(frozen, _signal(one, "STOP"), times)
         hung = Row(
             "its worker frozen: /health answers, pages do not",
-            f"stall {STALL_S} + interval {INTERVAL_S}",
+            f"stall {STALL_S} + 2 x interval {INTERVAL_S}",
         )
         one.hurt(hung, _freeze_workers(one), times)
         fewer = max(1, times // 4)
@@ -207,8 +207,8 @@ def stand_in(times: int) -> None:
     with fleet("vllm", healing_memory_mib=400) as (one, faulty):
         canary = f"canary {CANARY_S} + interval {INTERVAL_S}"
         for fault, explained in (
-            ("stall", f"stall {STALL_S} + interval {INTERVAL_S}"),
-            ("mute", f"canary {CANARY_S} + stall {STALL_S} + interval {INTERVAL_S}"),
+            ("stall", f"stall {STALL_S} + 2 x interval {INTERVAL_S}"),
+            ("mute", f"canary {CANARY_S} + stall {STALL_S} + 2 x interval {INTERVAL_S}"),
             ("garbage", canary),
         ):
             one.hurt(Row(_NAMES[fault], explained), _fault(one, faulty, fault), times)
