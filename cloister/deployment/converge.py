@@ -4,14 +4,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from cloister.deployment import gauges, reading
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+from cloister.deployment import gauges, reading, record
 from cloister.deployment.doorkeeper import Doorkeeper
 from cloister.deployment.plan import Plan, of, plan, programs
 from cloister.deployment.reading import Progress
 from cloister.deployment.record import Record, Standing
 from cloister.deployment.steps import Step, steps
+from cloister.engines import ENGINES
 from cloister.events import Journal
 from cloister.runtimes import BESIDE, RUNTIMES, Changes, Program, Runtime
+
+_POLL_S = 0.25
 
 
 @dataclass(frozen=True)
@@ -128,9 +133,27 @@ class Convergence:
     def _drain(self, names: tuple[str, ...]) -> None:
         """Let replicas finish their pages, but for those that are sick and would never."""
         were = self.before.standings if self.before else {}
+        self._wait_for_another(names)
         self.door.move(names, "draining", why="it is to be replaced")
         well = [name for name in names if were.get(name) in {"serving", "cold"}]
         self._wait_for_pages(well)
+
+    def _wait_for_another(self, names: tuple[str, ...]) -> None:
+        """Let the watchdog bring a sick replica back first, where no other one reads meanwhile."""
+
+        def another() -> bool:
+            now = record.required(self.target.settings)
+            others = [name for name in now.standings if name not in names]
+            return any(map(now.serves, others)) or not any(
+                now.standings[name] == "sick" for name in others
+            )
+
+        Retrying(
+            retry=retry_if_result(lambda there: not there),
+            stop=stop_after_delay(ENGINES[self.planned.engine].ready_s),
+            wait=wait_fixed(_POLL_S),
+            retry_error_callback=lambda _: None,  # it does not come back, and this one has to go
+        )(another)
 
     def _stop(self, names: tuple[str, ...]) -> None:
         # The gateway does not know them any more since the record was adopted.

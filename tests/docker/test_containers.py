@@ -39,7 +39,7 @@ def test_status_health_and_metrics_tell_of_every_replica(up: Containers) -> None
     def running() -> Any:
         status = up.json("status")
         assert {p["name"]: p["state"] for p in status["programs"]} == dict.fromkeys(
-            ("exporter", "tesseract-1", "tesseract-2", "gateway"), "running"
+            ("exporter", "tesseract-1", "tesseract-2", "gateway", "watchdog"), "running"
         )
         return status
 
