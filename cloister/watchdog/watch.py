@@ -58,7 +58,7 @@ class Watch:
             ward, state = self._wards[replica.name], states.get(replica.name)
             ill = _Case(now, planned, running, replica, ward, state.state if state else None)
             if replica.name in ours:
-                ward.see(seen[replica.name], ill.patience, ENGINES[planned.engine].ready_s)
+                ward.see(seen[replica.name], ill.patience, ill.ready_s)
             else:
                 ward.look_away()
             try:
@@ -212,6 +212,13 @@ class _Case:
         own = ENGINES[self.planned.engine].patience(self.now.settings)
         healing = self.now.settings.healing
         return Patience(healing.silence_s or own.silence_s, healing.stall_s or own.stall_s)
+
+    @property
+    def ready_s(self) -> float:
+        """How long it may take to answer for the first time: one that gets pages is ready."""
+        if self.now.standings[self.replica.name] != "sick":
+            return self.patience.silence_s
+        return ENGINES[self.planned.engine].ready_s
 
     def page(self) -> chat.Reading:
         """Let it read a test page."""

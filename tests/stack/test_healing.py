@@ -149,11 +149,16 @@ def test_a_killed_watchdog_comes_back(fleet: Stack) -> None:
     eventually(lambda: _assert_other(fleet, "watchdog", pid))
 
 
-def test_who_dies_while_there_is_no_watchdog_has_to_read_a_page_first(fleet: Stack) -> None:
+@pytest.mark.parametrize(
+    ("number", "why"), [(signal.SIGKILL, "ended"), (signal.SIGSTOP, "not answered")]
+)
+def test_what_happens_while_there_is_no_watchdog_is_found_by_the_next(
+    fleet: Stack, number: signal.Signals, why: str
+) -> None:
     before, pids = len(events(fleet, "vllm-2")), fleet.pids()
     os.kill(pids["watchdog"], signal.SIGKILL)
-    os.kill(pids["vllm-2"], signal.SIGKILL)
-    assert "ended" in happened(fleet, "sick", "vllm-2", before)["why"]
+    os.kill(pids["vllm-2"], number)
+    assert why in happened(fleet, "sick", "vllm-2", before)["why"]
     happened(fleet, "recovered", "vllm-2", before)
 
 
