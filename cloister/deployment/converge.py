@@ -83,8 +83,8 @@ class Convergence:
     @property
     def _replicas(self) -> Changes:
         """The changes, without those of the programs beside the replicas."""
-        found = self.changes
-        return Changes(found.added - BESIDE, found.changed - BESIDE, found.removed - BESIDE)
+        found, ours = self.changes, frozenset(self.planned.names)
+        return Changes(found.added & ours, found.changed & ours, found.removed - BESIDE)
 
     def _adopted(self, now: Record | None) -> Record:
         """Return the target, with what the watchdog found out since the command began."""
@@ -115,10 +115,10 @@ class Convergence:
         )
 
     def _beside_replicas(self) -> tuple[str, ...]:
-        """Bring gateway, exporter and watchdog to what they are to be."""
+        """Bring gateway, exporter, watchdog and what the user added to what they are to be."""
         if gone := self.changes.removed & BESIDE:
             self.running.remove(gone)
-        todo = BESIDE & (self.changes.added | self.changes.changed)
+        todo = (self.changes.added | self.changes.changed) - frozenset(self.planned.names)
         return self.running.apply(self.wanted, todo) if todo else ()
 
     def _bring(self, step: Step) -> tuple[str, ...]:
@@ -179,7 +179,8 @@ class Convergence:
         """
         if self.before and set(names) <= set(of(self.before).names):
             return of(self.before)
-        numbers = [int(name.rpartition("-")[2]) for name in names]
+        ends = [name.rpartition("-")[2] for name in names]
+        numbers = [int(end) for end in ends if end.isdecimal()]
         wide = self.target.settings.model_copy(update={"replicas": max(numbers, default=1)})
         return plan(wide, self.target.cores)
 

@@ -12,6 +12,7 @@ import pytest
 import requests
 from conftest import Containers
 from deployments import ROOT, SAMPLES, eventually
+from fleets import standings
 from pages import data_url, encoded, page, request
 
 from cloister.containers import compose
@@ -100,6 +101,7 @@ def test_a_killed_engine_comes_back(up: Containers) -> None:
         engine.reload()
         assert engine.attrs["State"]["Pid"] not in {0, before}
         assert up.json("status")["up"]
+        assert set(standings(up).values()) == {"serving"}
 
     eventually(back, within_s=60)
     assert read(up, "Page 3456").status_code == 200

@@ -95,10 +95,10 @@ class DockerRuntime:
         """Return what `apply` would do, as Compose's own hashes of the services tell it."""
         inside, beside = _apart(programs)
         self._describe(inside)
-        wanted = {program.name for program in inside}
         there = self._containers()
         idle = {name for name, found in there.items() if found.status != "running"}
         hashes = self._hashes()
+        wanted = set(hashes)  # a service of the user's own file is there as well
         changed = {
             name
             for name in wanted & set(there)
@@ -117,7 +117,7 @@ class DockerRuntime:
         self._describe(inside)
         found = self.changes(programs)
         started = (found.added | found.changed) & only
-        services = sorted(started & {program.name for program in inside})
+        services = sorted(started - {program.name for program in beside})
         if services:
             flags = ("up", "--detach", "--no-build", "--pull=never", "--no-deps")
             self._compose(*self._files(), *flags, *services)
