@@ -193,7 +193,7 @@ class Convergence:
             for replica in new:
                 self.progress(f"waiting for {replica.name} to read a page")
                 page = reading.first_page(
-                    self.planned, self.running, session, replica.url, {replica.name}
+                    self.planned, self.running, session, replica.url, replica.name
                 )
                 self.journal.note("read a page", replica.name, page_s=round(page.seconds, 3))
             warm = [one for one in self.planned.replicas if one.name not in names]

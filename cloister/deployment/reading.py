@@ -1,7 +1,6 @@
 """Whether replicas read: a page to prove one, first ones to warm it up, last ones to wait for."""
 
 from collections.abc import Callable, Sequence
-from collections.abc import Set as AbstractSet
 
 import requests
 from tenacity import (
@@ -29,7 +28,7 @@ _QUIET_IN_A_ROW = 2  # an old worker of nginx may just have passed a page on
 def through_gateway(planned: Plan, running: Runtime) -> chat.Reading:
     """Return a fresh page as it came through the gateway; raises DeploymentError if none does."""
     with chat.session(access.of_this_machine(planned.settings)) as session:
-        return first_page(planned, running, session, planned.url, {GATEWAY, *planned.names})
+        return first_page(planned, running, session, planned.url, GATEWAY)
 
 
 def first_page(
@@ -37,21 +36,22 @@ def first_page(
     running: Runtime,
     session: requests.Session,
     url: str,
-    programs: AbstractSet[str],
+    program: str,
 ) -> chat.Reading:
-    """Wait until the service at `url`, which consists of some programs, has read a page.
+    """Wait until the service at `url`, where a program listens, has read a page.
 
-    Raises DeploymentError with the last lines of the log when one of them ends instead, when it
+    Raises DeploymentError with the last lines of its log when the program ends instead, when it
     takes too long, and when the answer is other text than the page's.
     """
     ready_s = ENGINES[planned.engine].ready_s
+    begun = _pid(running, program)
     try:
         for attempt in Retrying(
             retry=retry_if_exception_type(chat.RefusedError),
             stop=stop_after_delay(ready_s),
             # Slower and slower: asking takes time from an engine that is starting.
             wait=wait_exponential(multiplier=_POLL_S, exp_base=1.2, max=_SLOWEST_POLL_S),
-            before_sleep=lambda _: _require_alive(running, programs),
+            before_sleep=lambda _: _require_alive(running, program, begun),
             reraise=True,
         ):
             with attempt:
@@ -121,12 +121,19 @@ def drained(planned: Plan, running: Runtime, replicas: Sequence[Replica]) -> boo
         )
 
 
-def _require_alive(running: Runtime, programs: AbstractSet[str]) -> None:
-    for program in running.states():
-        if program.state in {"backoff", "failed"} and program.name in programs:
-            tail = running.tail(program.name, _LOG_LINES).strip().splitlines()
+def _require_alive(running: Runtime, program: str, begun: int | None) -> None:
+    """Require that a program goes on; one that was started again meanwhile has ended, too."""
+    for state in running.states():
+        if state.name != program:
+            continue
+        ended = state.pid is None and state.state in {"backoff", "failed"}
+        if ended or (begun is not None and state.pid not in {begun, None}):
+            tail = running.tail(program, _LOG_LINES).strip().splitlines()
             log = "\n".join(f"  {line[:200]}" for line in tail) or "  (nothing)"
             raise DeploymentError(
-                f"{program.name} ended ({program.detail}); its log says:\n{log}",
-                hint="invoke logs",
+                f"{program} ended ({state.detail}); its log says:\n{log}", hint="invoke logs"
             )
+
+
+def _pid(running: Runtime, program: str) -> int | None:
+    return next((state.pid for state in running.states() if state.name == program), None)
