@@ -15,6 +15,7 @@ from deployments import eventually
 
 PATH = "/v1/chat/completions"
 _AGAIN_S = 0.2
+_PATIENCE_S = 310.0  # longer than the gateway's, 300 s: what it gives up on, it has to say
 
 
 @dataclass
@@ -121,7 +122,9 @@ def _page(session: requests.Session, url: str, body: str, *, stream: bool) -> Ou
     one = Outcome(sent=1)
     try:
         kind = {"Content-Type": "application/json"}
-        answer = session.post(f"{url}{PATH}", data=body, headers=kind, stream=stream, timeout=60)
+        answer = session.post(
+            f"{url}{PATH}", data=body, headers=kind, stream=stream, timeout=_PATIENCE_S
+        )
         one.slowest_s = answer.elapsed.total_seconds()
         content = b"".join(answer.iter_content(None)) if stream else answer.content
     except requests.RequestException as error:

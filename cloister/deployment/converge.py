@@ -8,7 +8,7 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from cloister.deployment import gauges, reading, record
 from cloister.deployment.doorkeeper import Doorkeeper
-from cloister.deployment.plan import Plan, of, plan, programs
+from cloister.deployment.plan import Plan, of, programs, with_names
 from cloister.deployment.reading import Progress
 from cloister.deployment.record import Record, Standing
 from cloister.deployment.steps import Step, steps
@@ -163,7 +163,7 @@ class Convergence:
             self.journal.note("stopped", name, "it is not wanted any more")
 
     def _wait_for_pages(self, names: Sequence[str]) -> None:
-        old = self._as_it_was(names)
+        old = with_names(self.before or self.target, names)
         known = [replica for replica in old.replicas if replica.name in names]
         if not known:
             return
@@ -171,18 +171,6 @@ class Convergence:
         there = RUNTIMES[old.settings.runtime].make(old.settings)
         if not reading.drained(old, there, known):
             self.journal.note("not drained", why=f"after {old.settings.gateway.timeout_s} s")
-
-    def _as_it_was(self, names: Sequence[str]) -> Plan:
-        """Return a plan in which replicas are found.
-
-        That of what was, or, when a killed command had forgotten them already, one wide enough.
-        """
-        if self.before and set(names) <= set(of(self.before).names):
-            return of(self.before)
-        ends = [name.rpartition("-")[2] for name in names]
-        numbers = [int(end) for end in ends if end.isdecimal()]
-        wide = self.target.settings.model_copy(update={"replicas": max(numbers, default=1)})
-        return plan(wide, self.target.cores)
 
     def _admit(self, names: tuple[str, ...]) -> None:
         """Give the gateway replicas that have read a page; beside others that are busy, slowly."""

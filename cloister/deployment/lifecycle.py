@@ -10,7 +10,7 @@ from cloister.config import Settings
 from cloister.deployment import access, reading, record, seating
 from cloister.deployment.converge import Convergence
 from cloister.deployment.doorkeeper import Doorkeeper
-from cloister.deployment.plan import Plan, of
+from cloister.deployment.plan import Plan, of, with_names
 from cloister.deployment.reading import Progress
 from cloister.deployment.record import Record
 from cloister.engines import ENGINES, choose
@@ -205,8 +205,8 @@ def _require_one_runtime(settings: Settings, before: Record | None) -> None:
 
 def _check_ports(planned: Plan, before: Record | None, running: Runtime) -> None:
     """Require that every port is free, but for those that our own programs hold already."""
-    ours = before is not None and bool(running.states())
-    held = set(of(before).site.published.values()) if before and ours else set()
+    names = [state.name for state in running.states()]
+    held = set(with_names(before, names).site.published.values()) if before and names else set()
     for name, (host, port) in planned.site.published.items():
         if (host, port) not in held:
             key = "gateway.port" if name == GATEWAY else "engines.first_port"

@@ -1,7 +1,7 @@
 """What a deployment consists of: settings, cores and seats to replicas and programs, pure."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,6 +83,18 @@ def plan(settings: Settings, cores: int, seats: Sequence[Seat] = ()) -> Plan:
 def of(record: Record) -> Plan:
     """Return the plan of a deployment; pure."""
     return plan(record.settings, record.cores, record.seats)
+
+
+def with_names(record: Record, names: Iterable[str]) -> Plan:
+    """Return the plan of a deployment, wide enough to have these replicas too; pure.
+
+    What a killed command had forgotten already may run on.
+    """
+    numbers = [int(end) for name in names if (end := name.rpartition("-")[2]).isdecimal()]
+    if max(numbers, default=0) <= record.settings.replicas:
+        return of(record)
+    wide = record.settings.model_copy(update={"replicas": max(numbers)})
+    return plan(wide, record.cores)
 
 
 def programs(planned: Plan, model: Path | None) -> tuple[Program, ...]:

@@ -18,6 +18,8 @@ from load import PATH, load
 from load import until as sent
 from pages import data_url, encoded, page, request
 
+from cloister.layout import Layout
+
 
 @pytest.fixture(scope="module")
 def fleet(make_stack: Callable[..., Stack]) -> Stack:
@@ -151,6 +153,16 @@ def test_a_scale_that_is_killed_anywhere_is_finished_by_the_next(
     assert outcome.lost == 0, str(outcome)
     assert standings(fleet) == {"tesseract-1": "serving", "tesseract-2": "serving"}
     assert names(fleet) == {"tesseract-1", "tesseract-2"}
+
+
+def test_a_replica_that_a_killed_scale_had_forgotten_holds_its_port_for_us(fleet: Stack) -> None:
+    path = Layout(fleet.state).record
+    kept = json.loads(path.read_text())
+    kept["settings"]["replicas"] = 1
+    kept["standings"] = {"tesseract-1": "serving"}
+    path.write_text(json.dumps(kept))
+    fleet.invoke("scale", "2")
+    assert standings(fleet) == {"tesseract-1": "serving", "tesseract-2": "serving"}
 
 
 def _killed(stack: Stack, arguments: list[str], delay_s: float) -> None:
