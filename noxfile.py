@@ -9,7 +9,7 @@ nox.options.default_venv_backend = "uv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_missing_interpreters = True
 
-PYTHON = ["noxfile.py", "tasks", "cloister", "tests", "benchmarks"]
+PYTHON = ["noxfile.py", "tasks", "cloister", "loadtests", "tests", "benchmarks"]
 SHELL = [
     *("scripts/prerequisites.sh", "scripts/setup-nanonets.sh", "scripts/test.sh"),
     *("scripts/local-bases.sh", "scripts/bundle.sh", "images/gateway/collect.sh", ".ci/run"),
@@ -89,6 +89,13 @@ def clients(session: nox.Session) -> None:
     session.run("pytest", "tests/clients", *session.posargs, env=environment)
 
 
+@nox.session(default=False)
+def loadtest(session: nox.Session) -> None:
+    """Send pages through the gateway: how many a second, how soon, how well, and what limits it."""
+    install(session, "loadtest")
+    session.run("python", "-m", "loadtests", *session.posargs)
+
+
 @nox.session(name="bench-engine", default=False)
 def bench_engine(session: nox.Session) -> None:
     """Compare the gateway with the same Tesseract in a bare process pool, in one run."""
@@ -160,7 +167,8 @@ def requirements(session: nox.Session) -> None:
     session.install("--require-hashes", "-r", "requirements/uv.txt")
     compile_ = ("uv", "pip", "compile", "--quiet", "--universal", "--python-version=3.11")
     common = ("--generate-hashes", "--no-header", *session.posargs, "pyproject.toml")
-    for name, extras in {"runtime": (), "test": ("test",), "lint": ("lint", "test")}.items():
+    files = {"runtime": (), "loadtest": ("loadtest",), "test": ("test", "loadtest")}
+    for name, extras in {**files, "lint": ("lint", "test", "loadtest")}.items():
         chosen = [f"--extra={extra}" for extra in extras]
         session.run(*compile_, *common, *chosen, "-o", f"requirements/{name}.txt")
     for group in ("clients", "downloader", "engine-tesseract", "exporter"):

@@ -7,7 +7,7 @@ class CloisterError(Exception):
     """A failure that the user can act on; printed without a traceback.
 
     `message` says what was found and what was expected, `hint` what to type next.
-    Exit code 1 is left to bugs and bad command lines (Invoke's own), 9 to the load test.
+    Exit code 1 is left to bugs and bad command lines (Invoke's own).
     """
 
     exit_code: ClassVar[int]
@@ -61,6 +61,12 @@ class OcrError(CloisterError):
     """At least one page was not read."""
 
     exit_code = 8
+
+
+class LoadTestError(CloisterError):
+    """The load test could not be run, or a comparison found something worse."""
+
+    exit_code = 9
 
 
 class BundleError(CloisterError):

@@ -1,11 +1,16 @@
 """TCP ports of this machine: free, taken and by whom, or not ours to take."""
 
+import contextlib
 import errno
+import random
 import socket
 
 import psutil
 
 from cloister.errors import DeploymentError
+
+# Below those that Linux hands out by itself (ip_local_port_range).
+_LOWEST, _HIGHEST, _TRIES = 20_000, 32_000, 50
 
 
 def require_free(host: str, port: int, *, key: str) -> None:
@@ -20,6 +25,22 @@ def require_free(host: str, port: int, *, key: str) -> None:
                 f"port {port} on {host} cannot be used: {_reason(error, port)}",
                 hint=f"stop what uses it, or choose another with `{key}`",
             ) from error
+
+
+def free(count: int) -> int:
+    """Return the first of `count` ports in a row on 127.0.0.1 that nobody listens on now.
+
+    Raises DeploymentError when there are none.
+    """
+    for first in random.sample(range(_LOWEST, _HIGHEST - count), _TRIES):
+        with contextlib.ExitStack() as sockets:
+            try:
+                for port in range(first, first + count):
+                    sockets.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return first
+    raise DeploymentError(f"no {count} free ports in a row on 127.0.0.1")
 
 
 def _reason(error: OSError, port: int) -> str:

@@ -78,7 +78,7 @@ class Outcome:
 
 def poisson(load: Load, seed: int) -> list[float]:
     """Return the times, in seconds, at which pages arrive by chance."""
-    chance = random.Random(seed)  # noqa: S311  # a simulation's, not a secret's
+    chance = random.Random(seed)  # a simulation's, not a secret's
     now_s, times = 0.0, []
     while (now_s := now_s + chance.expovariate(load.peak)) < load.duration_s:
         if chance.random() * load.peak < load.rate(now_s):
@@ -101,7 +101,7 @@ class _Replica:
 class _Simulation:
     def __init__(self, policy: Policy, fleet: Fleet, seed: int) -> None:
         self.policy, self.fleet = policy, fleet
-        self.chance = random.Random(seed)  # noqa: S311  # as in `poisson`
+        self.chance = random.Random(seed)  # as in `poisson`
         self.staying = [_Replica(0.0) for _ in range(policy.least)]
         self.leaving: list[_Replica] = []
         self.finishes: list[tuple[float, int, _Replica]] = []

@@ -59,8 +59,12 @@ class Replica:
         if n == self.chunks:
             event = b"data: [DONE]\n\n"
         else:
-            choice = {"index": 0, "delta": {"content": f"word{n} "}, "finish_reason": None}
+            last = n == self.chunks - 1
+            reason = "stop" if last else None
+            choice = {"index": 0, "delta": {"content": f"word{n} "}, "finish_reason": reason}
             chunk = {"id": "stub", "object": "chat.completion.chunk", "created": 0, "model": "stub"}
+            if last:
+                chunk["usage"] = {"prompt_tokens": 1000, "completion_tokens": self.chunks}
             event = f"data: {json.dumps({**chunk, 'choices': [choice]})}\n\n".encode()
         return b"%x\r\n%s\r\n" % (len(event), event)
 

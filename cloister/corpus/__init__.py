@@ -7,12 +7,12 @@ from cloister.corpus.content import Content
 from cloister.corpus.forms import blank, form
 from cloister.corpus.letters import letter
 from cloister.corpus.papers import article, table
-from cloister.corpus.raster import encode, render, scan
+from cloister.corpus.raster import encode, photo, render, scan
 from cloister.corpus.sheet import Sheet
 from cloister.corpus.trade import invoice, receipt
 from cloister.errors import ConfigError
 
-__all__ = ["KINDS", "SPANNING", "Document", "encode", "generate", "render", "scan"]
+__all__ = ["KINDS", "SPANNING", "Document", "encode", "generate", "photo", "render", "scan"]
 
 Builder = Callable[[Content, int], tuple[Sheet, dict[str, str]]]
 

@@ -9,11 +9,12 @@ from typing import Literal
 
 import pypdfium2
 import pypdfium2.raw
-from PIL import Image, ImageChops, ImageFilter
+from PIL import Image, ImageChops, ImageFilter, ImageOps
 
 _POINTS_PER_INCH = 72
 _GRAIN = 28
 _INK, _PAPER = 22, 243
+_DESK, _DIM, _TILT = 70, 150, 0.4
 
 
 def render(pdf: bytes, page: int, dpi: int, *, grayscale: bool = True) -> Image.Image:
@@ -59,6 +60,32 @@ def scan(image: Image.Image, seed: int) -> Image.Image:
     scanned = Image.merge(image.mode, bands)
     scanned.info.update(image.info)
     return scanned
+
+
+def photo(image: Image.Image, seed: int) -> Image.Image:
+    """Return `image` as a phone might take it: on a desk, from an angle, in uneven light."""
+    rng = Random(seed)  # noqa: S311 - repeatable on purpose
+    width, height = image.size
+    edge = width // 14
+    desk = ImageOps.expand(image, edge, fill=(_DESK,) * len(image.getbands()))
+    corners = [(0, 0), (0, desk.height), desk.size, (desk.width, 0)]
+    seen = [
+        (x + rng.uniform(-1, 1) * edge * _TILT, y + rng.uniform(-1, 1) * edge * _TILT)
+        for x, y in corners
+    ]
+    taken = desk.transform(
+        desk.size,
+        Image.Transform.QUAD,
+        [value for corner in seen for value in corner],
+        Image.Resampling.BICUBIC,
+    ).filter(ImageFilter.GaussianBlur(rng.uniform(0.4, 0.9)))
+    light = Image.linear_gradient("L").rotate(rng.choice((0, 90, 180, 270)))
+    light = light.point([_DIM + level * (255 - _DIM) // 255 for level in range(256)])
+    light = light.resize(taken.size, Image.Resampling.BILINEAR)
+    lit = [ImageChops.multiply(band, light) for band in taken.split()]
+    shot = Image.merge(image.mode, lit).resize((width, height), Image.Resampling.LANCZOS)
+    shot.info.update(image.info)
+    return shot
 
 
 def encode(image: Image.Image, codec: Literal["png", "jpeg"] = "png", quality: int = 85) -> bytes:

@@ -1,7 +1,7 @@
 """The OCR client: documents in, Markdown out, every page accounted for."""
 
 from cloister.ocr.client import Client, PageResult
-from cloister.ocr.documents import Document, Page, Unreadable, find, pages
+from cloister.ocr.documents import Document, Page, Unreadable, count, find, pages
 from cloister.ocr.output import DocumentResult, by_document
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "PageResult",
     "Unreadable",
     "by_document",
+    "count",
     "find",
     "pages",
 ]

@@ -164,7 +164,7 @@ def test_every_flipped_byte_is_refused_before_anything_is_loaded(
     small: tuple[Path, Store], far: Path, no_docker: Path
 ) -> None:
     bundle, _ = small
-    chance = random.Random(6)  # noqa: S311  # nothing secret
+    chance = random.Random(6)  # nothing secret
     files = sorted(path for path in bundle.rglob("*") if path.is_file() and path.stat().st_size)
     sizes = [path.stat().st_size for path in files]
     # Half of them anywhere among the bytes, half in any of the files.

@@ -134,7 +134,7 @@ def test_bash_coreutils_openssl_and_docker_are_enough(far: Far) -> None:
 
 @pytest.mark.parametrize("number", range(24))
 def test_a_flipped_byte_is_refused_before_docker_is_asked(far: Far, number: int) -> None:
-    chance = random.Random(number)  # noqa: S311  # nothing secret
+    chance = random.Random(number)  # nothing secret
     files = sorted(path for path in far.bundle.rglob("*") if path.is_file() and path.stat().st_size)
     first = [far.bundle / name for name in ("SHA256SUMS", "SHA256SUMS.sig", "CONTENTS")]
     path = first[number] if number < len(first) else chance.choice(files)

@@ -127,7 +127,7 @@ def test_killed_at_any_byte_it_goes_on_where_it_stopped(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     """Fifty downloads, each killed once with SIGKILL, then run again."""
-    chance = random.Random(4)  # noqa: S311  # nothing secret
+    chance = random.Random(4)  # nothing secret
     again: list[float] = []
     with serving(Hub(NAME, model(3, 5_000_000), pace=30_000_000)) as hub:
         for number in range(KILLS):

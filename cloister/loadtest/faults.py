@@ -1,0 +1,42 @@
+"""What makes an answer worthless, however well it looks: pure."""
+
+import re
+
+from cloister.loadtest.sse import Answer
+
+# A model that runs away says the same over and over until its tokens are used up.
+_LOOP = re.compile(r"(.{1,120}?)\1{7,}\s*$", re.DOTALL)
+_OK = 200
+_TAIL = 1200
+_LONG_LOOP = 80  # characters: a row of dots or dashes may be on the page
+
+
+def fault(status: int, answer: Answer, *, blank: bool, length_wanted: bool) -> str | None:
+    """Return what is wrong with an answer, None for a good page.
+
+    `blank` says that the page has nothing to read, `length_wanted` that all tokens were asked for.
+    """
+    if answer.broken is not None:
+        return answer.broken
+    if status != _OK:
+        return f"HTTP {status}"
+    if not answer.done or answer.finish_reason is None:
+        return "cut short"
+    return _of_text(answer, blank=blank, length_wanted=length_wanted)
+
+
+def _of_text(answer: Answer, *, blank: bool, length_wanted: bool) -> str | None:
+    text, reason = answer.text, answer.finish_reason
+    if reason == "length" and not length_wanted:
+        return "truncated"
+    if reason not in {"stop", "length"}:
+        return f"ended by {reason}"[:60]
+    if not text.strip() and not blank:
+        return "empty"
+    return "repeats itself" if not length_wanted and loops(text) else None
+
+
+def loops(text: str) -> bool:
+    """Tell whether a text ends in something said eight times or more."""
+    found = _LOOP.search(text[-_TAIL:])
+    return found is not None and len(found[0]) >= _LONG_LOOP and bool(re.search(r"\w", found[1]))

@@ -1,0 +1,108 @@
+"""One streamed answer, byte by byte: what it said, and when."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import orjson
+
+_MOST_TEXT = 400_000  # characters: a runaway answer is judged by its end, not kept whole
+
+
+@dataclass
+class Answer:
+    """What came of a request; seconds count from `start`, tokens are what `usage` says."""
+
+    start: float
+    first_s: float | None = None
+    end_s: float = 0.0
+    chunks: int = 0
+    gap_s: float = 0.0
+    done: bool = False
+    finish_reason: str | None = None
+    broken: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_tokens: int | None = None
+    _parts: list[str] = field(default_factory=list)
+    _last: float = 0.0
+
+    @property
+    def text(self) -> str:
+        """What it said."""
+        return "".join(self._parts)
+
+    def follow(self, readline: Callable[[], bytes]) -> None:
+        """Read lines until there are no more; whatever breaks it is noted, not raised.
+
+        Time is taken when a line is there, before it is parsed.
+        """
+        try:
+            while line := readline():
+                self._hear(line, time.perf_counter() - self.start)
+        except (OSError, ValueError, EOFError) as error:
+            self.broken = self.broken or of_connection(error)
+        except Exception as error:  # the HTTP library's own derive from nothing narrower
+            if type(error).__module__.partition(".")[0] != "geventhttpclient":
+                raise
+            self.broken = self.broken or of_connection(error)
+        self.end_s = time.perf_counter() - self.start
+
+    def _hear(self, line: bytes, at_s: float) -> None:
+        if line.startswith(b"data: [DONE]"):
+            self.done = True
+            return
+        if not line.startswith(b"data:"):
+            if line.strip() and not line.startswith(b":"):
+                self.broken = self.broken or "not a stream"
+            return
+        event = orjson.loads(line[5:])
+        if "error" in event:
+            self.broken = "an error in the answer"
+            return
+        self._count(event.get("usage"))
+        for choice in event.get("choices", ()):
+            self.finish_reason = choice.get("finish_reason") or self.finish_reason
+            said = (choice.get("delta") or {}).get("content")
+            if said:
+                self._say(said, at_s)
+
+    def _say(self, said: str, at_s: float) -> None:
+        if self.first_s is None:
+            self.first_s = at_s
+        else:
+            self.gap_s = max(self.gap_s, at_s - self._last)
+        self._last = at_s
+        self.chunks += 1
+        self._parts.append(said)
+        if len(self._parts) > _MOST_TEXT:
+            del self._parts[: _MOST_TEXT // 2]
+
+    def _count(self, usage: dict[str, object] | None) -> None:
+        if not usage:
+            return
+        self.prompt_tokens = _number(usage.get("prompt_tokens"))
+        self.completion_tokens = _number(usage.get("completion_tokens"))
+        details = usage.get("prompt_tokens_details")
+        if isinstance(details, dict):
+            self.cached_tokens = _number(details.get("cached_tokens"))
+
+
+def _number(value: object) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+def of_connection(error: BaseException) -> str:
+    """Return what a connection died of, in one word or two."""
+    name = type(error).__name__
+    known = {
+        "ConnectionRefusedError": "refused",
+        "ConnectionResetError": "reset",
+        "HTTPConnectionClosed": "cut short",
+        "HTTPParseError": "cut short",
+        "IncompleteRead": "cut short",
+        "timeout": "timed out",
+        "TimeoutError": "timed out",
+        "gaierror": "unknown host",
+    }
+    return known.get(name, name)

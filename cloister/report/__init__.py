@@ -1,0 +1,31 @@
+"""What a load test found, for people: HTML, Markdown, and one report against another."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cloister.files import write_atomically
+from cloister.loadtest.record import Record
+from cloister.loadtest.result import Report
+from cloister.report.compare import Comparison, Measured, Row, compare
+from cloister.report.markdown import render as markdown
+from cloister.report.reading import NAME, load, records
+
+__all__ = [
+    "Comparison",
+    "Measured",
+    "Row",
+    "compare",
+    "load",
+    "markdown",
+    "records",
+    "write",
+]
+
+
+def write(folder: Path, report: Report, records: Sequence[Record]) -> None:
+    """Write report.json, report.html and report.md; raises DeploymentError when that fails."""
+    from cloister.report import html  # noqa: PLC0415  # matplotlib is the load test's alone
+
+    write_atomically(folder / NAME, report.model_dump_json(indent=2) + "\n")
+    write_atomically(folder / "report.md", markdown(report))
+    write_atomically(folder / "report.html", html.render(report, records))

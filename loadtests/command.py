@@ -1,0 +1,152 @@
+"""From flags to a test, and from a test to its report."""
+
+import argparse
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from cloister import config, console, ocr, report
+from cloister.config import API_KEY_VARIABLE, Settings
+from cloister.errors import LoadTestError
+from cloister.files import write_atomically
+from cloister.loadtest import documents, record, running, shapes, target, workload
+from cloister.loadtest.client import Crew
+from cloister.loadtest.documents import Question
+from cloister.loadtest.ladder import Ladder
+from cloister.loadtest.result import Slo
+from cloister.loadtest.running import Test
+from cloister.loadtest.shapes import Load
+from cloister.loadtest.target import Target
+from cloister.loadtest.workload import Workload
+
+_WEB_S = 86_400.0  # a person ends it
+
+
+def run(flags: argparse.Namespace) -> bool:
+    """Do what the flags say, and write the report; return False when Ctrl-C ended it.
+
+    Raises LoadTestError, and what `up` raises.
+    """
+    mix = workload.load(flags.workload)
+    loads, ladder = _loads(flags)
+    settings = config.load(flags=flags.set).settings
+    folder = _folder(flags.out)
+    count = _draw(flags, mix, folder / "pages")
+    with console.steps() as progress, _target(flags, settings, progress) as found:
+        test = Test(
+            target=found,
+            workload=", ".join(flags.documents) if flags.documents else flags.workload,
+            seed=flags.seed,
+            documents=count,
+            pages=folder / "pages",
+            question=_question(flags, found.settings, mix),
+            slo=_slo(flags, mix),
+            shape=flags.shape,
+            loads=loads,
+            ladder=ladder,
+            direct=flags.direct and bool(found.direct),
+            crew=Crew(flags.processes, flags.workers, flags.web),
+            checked=not flags.no_self_check and flags.web is None,
+            folder=folder,
+        )
+        if flags.direct and not found.direct:
+            raise LoadTestError(
+                "--direct needs the replicas' own addresses",
+                hint="leave --url out, on the machine of the service",
+            )
+        if flags.web:
+            progress(f"open http://127.0.0.1:{flags.web}; Ctrl-C here ends it and makes the report")
+        made, records = running.run(test, progress)
+    shutil.rmtree(folder / "pages")  # they may be the user's own, and nobody's to find here
+    write_atomically(folder / "records.jsonl", record.lines(records))
+    report.write(folder, made, records)
+    if flags.json:
+        console.show(made.model_dump_json(indent=2))
+    else:
+        console.show(report.markdown(made))
+        console.say(f"report: {folder / 'report.html'}")
+    return made.complete
+
+
+def _loads(flags: argparse.Namespace) -> tuple[tuple[Load, ...], Ladder | None]:
+    """Return the loads of a shape; raises LoadTestError for what it lacks."""
+    if flags.web:
+        return (Load("Locust's page", _WEB_S, users=0),), None
+    if flags.shape == "ladder":
+        return (), Ladder(flags.first, flags.last, flags.seconds)
+    if flags.shape == "replay":
+        if flags.log is None:
+            raise LoadTestError("replay needs --log", hint="the gateway's access log")
+        return (shapes.replay(flags.log),), None
+    if flags.shape == "soak" and flags.users:
+        return (shapes.closed(flags.users, flags.seconds),), None
+    if not flags.rate or flags.rate <= 0:
+        raise LoadTestError(f"{flags.shape} needs --rate, in pages a second", hint="--rate 1.5")
+    makers: dict[str, Callable[[], tuple[Load, ...]]] = {
+        "poisson": lambda: (shapes.poisson(flags.rate, flags.seconds, flags.seed),),
+        "soak": lambda: (shapes.poisson(flags.rate, flags.seconds, flags.seed),),
+        "constant": lambda: (shapes.constant(flags.rate, flags.seconds),),
+        "ramp": lambda: (shapes.ramp(flags.rate, flags.seconds, flags.seed),),
+        "spike": lambda: shapes.spike(flags.rate, flags.seconds, flags.seed),
+    }
+    return makers[flags.shape](), None
+
+
+def _folder(out: Path | None) -> Path:
+    folder = out or Path("reports") / datetime.now().astimezone().strftime("%Y-%m-%d-%H%M%S")
+    if folder.exists() and any(folder.iterdir()):
+        raise LoadTestError(f"`{folder}` is not empty", hint="another --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _draw(flags: argparse.Namespace, mix: Workload, folder: Path) -> int:
+    """Make the pages, with a bar; return how many."""
+    if not flags.documents:
+        with console.bar(mix.documents, "pages drawn") as advance:
+            documents.draw(mix, flags.seed, folder, advance)
+        return mix.documents
+    codec, dpi = next(iter(mix.codecs)), next(iter(mix.dpi))
+    count = ocr.count(ocr.find(flags.documents))
+    with console.bar(count, "pages copied") as advance:
+        documents.copy(flags.documents, codec, dpi, folder, advance)
+    return count
+
+
+@contextmanager
+def _target(
+    flags: argparse.Namespace, settings: Settings, progress: Callable[[str], None]
+) -> Iterator[Target]:
+    if flags.url:
+        key = flags.key_file.read_text().strip() if flags.key_file else None
+        yield target.at(flags.url, key or os.environ.get(API_KEY_VARIABLE), settings)
+        return
+    up = target.up_here(settings)
+    if up is not None:
+        yield up
+        return
+    progress("nothing is up here: starting an embedded service for the occasion")
+    with target.for_the_occasion(settings, progress) as made:
+        yield made
+
+
+def _question(flags: argparse.Namespace, settings: Settings, mix: Workload) -> Question:
+    synthetic = flags.synthetic or (settings.model.synthetic and not flags.url)
+    return Question(
+        model=flags.model or settings.model.name,
+        prompt=settings.ocr.prompt,
+        max_tokens=settings.ocr.max_tokens,
+        temperature=settings.ocr.temperature,
+        lengths=mix.output_tokens if synthetic else None,
+    )
+
+
+def _slo(flags: argparse.Namespace, mix: Workload) -> Slo:
+    wanted = {"ttft_p95_s": flags.ttft_p95_s, "e2e_p95_s": flags.e2e_p95_s}
+    wanted["fault_share"] = flags.fault_share
+    return mix.slo.model_copy(
+        update={key: value for key, value in wanted.items() if value is not None}
+    )

@@ -1,0 +1,205 @@
+"""The load test as a user runs it: against services that lie, and one that reads."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import requests
+from deployments import ROOT, Stack, eventually, free_ports
+
+QUICK = ("--workload", "quick", "--no-self-check")
+
+
+@contextmanager
+def liar(mode: str, page_s: float = 0.2) -> Iterator[str]:
+    port = free_ports(1)
+    command = [sys.executable, "tests/lying_engine.py", f"--port={port}", f"--mode={mode}"]
+    with subprocess.Popen([*command, f"--page-s={page_s}"], cwd=ROOT) as process:
+        url = f"http://127.0.0.1:{port}"
+        try:
+            eventually(lambda: requests.get(f"{url}/health", timeout=1).raise_for_status())
+            yield url
+        finally:
+            process.terminate()
+
+
+def started(
+    out: Path, *flags: str, environment: dict[str, str] | None = None
+) -> "subprocess.Popen[str]":
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("CLOISTER_")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "loadtests", "--out", str(out), *QUICK, *flags],
+        cwd=ROOT,
+        env={**inherited, "CLOISTER_STATE_DIR": str(out.parent / "none"), **(environment or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def ended(out: Path, *flags: str, code: int = 0, environment: dict[str, str] | None = None) -> Any:
+    with started(out, *flags, environment=environment) as process:
+        said, told = process.communicate(timeout=240)
+    assert process.returncode == code, said + told
+    assert "Traceback" not in told, told
+    return json.loads((out / "report.json").read_text()) if code == 0 else told
+
+
+def lied(mode: str, out: Path, *flags: str) -> Any:
+    with liar(mode) as url:
+        flags = flags or ("--shape", "poisson", "--rate", "12", "--seconds", "6")
+        return ended(out, "--url", url, *flags)
+
+
+def test_an_honest_service_is_found_good(tmp_path: Path) -> None:
+    report = lied("honest", tmp_path / "r")
+    (stage,) = report["stages"]
+    assert stage["faults"] == {}
+    assert stage["good"] == stage["sent"] > 50
+    assert 0.18 < stage["e2e_s"]["p50"] < 0.35
+    assert report["cache"]["defeated"]
+    assert report["complete"]
+    page = (tmp_path / "r" / "report.html").read_text()
+    assert "<script" not in page
+    assert not (tmp_path / "r" / "pages").exists(), "nobody's documents are left behind"
+
+
+@pytest.mark.parametrize(
+    ("mode", "fault", "share"),
+    [
+        ("cut", "cut short", 0.1),
+        ("empty", "empty", 13 / 14),
+        ("loop", "repeats itself", 1.0),
+        ("error", "an error in the answer", 0.5),
+        ("plain", "not a stream", 1.0),
+    ],
+)
+def test_a_lie_is_a_fault_and_no_goodput(
+    mode: str, fault: str, share: float, tmp_path: Path
+) -> None:
+    (stage,) = lied(mode, tmp_path / "r")["stages"]
+    assert stage["faults"].keys() == {fault}
+    assert stage["faults"][fault] == pytest.approx(share * stage["sent"], abs=0.06 * stage["sent"])
+    assert stage["good"] == stage["sent"] - stage["faults"][fault]
+    assert stage["goodput_per_s"]["n"] <= stage["good"] + 3, "pages at the window's edges"
+    assert stage["verdict"] == "fail"
+
+
+def test_a_service_that_stalls_now_and_then_does_not_hide_it(tmp_path: Path) -> None:
+    """A tenth of the pages is slow by itself; those that had to wait behind them are counted."""
+    (stage,) = lied("slow", tmp_path / "r")["stages"]
+    assert stage["e2e_s"]["p90"] > 2.0
+    assert stage["e2e_s"]["p50"] > 0.7, "half of the pages waited for one that was slow"
+
+
+def test_an_answer_from_a_cache_is_told(tmp_path: Path) -> None:
+    report = lied("cache", tmp_path / "r")
+    assert not report["cache"]["defeated"]
+    assert any("cache" in warning for warning in report["warnings"])
+
+
+def test_time_to_first_text_is_not_that_to_the_headers(tmp_path: Path) -> None:
+    (stage,) = lied("late", tmp_path / "r")["stages"]
+    assert stage["ttft_s"]["p50"] == pytest.approx(1.01, abs=0.1)
+
+
+def test_a_ladder_over_two_processes_stops_by_itself(tmp_path: Path) -> None:
+    report = lied("honest", tmp_path / "r", "--seconds", "5", "--last", "4", "--processes", "2")
+    assert [stage["name"] for stage in report["stages"]] == ["1 client", "2 clients", "4 clients"]
+    rates = [stage["pages_per_s"]["value"] for stage in report["stages"]]
+    assert rates[2] == pytest.approx(4 * rates[0], rel=0.25)
+    assert all(stage["little_gap"] < 0.15 for stage in report["stages"])
+
+
+def test_ctrl_c_gives_the_report_of_what_was_measured(tmp_path: Path) -> None:
+    out = tmp_path / "r"
+    with liar("honest") as url:
+        flags = ("--shape", "soak", "--users", "2", "--seconds", "300", "--url", url)
+        with started(out, *flags) as process:
+            records = out / "locust" / "records.jsonl"
+            eventually(lambda: _require_lines(records, 30), within_s=60)
+            process.send_signal(signal.SIGINT)
+            _, told = process.communicate(timeout=60)
+    assert process.returncode == 130, told
+    report = json.loads((out / "report.json").read_text())
+    assert not report["complete"]
+    assert report["stages"][0]["good"] > 10
+    assert "interrupted" in report["warnings"][0]
+
+
+def _require_lines(path: Path, count: int) -> None:
+    assert path.exists()
+    assert path.read_text().count("\n") >= count
+
+
+def test_the_embedded_service_through_and_past_the_gateway(
+    make_stack: Callable[..., Stack], tmp_path: Path
+) -> None:
+    stack = make_stack()
+    stack.invoke("up")
+    flags = ("--seconds", "6", "--first", "2", "--last", "2", "--direct")
+    report = ended(tmp_path / "r", *flags, environment=_own(stack))
+    through, direct = report["stages"]
+    assert report["engine"] == "tesseract"
+    assert (through["direct"], direct["direct"]) == (False, True)
+    assert through["faults"] == direct["faults"] == {}
+    assert through["by_replica"], "from the gateway's log"
+    assert direct["by_replica"] == {}
+    assert through["quality"]["cer_median"]["value"] < 0.2
+    assert report["gateway"]["pages_ratio"]["value"] > 0.5
+    assert any(sample["running"] for sample in report["samples"])
+    assert any(sample["gateway_cpu"] for sample in report["samples"])
+
+
+def _own(stack: Stack) -> dict[str, str]:
+    return {k: v for k, v in stack.environment.items() if k.startswith("CLOISTER_")}
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--url", "http://127.0.0.1:9"), "does not answer as an OCR service"),
+        (("--workload", "nope"), "one of dense"),
+        (("--shape", "poisson"), "needs --rate"),
+        (("--shape", "replay"), "needs --log"),
+        (("--documents", "/nowhere"), "does not exist"),
+    ],
+)
+def test_what_cannot_be_is_said_in_two_lines(
+    flags: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
+    code = 8 if "--documents" in flags else 9
+    told = ended(tmp_path / "r", *flags, code=code)
+    assert said in told
+    assert len(told.strip().splitlines()) <= 3
+
+
+def test_a_worker_that_dies_ends_the_test_with_its_words(tmp_path: Path) -> None:
+    out = tmp_path / "r"
+    with liar("honest") as url:
+        flags = ("--shape", "soak", "--users", "2", "--seconds", "300", "--url", url)
+        with started(out, *flags) as process:
+            records = out / "locust" / "records.jsonl"
+            eventually(lambda: _require_lines(records, 10), within_s=60)
+            begun = time.monotonic()
+            _kill_locust(process.pid)
+            _, told = process.communicate(timeout=60)
+    assert process.returncode == 9, told
+    assert "Locust ended" in told
+    assert time.monotonic() - begun < 20
+
+
+def _kill_locust(pid: int) -> None:
+    children = psutil.Process(pid).children(recursive=True)
+    (locust,) = [child for child in children if "locust" in " ".join(child.cmdline())]
+    locust.kill()
