@@ -1,6 +1,7 @@
 """From flags to a test, and from a test to its report."""
 
 import argparse
+import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -16,13 +17,14 @@ from cloister.loadtest import documents, record, running, shapes, target, worklo
 from cloister.loadtest.client import Crew
 from cloister.loadtest.documents import Question
 from cloister.loadtest.ladder import Ladder
-from cloister.loadtest.result import Slo
+from cloister.loadtest.result import Report, Slo
 from cloister.loadtest.running import Test
 from cloister.loadtest.shapes import Load
 from cloister.loadtest.target import Target
 from cloister.loadtest.workload import Workload
 
 _WEB_S = 86_400.0  # a person ends it
+_USUAL = {"workload": "mixed", "seconds": 30.0, "last": 64}
 
 
 def run(flags: argparse.Namespace) -> bool:
@@ -30,45 +32,70 @@ def run(flags: argparse.Namespace) -> bool:
 
     Raises LoadTestError, and what `up` raises.
     """
-    mix = workload.load(flags.workload)
-    loads, ladder = _loads(flags)
     settings = config.load(flags=flags.set).settings
+    found = _there(flags, settings)
+    _complete(flags, brief=found is None)
+    mix = workload.load(flags.workload)
+    _loads(flags)  # refused before anything is drawn
     folder = _folder(flags.out)
-    count = _draw(flags, mix, folder / "pages")
-    with console.steps() as progress, _target(flags, settings, progress) as found:
-        test = Test(
-            target=found,
-            workload=", ".join(flags.documents) if flags.documents else flags.workload,
-            seed=flags.seed,
-            documents=count,
-            pages=folder / "pages",
-            question=_question(flags, found.settings, mix),
-            slo=_slo(flags, mix),
-            shape=flags.shape,
-            loads=loads,
-            ladder=ladder,
-            direct=flags.direct and bool(found.direct),
-            crew=Crew(flags.processes, flags.workers, flags.web),
-            checked=not flags.no_self_check and flags.web is None,
-            folder=folder,
-        )
-        if flags.direct and not found.direct:
-            raise LoadTestError(
-                "--direct needs the replicas' own addresses",
-                hint="leave --url out, on the machine of the service",
-            )
-        if flags.web:
-            progress(f"open http://127.0.0.1:{flags.web}; Ctrl-C here ends it and makes the report")
-        made, records = running.run(test, progress)
-    shutil.rmtree(folder / "pages")  # they may be the user's own, and nobody's to find here
+    try:
+        count = _draw(flags, mix, folder / "pages")
+        with console.steps() as progress, _target(found, settings, progress) as service:
+            test = _test(flags, mix, service, folder, count)
+            if flags.web:
+                progress(f"http://127.0.0.1:{flags.web} is open; Ctrl-C here makes the report")
+            made, records = running.run(test, progress)
+    finally:
+        shutil.rmtree(folder / "pages", ignore_errors=True)  # they may be the user's own
+        with contextlib.suppress(OSError):  # what was measured, or Locust's words, stay
+            folder.rmdir()
     write_atomically(folder / "records.jsonl", record.lines(records))
     report.write(folder, made, records)
-    if flags.json:
+    _show(made, folder, as_json=flags.json)
+    return made.complete
+
+
+def _test(
+    flags: argparse.Namespace, mix: Workload, service: Target, folder: Path, count: int
+) -> Test:
+    if flags.direct and not service.direct:
+        raise LoadTestError(
+            "--direct needs the replicas' own addresses, which only a service of this machine's "
+            "processes gives"
+        )
+    loads, ladder = _loads(flags)
+    return Test(
+        target=service,
+        workload=", ".join(flags.documents) if flags.documents else flags.workload,
+        seed=flags.seed,
+        documents=count,
+        pages=folder / "pages",
+        question=_question(flags, service.settings, mix),
+        slo=_slo(flags, mix),
+        shape=flags.shape,
+        loads=loads,
+        ladder=ladder,
+        direct=flags.direct,
+        crew=Crew(flags.processes, flags.workers, flags.web),
+        checked=not flags.no_self_check and flags.web is None,
+        folder=folder,
+    )
+
+
+def _show(made: Report, folder: Path, *, as_json: bool) -> None:
+    if as_json:
         console.show(made.model_dump_json(indent=2))
     else:
         console.show(report.markdown(made))
-        console.say(f"report: {folder / 'report.html'}")
-    return made.complete
+    console.say(f"report: {folder / 'report.html'}")
+
+
+def _complete(flags: argparse.Namespace, *, brief: bool) -> None:
+    """Fill in what was not said: a service for the occasion is tried for about two minutes."""
+    usual = {"workload": "quick", "seconds": 10.0, "last": 8} if brief else _USUAL
+    for name, value in usual.items():
+        if getattr(flags, name) is None:
+            setattr(flags, name, value)
 
 
 def _loads(flags: argparse.Namespace) -> tuple[tuple[Load, ...], Ladder | None]:
@@ -116,21 +143,33 @@ def _draw(flags: argparse.Namespace, mix: Workload, folder: Path) -> int:
     return count
 
 
+def _there(flags: argparse.Namespace, settings: Settings) -> Target | None:
+    """Return the service at --url or the one that is up here, None for neither."""
+    if flags.url:
+        return target.at(flags.url, _key(flags.key_file), settings)
+    return target.up_here(settings)
+
+
 @contextmanager
 def _target(
-    flags: argparse.Namespace, settings: Settings, progress: Callable[[str], None]
+    found: Target | None, settings: Settings, progress: Callable[[str], None]
 ) -> Iterator[Target]:
-    if flags.url:
-        key = flags.key_file.read_text().strip() if flags.key_file else None
-        yield target.at(flags.url, key or os.environ.get(API_KEY_VARIABLE), settings)
-        return
-    up = target.up_here(settings)
-    if up is not None:
-        yield up
+    if found is not None:
+        yield found
         return
     progress("nothing is up here: starting an embedded service for the occasion")
     with target.for_the_occasion(settings, progress) as made:
         yield made
+
+
+def _key(path: Path | None) -> str | None:
+    """Return the API key, which no command line has to show."""
+    if path is None:
+        return os.environ.get(API_KEY_VARIABLE)
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise LoadTestError(f"`{path}` cannot be read: {error.strerror}") from error
 
 
 def _question(flags: argparse.Namespace, settings: Settings, mix: Workload) -> Question:

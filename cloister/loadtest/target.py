@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
+import requests
 
 from cloister import chat, config, deployment, ports
 from cloister.chat import Pass
@@ -99,7 +100,10 @@ def _of(settings: Settings) -> Target:
         enter=replace(enter, key=os.environ.get(API_KEY_VARIABLE) or enter.key),
         settings=settings,
         engine=planned.engine,
-        direct=tuple(replica.url for replica in planned.replicas),
+        # Containers are on a network that this machine is not on.
+        direct=tuple(replica.url for replica in planned.replicas)
+        if settings.runtime == "process"
+        else (),
         access_log=log if log.exists() else None,
         certificate=settings.gateway.certificate,
         gateway=gateway,
@@ -113,13 +117,18 @@ def _engine(enter: Pass) -> str:
             answer = session.get(f"{enter.url}/v1/models", timeout=10)
             answer.raise_for_status()
             owner = answer.json()["data"][0].get("owned_by")
-        except OSError as error:
-            raise LoadTestError(
-                f"`{enter.url}` does not answer as an OCR service: {error}",
-                hint="a URL such as http://127.0.0.1:8001, and --key if it wants one",
-            ) from error
         except (ValueError, LookupError, AttributeError) as error:
             raise LoadTestError(f"`{enter.url}/v1/models` is not the OpenAI API's") from error
+        except requests.HTTPError as error:
+            raise LoadTestError(
+                f"`{enter.url}` answers with HTTP {error.response.status_code}",
+                hint="name its API key by --key-file or CLOISTER_API_KEY",
+            ) from error
+        except requests.RequestException as error:
+            raise LoadTestError(
+                f"no service answers at `{enter.url}`: {type(error).__name__}",
+                hint="--url http://127.0.0.1:8001",
+            ) from error
     return str(owner or "unknown")
 
 

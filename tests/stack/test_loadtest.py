@@ -168,7 +168,7 @@ def _own(stack: Stack) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (("--url", "http://127.0.0.1:9"), "does not answer as an OCR service"),
+        (("--url", "http://127.0.0.1:9"), "no service answers"),
         (("--workload", "nope"), "one of dense"),
         (("--shape", "poisson"), "needs --rate"),
         (("--shape", "replay"), "needs --log"),
