@@ -124,6 +124,14 @@ def bench_gateway(session: nox.Session) -> None:
     session.run("python", "-m", "benchmarks.gateway", *session.posargs, env={"PYTHONPATH": "tests"})
 
 
+@nox.session(name="bench-client", default=False)
+def bench_client(session: nox.Session) -> None:
+    """Compare what the load test's client measures with a stub's known times, and its cost."""
+    install(session, "loadtest")
+    program = ("python", "-m", "benchmarks.client_truth")
+    session.run(*program, *session.posargs, env={"PYTHONPATH": "tests"})
+
+
 @nox.session(name="bench-faults", default=False)
 def bench_faults(session: nox.Session) -> None:
     """Break replicas and programs under load, twenty times each: found and well again how soon."""

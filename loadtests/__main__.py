@@ -1,6 +1,7 @@
 """`nox -s loadtest -- ...`: the flags, and what is printed."""
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -83,6 +84,8 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Run it; a user's error is one or two lines and an exit code."""
     flags = parser().parse_args()
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job ignores the first
+        signal.signal(number, signal.default_int_handler)
     try:
         complete = command.run(flags)
     except CloisterError as error:

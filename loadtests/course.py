@@ -94,6 +94,10 @@ class Course:
         offsets = told.pop("offsets_s")
         return Order(**told, offsets_s=None if offsets is None else tuple(offsets))
 
+    def ready(self) -> None:
+        """Say in the folder that orders are taken."""
+        (self._folder / "ready").touch()
+
     def tell(self, runner: MasterRunner) -> None:
         """Tell the workers of a new order, each its share."""
         text = (self._folder / "order.json").read_text(encoding="utf-8")

@@ -41,6 +41,7 @@ class Reader(FastHttpUser):
         """Do what the present order says, until there is another one."""
         order = course.wait()
         if order.offsets_s is None:
+            self.sender.begin(order)
             self.sender.ask(order)
         else:
             if course.claim(order):
@@ -61,6 +62,7 @@ if not WEB:
             runner = self.runner
             if runner is None:  # before Locust has made one
                 return 0, 1.0
+            course.ready()
             present = runner.target_user_count
             if isinstance(runner, MasterRunner):
                 course.tell(runner)
@@ -81,6 +83,7 @@ def _listen(environment: Environment, **_: Any) -> None:
     gevent.spawn(course.keep_writing)
     order = course.read()
     if WEB and order is not None:
+        course.ready()
         course.begin(order)
 
 

@@ -20,6 +20,7 @@ PATH = "/v1/chat/completions"
 _WORKER_BITS, _RUN_BITS = 24, 32
 _OK = 200
 _REFUSED = {0, 429, 503}
+_SPREAD_S = 1.0
 _PAUSE_S = 0.5  # after a refusal, as clients do
 _numbers = itertools.count()
 
@@ -32,6 +33,13 @@ class Sender:
         self._course = course
         self._random = Random(f"{course.run.seed}/{course.worker}/{next(_numbers)}")  # noqa: S311
         self._pages = self._shuffled()
+        self._order: Order | None = None
+
+    def begin(self, order: Order) -> None:
+        """Wait a moment before a load's first page: clients that begin in step would stay in it."""
+        if order is not self._order:
+            self._order = order
+            gevent.sleep(self._random.random() * _SPREAD_S)
 
     def ask(self, order: Order) -> None:
         """Send one page now, and wait for its answer."""

@@ -1,9 +1,9 @@
 """An OCR service that looks well and is not: each mode is a lie that a load test has to see.
 
 Run as `python tests/lying_engine.py --port P --mode M [--page-s S]`. Modes: honest; cut (one stream
-in ten ends early), empty, loop, slow (each tenth page holds up those behind it), cache (the second
-half of the pages is told to come from a cache), error (HTTP 200 with an error inside), plain (HTTP
-200 with JSON that is no stream), late (the first text after a second).
+in a hundred ends early), empty, loop, slow (each tenth page holds up those behind it), cache (half
+of the pages is told to come from a cache), error (HTTP 200 with an error inside), plain (HTTP 200
+with JSON that is no stream), late (the first text after a second).
 """
 
 import argparse
@@ -50,7 +50,7 @@ class Engine:
                 await asyncio.sleep(2.0 if number % 10 == 9 else 0)
         words = [] if self.mode == "empty" else _WORDS
         words = ["Total due 12.00. "] * 40 if self.mode == "loop" else words
-        cut = self.mode == "cut" and number % 10 == 9
+        cut = self.mode == "cut" and number % 100 == 99
         if self.mode == "late":
             await asyncio.sleep(1.0)
         for word in words[: 5 if cut else None]:

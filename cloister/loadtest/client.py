@@ -23,7 +23,7 @@ from cloister.loadtest.shapes import Load
 from cloister.loadtest.target import Target
 
 LEAD_S = 2.5  # from an order to its begin: Locust looks once a second, and tells its workers
-_STOP_S = 10.0
+_STOP_S, _LOOK_S = 4.0, 0.2
 _LOG_LINES = 5
 
 
@@ -47,6 +47,15 @@ class Client:
     process: subprocess.Popen[bytes]
     _read: int = 0
     records: list[Record] = field(default_factory=list)
+
+    def wait_until_ready(self) -> None:
+        """Wait until Locust asks for orders, which it does once all its workers are there.
+
+        As long as that takes, for they may be started by hand.
+        """
+        while not (self.folder / "ready").exists():
+            self.collect()
+            time.sleep(_LOOK_S)
 
     def order(self, load: Load, number: int) -> float:
         """Let a load begin; return when, in seconds since 1970."""
@@ -88,11 +97,12 @@ class Client:
     def over(self) -> None:
         """End it; what is still under way is forgotten."""
         self._write(None)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(_STOP_S)
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+        for number in (signal.SIGTERM, signal.SIGKILL):  # its web page reads no orders
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(_STOP_S)
+            if self.process.poll() is None:
+                os.killpg(self.process.pid, number)
+        self.process.wait()
 
     def _write(self, order: object) -> None:
         write_atomically(self.folder / "order.json", json.dumps(order))
@@ -131,6 +141,7 @@ def started(
         )
     client = Client(folder, process)
     try:
+        client.wait_until_ready()
         yield client
     finally:
         client.over()
