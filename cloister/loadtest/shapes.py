@@ -96,11 +96,6 @@ def replay(path: Path) -> Load:
     return Load(f"replay of {path.name}", seconds, rate=len(times) / seconds, offsets_s=offsets)
 
 
-def between(load: Load, number: int, count: int) -> tuple[float, ...]:
-    """Return those of an open load's pages that one of several clients sends."""
-    return load.offsets_s[number::count]
-
-
 def busiest(loads: Iterable[Load]) -> Load | None:
     """Return the load that asks most of the client, by its pages a second in the busiest second."""
     return max(loads, key=_peak, default=None)
