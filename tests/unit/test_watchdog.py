@@ -114,6 +114,8 @@ def test_a_log_points_to_its_cause(log: str, part: str) -> None:
 
 def test_a_log_that_says_nothing_known_points_nowhere() -> None:
     assert causes.likely("INFO all is well") is None
+    line = "Running: 0 reqs, Waiting: 0 reqs, CPU KV cache usage: 0.0%, MM cache hit rate: 74.6%"
+    assert causes.likely(f"(APIServer pid=7) INFO 11-26 [loggers.py:335] {line}\n") is None
 
 
 def asked(answer: Callable[[], Any], times: int = 1) -> Ward:
