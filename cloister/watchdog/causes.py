@@ -13,8 +13,8 @@ _CAUSES = {
     "at `nvidia-smi` and `dmesg | grep -i xid`",
     r"MemoryError|Cannot allocate memory|Killed|OOMKilled|out of memory": "this machine has too "
     "little memory: lower `replicas`, or raise `docker.engine_memory_mib`",
-    r"unrecognized arguments|invalid choice|error: argument|(?m:^usage: )": "a flag that this engine "
-    "does not know: its version is another than the settings are for",
+    r"unrecognized arguments|invalid choice|error: argument|(?m:^usage: )": "a flag that this "
+    "engine does not know: its version is another than the settings are for",
     r"No space left on device|Read-only file system|Permission denied": "it cannot write where it "
     "has to: look at the disk and at who owns its folders",
     r"(?i:address already in use)": "its port is taken: look for another program on it (ss -ltnp)",
