@@ -145,7 +145,7 @@ class SelfCheck(_Part):
 
 
 class Cache(_Part):
-    """What the engine's counters say of its caches: hits must be none, or the test is worthless.
+    """What the engine's counters say of its caches: many hits would make the test worthless.
 
     None where the engine counts nothing.
     """

@@ -56,7 +56,6 @@ class Course:
     """What a running test has so far."""
 
     origin_s: float
-    records: list[Record] = field(default_factory=list)
     stages: list[Stage] = field(default_factory=list)
     complete: bool = True
 
@@ -74,7 +73,8 @@ def run(test: Test, progress: Progress) -> tuple[Report, list[Record]]:
         sampler = Sampler(test.target.enter, course.origin_s, locust.processes, test.target.gateway)
         with sampler.running():
             _send_all(test, locust, course, progress)
-    return _report(test, course, sampler, check), course.records
+        records = _with_replicas(locust.records, test.target)
+    return _report(test, course, sampler, check), records
 
 
 def _send_all(test: Test, locust: Client, course: Course, progress: Progress) -> None:
@@ -83,12 +83,19 @@ def _send_all(test: Test, locust: Client, course: Course, progress: Progress) ->
             patience = test.ladder or Clock(load.seconds)
             told = _teller(progress, load)
             records, begun_s, over_s = sent(locust, load, len(course.stages), patience, told)
-            _measured(test, course, load, records, (begun_s, over_s))
+            late = _late(locust, records, begun_s) if load.closed and not test.direct else []
+            _measured(test, course, load, late + records, (begun_s, over_s))
     except Interrupted as interrupted:
         course.complete = False
         if interrupted.records:
             times = interrupted.begin_s, interrupted.over_s
             _measured(test, course, load, interrupted.records, times)
+
+
+def _late(locust: Client, records: Sequence[Record], begun_s: float) -> list[Record]:
+    """Return the pages of earlier rungs that ended in this one: left out, the slowest would be."""
+    own = set(map(id, records))
+    return [one for one in locust.records if one.done_s > begun_s and id(one) not in own]
 
 
 def _loads(test: Test, course: Course) -> Iterator[Load]:
@@ -107,12 +114,10 @@ def _measured(
     test: Test, course: Course, load: Load, records: list[Record], times_s: tuple[float, float]
 ) -> None:
     begun_s, over_s = times_s
-    records = _with_replicas(records, test.target)
-    course.records += records
     course.stages.append(
         measure.stage(
             load,
-            records,
+            _with_replicas(records, test.target),
             slo=test.slo,
             origin_s=course.origin_s,
             begun_s=begun_s,

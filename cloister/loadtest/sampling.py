@@ -18,7 +18,8 @@ _ASK_S = 2.0
 _PREFIX = "vllm:"
 _PREFIX_HITS, _PREFIX_ASKED = "prefix_cache_hits_total", "prefix_cache_queries_total"
 _IMAGE_HITS, _IMAGES_ASKED = "mm_cache_hits_total", "mm_cache_queries_total"
-# The few tokens of the prompt's beginning, before the image, are the same in each request.
+# The prompt's beginning, before the image, is the same in each request, and so is the watchdog's
+# test page.
 _HITS_ALLOWED = 0.05
 
 
@@ -57,13 +58,13 @@ class Sampler:
             return self.last[name] - self.first.get(name, 0) if name in self.last else None
 
         hits, asked = grown(_PREFIX_HITS), grown(_PREFIX_ASKED)
-        images = grown(_IMAGE_HITS)
+        images, images_asked = grown(_IMAGE_HITS), grown(_IMAGES_ASKED)
         return Cache(
             prefix_hit_tokens=hits,
             prefix_queried_tokens=asked,
             image_hits=images,
-            image_queries=grown(_IMAGES_ASKED),
-            defeated=not images and (hits or 0) <= _HITS_ALLOWED * (asked or 1),
+            image_queries=images_asked,
+            defeated=_few(images, images_asked) and _few(hits, asked),
         )
 
     def _keep_sampling(
@@ -115,6 +116,10 @@ class Sampler:
         self._used[name] = now, seconds
         used = [value - before[pid] for pid, value in seconds.items() if pid in before]
         return whole(used) / (now - before_s) if used and now > before_s else None
+
+
+def _few(hits: float | None, asked: float | None) -> bool:
+    return (hits or 0) <= _HITS_ALLOWED * (asked or 0)
 
 
 def engine(session: requests.Session, url: str) -> dict[str, float]:
