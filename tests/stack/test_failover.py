@@ -74,7 +74,7 @@ def _more(now: int, wanted: int) -> None:
     assert now >= wanted
 
 
-@pytest.mark.parametrize("mode", ["reset-early", "half-open", "503", "refuse"])
+@pytest.mark.parametrize("mode", ["reset-early", "half-open", "500", "503", "refuse"])
 def test_what_fails_before_the_first_byte_is_moved(mode: str) -> None:
     with two(timeout_s=2) as (door, first, _), load(door.url) as outcome:
         until(outcome, PAGES)
