@@ -66,7 +66,7 @@ def test_an_honest_service_is_found_good(tmp_path: Path) -> None:
     report = lied("honest", tmp_path / "r")
     (stage,) = report["stages"]
     assert stage["faults"] == {}
-    assert stage["good"] == stage["sent"] > 50
+    assert stage["good"] == stage["sent"] > 30, "at most half of them are warm-up"
     assert 0.18 < stage["e2e_s"]["p50"] < 0.5
     assert report["cache"]["defeated"]
     assert report["complete"]
@@ -92,7 +92,8 @@ def test_a_lie_is_a_fault_and_no_goodput(
     assert stage["faults"].keys() == {fault}
     assert stage["faults"][fault] == pytest.approx(share * stage["sent"], abs=0.06 * stage["sent"])
     assert stage["good"] == stage["sent"] - stage["faults"][fault]
-    assert stage["goodput_per_s"]["n"] <= stage["good"] + 3, "pages at the window's edges"
+    edges = 20 if mode == "cut" else 6  # pages under way where the window begins and ends
+    assert stage["goodput_per_s"]["n"] <= stage["good"] + edges
     assert stage["verdict"] in ({"fail"} if share > 0.05 else {"undecided", "fail"})
 
 
