@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 import pytest
-import reports
+import report_samples
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,7 +26,7 @@ MIRROR = {"better": "worse", "worse": "better"}
 
 @cache
 def measured(seed: int = 1, slower: float = 1.0) -> Measured:
-    return Measured(*reports.make(seed, slower=slower))
+    return Measured(*report_samples.make(seed, slower=slower))
 
 
 def rows(found: Comparison, metric: str) -> list[Row]:
@@ -171,7 +171,7 @@ def test_another_machine_is_told() -> None:
 
 
 def test_another_slo_leaves_goodput_out() -> None:
-    slo = reports.SLO.model_copy(update={"e2e_p95_s": 1.0})
+    slo = report_samples.SLO.model_copy(update={"e2e_p95_s": 1.0})
     found = compare(measured(), Measured(measured().report.model_copy(update={"slo": slo})))
     assert rows(found, "goodput/s") == rows(found, "within the SLO") == []
     assert any(note.startswith("the SLO differs") for note in found.notes)

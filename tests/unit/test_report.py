@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-import reports
+import report_samples
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -65,7 +65,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def made() -> tuple[Report, list[Record]]:
-    return reports.make()
+    return report_samples.make()
 
 
 @pytest.fixture(scope="module")
@@ -102,10 +102,10 @@ def test_the_same_report_gives_the_same_page(page: str, made: tuple[Report, list
 
 
 def test_hostile_names_are_only_shown() -> None:
-    made, records = reports.make(hostile=True)
+    made, records = report_samples.make(hostile=True)
     text = html.render(made, records)
     read = Page(text)
-    shown = formats.plain(reports.HOSTILE)
+    shown = formats.plain(report_samples.HOSTILE)
     assert "script" not in read.tags
     assert "<script" not in text
     assert "\u202e" not in text
@@ -115,7 +115,7 @@ def test_hostile_names_are_only_shown() -> None:
 
 
 def test_markdown_shows_hostile_names_to_the_letter() -> None:
-    made, _ = reports.make(hostile=True)
+    made, _ = report_samples.make(hostile=True)
     text = report.markdown(made)
     assert "\\<script" in text
     assert not re.search(r"(?<!\\)<script", text)
@@ -185,7 +185,7 @@ def test_doubts_are_among_the_warnings(made: tuple[Report, list[Record]]) -> Non
     found = made[0]
     assert found.best is not None
     doubtful = changed(found, "client", warnings=("first",), self_check=None, knee=None)
-    doubtful = reports.with_stage(
+    doubtful = report_samples.with_stage(
         doubtful, found.best, verdict="undecided", faults={"truncated": 3}
     )
     told = content.warnings(doubtful)
@@ -216,7 +216,7 @@ def test_the_slo_is_told_at_the_best_load_and_where_it_is_met(
     found = made[0]
     assert found.best is not None
     assert "It is met at 16 clients" in content.lead(found)
-    met = reports.with_stage(found, found.best, verdict="pass")
+    met = report_samples.with_stage(found, found.best, verdict="pass")
     assert content.lead(met) == "The SLO is met there."
 
 
