@@ -1,6 +1,7 @@
 """One page over the OpenAI chat API: the request's body, and what the answer says."""
 
 import base64
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,16 @@ class Pass:
         """What every request has to say."""
         said = {"Authorization": f"Bearer {self.key}" if self.key else None, "Host": self.host}
         return {name: value for name, value in said.items() if value is not None}
+
+
+def by_url(url: str, key: str | None) -> Pass:
+    """Return how to enter a service elsewhere; SSL_CERT_FILE names an authority of its own."""
+    authorities = os.environ.get("SSL_CERT_FILE")
+    return Pass(
+        url.rstrip("/").removesuffix("/v1"),
+        key=key,
+        authorities=Path(authorities) if authorities else None,
+    )
 
 
 class _Pinned(HTTPAdapter):

@@ -23,6 +23,7 @@ from cloister.loadtest.shapes import Load
 from cloister.loadtest.target import Target
 from cloister.loadtest.workload import Workload
 
+Loads = tuple[tuple[Load, ...], Ladder | None]
 _WEB_S = 86_400.0  # a person ends it
 _USUAL = {"workload": "mixed", "seconds": 30.0, "last": 64}
 
@@ -36,12 +37,12 @@ def run(flags: argparse.Namespace) -> bool:
     found = _there(flags, settings)
     _complete(flags, brief=found is None)
     mix = workload.load(flags.workload)
-    _loads(flags)  # refused before anything is drawn
+    loads = _loads(flags)  # refused before anything is drawn
     folder = _folder(flags.out)
     try:
         count = _draw(flags, mix, folder / "pages")
         with console.steps() as progress, _target(found, settings, progress) as service:
-            test = _test(flags, mix, service, folder, count)
+            test = _test(flags, mix, service, folder, count, loads)
             if flags.web:
                 progress(f"http://127.0.0.1:{flags.web} is open; Ctrl-C here makes the report")
             made, records = running.run(test, progress)
@@ -56,14 +57,18 @@ def run(flags: argparse.Namespace) -> bool:
 
 
 def _test(
-    flags: argparse.Namespace, mix: Workload, service: Target, folder: Path, count: int
+    flags: argparse.Namespace,
+    mix: Workload,
+    service: Target,
+    folder: Path,
+    count: int,
+    loads: Loads,
 ) -> Test:
     if flags.direct and not service.direct:
         raise LoadTestError(
             "--direct needs the replicas' own addresses, which only a service of this machine's "
             "processes gives"
         )
-    loads, ladder = _loads(flags)
     return Test(
         target=service,
         workload=", ".join(flags.documents) if flags.documents else flags.workload,
@@ -73,8 +78,8 @@ def _test(
         question=_question(flags, service.settings, mix),
         slo=_slo(flags, mix),
         shape=flags.shape,
-        loads=loads,
-        ladder=ladder,
+        loads=loads[0],
+        ladder=loads[1],
         direct=flags.direct,
         crew=Crew(flags.processes, flags.workers, flags.web),
         checked=not flags.no_self_check and flags.web is None,
@@ -98,7 +103,7 @@ def _complete(flags: argparse.Namespace, *, brief: bool) -> None:
             setattr(flags, name, value)
 
 
-def _loads(flags: argparse.Namespace) -> tuple[tuple[Load, ...], Ladder | None]:
+def _loads(flags: argparse.Namespace) -> Loads:
     """Return the loads of a shape; raises LoadTestError for what it lacks."""
     if flags.web:
         return (Load("Locust's page", _WEB_S, users=0),), None

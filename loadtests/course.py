@@ -3,7 +3,7 @@
 import json
 import os
 import ssl
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import gevent
 from gevent.event import Event
 from locust.runners import MasterRunner
 
+from cloister.config import API_KEY_VARIABLE
 from cloister.loadtest import documents
 from cloister.loadtest.documents import Letter, Question
 from cloister.loadtest.record import Record, lines
@@ -30,6 +31,12 @@ class Order:
     offsets_s: tuple[float, ...] | None
     direct: bool
 
+    @classmethod
+    def of(cls, told: dict[str, Any]) -> "Order":
+        """Return an order as it was told in JSON, which has no tuples."""
+        offsets = told["offsets_s"]
+        return cls(**{**told, "offsets_s": None if offsets is None else tuple(offsets)})
+
 
 @dataclass(frozen=True)
 class Run:
@@ -45,12 +52,12 @@ class Run:
     run_id: int
     timeout_s: float
 
-    @property
+    @cached_property
     def headers(self) -> dict[str, str]:
         """What every request says; the key is in the environment, where no list shows it."""
         said = {"Content-Type": "application/json", "Accept": "text/event-stream"}
         said |= {"Accept-Encoding": "identity"}
-        if key := os.environ.get("CLOISTER_API_KEY"):
+        if key := os.environ.get(API_KEY_VARIABLE):
             said["Authorization"] = f"Bearer {key}"
         return said | ({"Host": self.host} if self.host else {})
 
@@ -89,33 +96,28 @@ class Course:
     def read(self) -> Order | None:
         """Return the order in the folder, None when the test is over."""
         told = json.loads((self._folder / "order.json").read_text(encoding="utf-8"))
-        if told is None:
-            return None
-        offsets = told.pop("offsets_s")
-        return Order(**told, offsets_s=None if offsets is None else tuple(offsets))
+        return None if told is None else Order.of(told)
 
     def ready(self) -> None:
         """Say in the folder that orders are taken."""
         (self._folder / "ready").touch()
 
-    def tell(self, runner: MasterRunner) -> None:
+    def tell(self, order: Order, runner: MasterRunner) -> None:
         """Tell the workers of a new order, each its share."""
-        text = (self._folder / "order.json").read_text(encoding="utf-8")
-        told = json.loads(text)
-        if told is None or told["number"] == self._told:
+        if order.number == self._told:
             return
         ready = [client.id for client in runner.clients.all]
         for index, client in enumerate(ready):
-            offsets = told["offsets_s"]
-            own = {**told, "offsets_s": None if offsets is None else offsets[index :: len(ready)]}
-            runner.send_message("order", {"order": own, "worker": index}, client_id=client)
-        self._told = told["number"]
+            offsets = order.offsets_s
+            own = None if offsets is None else offsets[index :: len(ready)]
+            share = asdict(replace(order, offsets_s=own))
+            runner.send_message("order", {"order": share, "worker": index}, client_id=client)
+        self._told = order.number
 
     def hear(self, told: dict[str, Any]) -> None:
         """Take an order that came as a message."""
         self.worker = told["worker"]
-        offsets = told["order"].pop("offsets_s")
-        self.begin(Order(**told["order"], offsets_s=None if offsets is None else tuple(offsets)))
+        self.begin(Order.of(told["order"]))
 
     def begin(self, order: Order) -> None:
         """Make an order the present one."""

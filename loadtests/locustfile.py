@@ -65,7 +65,7 @@ if not WEB:
             course.ready()
             present = runner.target_user_count
             if isinstance(runner, MasterRunner):
-                course.tell(runner)
+                course.tell(order, runner)
                 present = max(present, runner.worker_count)
             else:
                 course.begin(order)

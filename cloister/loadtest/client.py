@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from cloister.config import project_root
+from cloister.config import API_KEY_VARIABLE, project_root
 from cloister.errors import LoadTestError
 from cloister.files import write_atomically
 from cloister.loadtest.documents import Question
@@ -124,9 +124,9 @@ def started(
     write_atomically(folder / "order.json", json.dumps(idle))
     environment = {**os.environ, "CLOISTER_LOADTEST": str(folder.resolve())}
     environment["PYTHONPATH"] = str(project_root())
-    environment.pop("CLOISTER_API_KEY", None)
+    environment.pop(API_KEY_VARIABLE, None)
     if target.enter.key:
-        environment["CLOISTER_API_KEY"] = target.enter.key
+        environment[API_KEY_VARIABLE] = target.enter.key
     if crew.web:
         environment["CLOISTER_LOADTEST_WEB"] = "1"
     log = folder / "locust.log"

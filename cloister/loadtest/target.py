@@ -40,12 +40,7 @@ class Target:
 
 def at(url: str, key: str | None, settings: Settings) -> Target:
     """Return a service at a URL; raises LoadTestError when none answers there."""
-    authorities = os.environ.get("SSL_CERT_FILE")
-    enter = Pass(
-        url.rstrip("/").removesuffix("/v1"),
-        key=key,
-        authorities=Path(authorities) if authorities else None,
-    )
+    enter = chat.by_url(url, key)
     return Target(enter, settings, _engine(enter), certificate=enter.authorities)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from cloister import console, deployment
+from cloister import chat, console, deployment
 from cloister.chat import Pass
 from cloister.config import API_KEY_VARIABLE, Settings
 from cloister.errors import OcrError
@@ -45,13 +45,7 @@ def _service(settings: Settings, url: str | None) -> tuple[Pass, int]:
     """Return how to enter the service and how many pages to send at once."""
     given = os.environ.get(API_KEY_VARIABLE)
     if url is not None:
-        authorities = os.environ.get("SSL_CERT_FILE")
-        enter = Pass(
-            url.rstrip("/").removesuffix("/v1"),
-            key=given,
-            authorities=Path(authorities) if authorities else None,
-        )
-        return enter, settings.ocr.concurrency or 4
+        return chat.by_url(url, given), settings.ocr.concurrency or 4
     up = deployment.required(settings)
     enter = deployment.of_this_machine(up.settings)
     planned = deployment.of(up)
