@@ -85,8 +85,7 @@ class Sender:
         if response.status_code == 0:
             answer.broken = of_connection(response.error)
         elif response.status_code == _OK and kind.startswith("text/event-stream"):
-            stream = response._response  # noqa: SLF001  # iter_lines holds tokens back
-            answer.follow(lambda: stream.readline(b"\n"))
+            answer.follow(response._response)  # noqa: SLF001  # iter_lines holds tokens back
             return
         elif response.status_code == _OK:
             answer.broken = "not a stream"

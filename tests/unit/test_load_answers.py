@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Iterator
 
 import pytest
 from geventhttpclient.response import HTTPConnectionClosed
@@ -10,26 +9,41 @@ from geventhttpclient.response import HTTPConnectionClosed
 from cloister.loadtest import faults
 from cloister.loadtest.sse import Answer
 
-DONE = b"data: [DONE]\n"
+DONE = b"data: [DONE]\n\n"
 
 
 def event(text: str | None = None, reason: str | None = None, **more: object) -> bytes:
     choice = {"index": 0, "delta": {"content": text} if text is not None else {}}
     choice["finish_reason"] = reason
-    return b"data: " + json.dumps({"choices": [choice], **more}).encode() + b"\n"
+    return b"data: " + json.dumps({"choices": [choice], **more}).encode() + b"\n\n"
 
 
-def heard(*lines: bytes | Exception) -> Answer:
+class Body:
+    """An answer that comes in pieces, as the HTTP library hands it out."""
+
+    def __init__(self, *pieces: bytes | Exception) -> None:
+        self._pieces = iter(pieces)
+        self._buffer = b""
+
+    def readline(self, sep: bytes) -> bytes:
+        while sep not in self._buffer:
+            piece = next(self._pieces, b"")
+            if isinstance(piece, Exception):
+                raise piece
+            if not piece:
+                return b""
+            self._buffer += piece
+        line, _, self._buffer = self._buffer.partition(sep)
+        return line + sep
+
+    def read(self) -> bytes:
+        rest, self._buffer = self._buffer, b""
+        return rest
+
+
+def heard(*pieces: bytes | Exception) -> Answer:
     answer = Answer(time.perf_counter())
-    pending: Iterator[bytes | Exception] = iter((*lines, b""))
-
-    def readline() -> bytes:
-        line = next(pending)
-        if isinstance(line, Exception):
-            raise line
-        return line
-
-    answer.follow(readline)
+    answer.follow(Body(*pieces))
     return answer
 
 
@@ -44,14 +58,29 @@ def test_a_whole_answer() -> None:
         "prompt_tokens_details": {"cached_tokens": 2},
     }
     answer = heard(
-        event(""), event("One"), b"\n", b": a comment\n", event(" two"), event(reason="stop"),
-        b"data: " + json.dumps({"choices": [], "usage": usage}).encode() + b"\n", DONE,
+        event(""), event("One"), b": a comment\n\n", event(" two"), event(reason="stop"),
+        b"data: " + json.dumps({"choices": [], "usage": usage}).encode() + b"\n\n", DONE,
     )  # fmt: skip
     assert answer.text == "One two"
     assert (answer.prompt_tokens, answer.completion_tokens, answer.cached_tokens) == (9, 4, 2)
     assert answer.chunks == 2, "an empty first chunk is none"
     assert answer.first_s is not None
     assert 0 < answer.first_s <= answer.end_s
+    assert faults.fault(200, answer, blank=False, length_wanted=False) is None
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n"])
+def test_wherever_the_network_cuts_it(newline: bytes, size: int) -> None:
+    whole = b"".join((b": hello\n\n", event("One"), event(" two"), event(reason="stop"), DONE))
+    whole = whole.replace(b"\n", newline)
+    answer = heard(*(whole[at : at + size] for at in range(0, len(whole), size)))
+    assert (answer.text, answer.chunks, answer.broken) == ("One two", 2, None)
+    assert faults.fault(200, answer, blank=False, length_wanted=False) is None
+
+
+def test_an_end_without_an_empty_line_is_read_too() -> None:
+    answer = heard(event("One"), event(reason="stop"), DONE.strip())
     assert faults.fault(200, answer, blank=False, length_wanted=False) is None
 
 
