@@ -7,20 +7,18 @@ import argparse
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import fmean
 
 from stubs import stub
 
 from cloister import config, console
 from cloister.chat import Pass
 from cloister.loadtest import client, documents, shapes, stages, statistics, workload
-from cloister.loadtest.client import Crew
+from cloister.loadtest.client import Client, Crew
 from cloister.loadtest.documents import Question
-from cloister.loadtest.sampling import Sampler
 from cloister.loadtest.target import Target
 
 _FIRST_MS, _CHUNK_MS = 100, 20
-_SETTLED_S = 5.0
+_SETTLED_S = 10.0
 
 
 def measured(
@@ -36,14 +34,12 @@ def measured(
             target = Target(Pass(served.url), settings, "stub")
             run = folder / str(number)
             with client.started(run, target, folder / "pages", question, Crew(), 1) as locust:
-                sampler = Sampler(target.enter, 0.0, locust.processes, list)
-                load = shapes.closed(number, seconds)
-                with sampler.running():
-                    records, begun_s, _ = stages.sent(locust, load, 0, stages.Clock(seconds))
+                used = _Used(locust)
+                load, clock = shapes.closed(number, seconds), stages.Clock(seconds)
+                records, begun_s, _ = stages.sent(locust, load, 0, clock, used.note)
         settled = [one for one in records if one.sent_s > begun_s + _SETTLED_S]
         first = sorted(one.first_s * 1000 for one in settled if one.first_s)
         chunk = sorted((one.tpot_s or 0) * 1000 for one in settled)
-        cpu = [one.client_cpu for one in sampler.samples[8:] if one.client_cpu is not None]
         yield (
             number,
             len(settled),
@@ -51,9 +47,27 @@ def measured(
             _off(statistics.percentile(first, 0.5), _FIRST_MS),
             _off(statistics.percentile(first, 0.95), _FIRST_MS),
             _off(statistics.percentile(chunk, 0.5), _CHUNK_MS),
-            f"{fmean(cpu):.0%}",
-            f"{fmean(cpu) / len(settled) * (seconds - _SETTLED_S) * 1000:.2f} ms",
+            f"{used.cores:.0%}",
+            f"{used.cores / len(settled) * (seconds - _SETTLED_S) * 1000:.2f} ms",
         )
+
+
+class _Used:
+    """The processor time of a client's processes, once it has settled."""
+
+    def __init__(self, locust: Client) -> None:
+        self._processes = locust.processes()
+        self._notes: list[tuple[float, float]] = []
+
+    def note(self, _pages: int, elapsed_s: float) -> None:
+        if elapsed_s > _SETTLED_S:
+            times = [process.cpu_times() for process in self._processes]
+            self._notes.append((elapsed_s, sum(time.user + time.system for time in times)))
+
+    @property
+    def cores(self) -> float:
+        (begin_s, before), *_, (end_s, after) = self._notes
+        return (after - before) / (end_s - begin_s)
 
 
 def _off(found: float, true: float) -> str:

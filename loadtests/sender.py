@@ -15,12 +15,13 @@ from cloister.loadtest.documents import Letter
 from cloister.loadtest.record import Record
 from cloister.loadtest.sse import Answer, of_connection
 from loadtests.course import Course, Order
+from loadtests.listener import Listener
 
 PATH = "/v1/chat/completions"
 _WORKER_BITS, _RUN_BITS = 24, 32
 _OK = 200
 _REFUSED = {0, 429, 503}
-_SPREAD_S = 1.0
+_BEGIN_PER_S = 100
 _PAUSE_S = 0.5  # after a refusal, as clients do
 _numbers = itertools.count()
 
@@ -39,7 +40,8 @@ class Sender:
         """Wait a moment before a load's first page: clients that begin in step would stay in it."""
         if order is not self._order:
             self._order = order
-            gevent.sleep(self._random.random() * _SPREAD_S)
+            spread_s = max(1.0, (order.users or 1) / _BEGIN_PER_S)
+            gevent.sleep(self._random.random() * spread_s)
 
     def ask(self, order: Order) -> None:
         """Send one page now, and wait for its answer."""
@@ -79,13 +81,13 @@ class Sender:
         self._course.done(record)
         return record
 
-    @staticmethod
-    def _follow(response: Any, answer: Answer) -> None:
+    def _follow(self, response: Any, answer: Answer) -> None:
         kind = (response.headers or {}).get("Content-Type") or ""
         if response.status_code == 0:
             answer.broken = of_connection(response.error)
         elif response.status_code == _OK and kind.startswith("text/event-stream"):
-            answer.follow(response._response)  # noqa: SLF001  # iter_lines holds tokens back
+            stream = response._response  # noqa: SLF001  # iter_lines holds tokens back
+            answer.follow(Listener(stream, self._course.run.timeout_s))
             return
         elif response.status_code == _OK:
             answer.broken = "not a stream"

@@ -1,23 +1,12 @@
 """One streamed answer, byte by byte: what it said, and when."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import orjson
 
 _MOST_TEXT = 400_000  # characters: a runaway answer is judged by its end, not kept whole
-
-
-class Stream(Protocol):
-    """A body on its way."""
-
-    def readline(self, sep: bytes) -> bytes:
-        """Return what comes up to and with `sep`, or nothing when it never does."""
-
-    def read(self) -> bytes:
-        """Return what is left."""
 
 
 @dataclass
@@ -37,22 +26,21 @@ class Answer:
     cached_tokens: int | None = None
     _parts: list[str] = field(default_factory=list)
     _last: float = 0.0
+    _rest: bytes = b""
 
     @property
     def text(self) -> str:
         """What it said."""
         return "".join(self._parts)
 
-    def follow(self, stream: Stream) -> None:
-        """Read events until there are no more; whatever breaks it is noted, not raised.
+    def follow(self, listen: Callable[[Callable[[bytes], None]], None]) -> None:
+        """Let `listen` tell the body's pieces; whatever breaks it is noted, not raised.
 
-        Time is taken when an event is there, before it is parsed.
+        Time is taken when a piece is there, before it is parsed.
         """
         try:
-            for event in _events(stream):
-                at_s = time.perf_counter() - self.start
-                for line in event.split(b"\n"):
-                    self._hear(line, at_s)
+            listen(self._hear)
+            self._hear_line(self._rest, time.perf_counter() - self.start)
         except (OSError, ValueError, EOFError) as error:
             self.broken = self.broken or of_connection(error)
         except Exception as error:  # the HTTP library's own derive from nothing narrower
@@ -61,12 +49,19 @@ class Answer:
             self.broken = self.broken or of_connection(error)
         self.end_s = time.perf_counter() - self.start
 
-    def _hear(self, line: bytes, at_s: float) -> None:
+    def _hear(self, piece: bytes) -> None:
+        at_s = time.perf_counter() - self.start
+        *lines, self._rest = (self._rest + piece).split(b"\n")
+        for line in lines:
+            if line:
+                self._hear_line(line, at_s)
+
+    def _hear_line(self, line: bytes, at_s: float) -> None:
         if line.startswith(b"data: [DONE]"):
             self.done = True
             return
         if not line.startswith(b"data:"):
-            if line and line != b"\r" and not line.startswith(b":"):
+            if line.strip() and not line.startswith(b":"):
                 self.broken = self.broken or "not a stream"
             return
         event = orjson.loads(line[5:])
@@ -99,16 +94,6 @@ class Answer:
         details = usage.get("prompt_tokens_details")
         if isinstance(details, dict):
             self.cached_tokens = _number(details.get("cached_tokens"))
-
-
-def _events(stream: Stream) -> Iterator[bytes]:
-    """Yield whole events: at two reads each, a line and its empty one, they cost a third more."""
-    line = stream.readline(b"\n")
-    separator = b"\r\n\r\n" if line.endswith(b"\r\n") else b"\n\n"
-    while line:
-        yield line
-        line = stream.readline(separator)
-    yield stream.read()
 
 
 def _number(value: object) -> int | None:

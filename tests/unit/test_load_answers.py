@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 
 import pytest
 from geventhttpclient.response import HTTPConnectionClosed
@@ -18,32 +19,16 @@ def event(text: str | None = None, reason: str | None = None, **more: object) ->
     return b"data: " + json.dumps({"choices": [choice], **more}).encode() + b"\n\n"
 
 
-class Body:
-    """An answer that comes in pieces, as the HTTP library hands it out."""
-
-    def __init__(self, *pieces: bytes | Exception) -> None:
-        self._pieces = iter(pieces)
-        self._buffer = b""
-
-    def readline(self, sep: bytes) -> bytes:
-        while sep not in self._buffer:
-            piece = next(self._pieces, b"")
-            if isinstance(piece, Exception):
-                raise piece
-            if not piece:
-                return b""
-            self._buffer += piece
-        line, _, self._buffer = self._buffer.partition(sep)
-        return line + sep
-
-    def read(self) -> bytes:
-        rest, self._buffer = self._buffer, b""
-        return rest
-
-
 def heard(*pieces: bytes | Exception) -> Answer:
     answer = Answer(time.perf_counter())
-    answer.follow(Body(*pieces))
+
+    def listen(tell: Callable[[bytes], None]) -> None:
+        for piece in pieces:
+            if isinstance(piece, Exception):
+                raise piece
+            tell(piece)
+
+    answer.follow(listen)
     return answer
 
 
