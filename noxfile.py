@@ -132,6 +132,14 @@ def bench_client(session: nox.Session) -> None:
     session.run(*program, *session.posargs, env={"PYTHONPATH": "tests"})
 
 
+@nox.session(name="bench-tools", default=False)
+def bench_tools(session: nox.Session) -> None:
+    """Compare the load test with AIPerf and `vllm bench serve`, which are your own, in one run."""
+    install(session, "test")
+    program = ("python", "-m", "benchmarks.tools")
+    session.run(*program, *session.posargs, env={"PYTHONPATH": "tests"})
+
+
 @nox.session(name="bench-faults", default=False)
 def bench_faults(session: nox.Session) -> None:
     """Break replicas and programs under load, twenty times each: found and well again how soon."""

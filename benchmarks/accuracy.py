@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import mean, median
 
 from cloister import config, console, corpus, deployment, ocr, scoring
+from cloister.loadtest.documents import truth_beside
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,9 @@ def read(paths: Sequence[str]) -> Iterator[Score]:
         model=settings.model.name,
         timeout_s=settings.gateway.timeout_s,
     )
-    found = [(item, path) for item in ocr.find(paths) if (path := _truth(item.path))]
-    truths = {str(item.path): path.read_text(encoding="utf-8") for item, path in found}
-    pages = ocr.pages([item for item, _ in found], settings.ocr.dpi)
+    known = {item: truth_beside(item.path) for item in ocr.find(paths)}
+    truths = {str(item.path): truth for item, truth in known.items() if truth is not None}
+    pages = ocr.pages([item for item in known if str(item.path) in truths], settings.ocr.dpi)
     for document in ocr.by_document(client.read_all(pages, planned.slots)):
         truth = truths[document.document]
         yield Score(
@@ -45,11 +46,6 @@ def read(paths: Sequence[str]) -> Iterator[Score]:
             scoring.cer(truth, document.markdown),
             document.markdown,
         )
-
-
-def _truth(document: Path) -> Path | None:
-    candidates = (document.with_suffix(suffix) for suffix in (".txt", ".md"))
-    return next((path for path in candidates if path.is_file()), None)
 
 
 def generated(seeds: int) -> Iterator[tuple[object, ...]]:

@@ -20,9 +20,7 @@ from loadtests.listener import Listener
 PATH = "/v1/chat/completions"
 _WORKER_BITS, _RUN_BITS = 24, 32
 _OK = 200
-_REFUSED = {0, 429, 503}
 _BEGIN_PER_S = 100
-_PAUSE_S = 0.5  # after a refusal, as clients do
 _numbers = itertools.count()
 
 
@@ -45,9 +43,7 @@ class Sender:
 
     def ask(self, order: Order) -> None:
         """Send one page now, and wait for its answer."""
-        record = self._send(order, None)
-        if record.status in _REFUSED:
-            gevent.sleep(_PAUSE_S)
+        gevent.sleep(self._send(order, None).pause_s)
 
     def follow(self, order: Order) -> None:
         """Send pages at their times, whatever becomes of those before."""

@@ -78,7 +78,7 @@ def copy(
         image = Image.open(io.BytesIO(page.image))
         if image.width > _WIDEST:
             raise LoadTestError(f"`{page.document.path}` is wider than {_WIDEST:,} pixels")
-        truth = _truth(page.document.path) if page.count == 1 else None
+        truth = truth_beside(page.document.path) if page.count == 1 else None
         kind = page.document.path.suffix.lstrip(".").lower()
         sheet = Sheet(f"{number:04}.png", kind, codec, truth, {})
         _keep(folder, sheet, image if image.mode in {"L", "RGB"} else image.convert("RGB"))
@@ -147,7 +147,8 @@ def _finished(image: Image.Image, spec: PageSpec) -> Image.Image:
     return image
 
 
-def _truth(document: Path) -> str | None:
+def truth_beside(document: Path) -> str | None:
+    """Return the text that lies beside a document as .txt or .md; None where there is none."""
     candidates = (document.with_suffix(suffix) for suffix in (".txt", ".md"))
     found = next((path for path in candidates if path.is_file()), None)
     return found.read_text(encoding="utf-8") if found else None

@@ -85,6 +85,8 @@ def stage(
 
 def _window(load: Load, records: Sequence[Record], begun_s: float, over_s: float) -> _Window:
     ordered = sorted(records, key=lambda record: record.done_s)
+    if load.closed:  # later ones met a load that was ending
+        ordered = [record for record in ordered if record.done_s <= over_s]
     cut = statistics.warmup([record.e2e_s for record in ordered])
     if load.users:  # all clients began at once, which none does later
         cut = min(max(cut, load.users), len(ordered) // 2)
@@ -158,7 +160,7 @@ def _little(users: int | None, in_flight: float, window: _Window) -> float:
     if not window.ended or n == 0:
         return 1.0
     rate = window.rate(window.ended).value
-    return abs(n - rate * fmean(record.end_s for record in window.ended)) / n
+    return abs(n - rate * fmean(one.end_s + one.pause_s for one in window.ended)) / n
 
 
 def _quality(good: Sequence[Record]) -> Quality | None:

@@ -5,6 +5,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+_TURNED_AWAY = (0, 429)  # 0: there was no answer
+_SERVER_ERRORS = 500
+_PAUSE_S = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -44,6 +48,12 @@ class Record:
     def late_s(self) -> float:
         """How long after its time it was sent: the client's fault, never the server's."""
         return self.sent_s - self.scheduled_s
+
+    @property
+    def pause_s(self) -> float:
+        """How long its client waits before its next page, as clients do that are turned away."""
+        turned_away = self.status in _TURNED_AWAY or self.status >= _SERVER_ERRORS
+        return _PAUSE_S if turned_away else 0.0
 
     @property
     def done_s(self) -> float:

@@ -1,6 +1,5 @@
 """A load test from its first page to its report."""
 
-import json
 import platform
 import shlex
 import sys
@@ -24,6 +23,7 @@ from cloister.loadtest.shapes import Load, busiest, closed
 from cloister.loadtest.share import share
 from cloister.loadtest.stages import Clock, Interrupted, sent
 from cloister.loadtest.target import Target, require_metrics
+from cloister.loadtest.tries import Tries
 
 Progress = Callable[[str], None]
 
@@ -56,6 +56,7 @@ class Course:
     """What a running test has so far."""
 
     origin_s: float
+    tries: Tries
     stages: list[Stage] = field(default_factory=list)
     complete: bool = True
 
@@ -66,14 +67,14 @@ def run(test: Test, progress: Progress) -> tuple[Report, list[Record]]:
     Raises LoadTestError when Locust, or what it is to test, is not there.
     """
     check = _self_check(test, progress)
-    course = Course(time.time())
+    course = Course(time.time(), Tries(test.target.access_log))
     with client.started(
         test.folder / "locust", test.target, test.pages, test.question, test.crew, test.seed
     ) as locust:
         sampler = Sampler(test.target.enter, course.origin_s, locust.processes, test.target.gateway)
         with sampler.running():
             _send_all(test, locust, course, progress)
-        records = _with_replicas(locust.records, test.target)
+        records = course.tries.told(locust.records)
     return _report(test, course, sampler, check), records
 
 
@@ -117,7 +118,7 @@ def _measured(
     course.stages.append(
         measure.stage(
             load,
-            _with_replicas(records, test.target),
+            course.tries.told(records),
             slo=test.slo,
             origin_s=course.origin_s,
             begun_s=begun_s,
@@ -150,28 +151,6 @@ def _teller(progress: Progress, load: Load) -> Callable[[int, float], None]:
             progress(f"{load.name}: {pages} pages{rate}, {done}")
 
     return tell
-
-
-def _with_replicas(records: Sequence[Record], target: Target) -> list[Record]:
-    """Return the records with what the gateway's log says: which replica, how many tries."""
-    if target.access_log is None:
-        return list(records)
-    seen: dict[str, str] = {}
-    with target.access_log.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            try:
-                entry = json.loads(line)
-                seen[entry["request_id"]] = entry["upstream"]
-            except (ValueError, LookupError, TypeError):
-                continue  # a line that was cut when the log was turned over
-    found = []
-    for record in records:
-        tries = seen.get(record.request_id or "", "").replace(": ", ", ").split(", ")
-        if tries != [""]:
-            found.append(replace(record, replica=tries[-1], tries=len(tries)))
-        else:
-            found.append(record)
-    return found
 
 
 def _report(test: Test, course: Course, sampler: Sampler, check: SelfCheck | None) -> Report:
@@ -219,6 +198,10 @@ def _warnings(test: Test, course: Course, cache: Cache, check: SelfCheck | None)
     if missing:
         yield missing
     for stage in course.stages:
+        failed = stage.sent - stage.good
+        if failed > test.slo.fault_share * stage.sent:
+            most = max(stage.faults, key=stage.faults.__getitem__)
+            yield f"{stage.name}: {failed / stage.sent:.0%} of the pages failed, most by `{most}`"
         if not stage.steady:
             yield f"{stage.name}: no steady state was found, so its numbers are of no steady state"
         if stage.kind == "closed" and stage.little_gap > 0.05:  # noqa: PLR2004

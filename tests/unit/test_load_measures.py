@@ -108,6 +108,23 @@ def test_clients_whose_pages_do_not_explain_their_time_are_seen() -> None:
     assert stage.little_gap == pytest.approx(0.5, abs=0.05)
 
 
+def test_the_pauses_of_clients_that_were_turned_away_are_explained() -> None:
+    turned_away: dict[str, Any] = {"fault": "HTTP 503", "status": 503, "end_s": 0.5}
+    records = [record(number // 4 * 1.0, **turned_away) for number in range(400)]
+    load = shapes.closed(4, 100)
+    stage = measure.stage(load, records, slo=SLO, origin_s=0, begun_s=0, over_s=100)
+    assert stage.little_gap < 0.05
+
+
+def test_a_service_that_dies_as_a_load_ends_does_not_empty_its_window() -> None:
+    whole = [record(number // 4 * 1.0) for number in range(200)]
+    refused = [record(50 + number * 0.004, status=502, fault="HTTP 502") for number in range(999)]
+    load = shapes.closed(4, 50)
+    stage = measure.stage(load, whole + refused, slo=SLO, origin_s=0, begun_s=0, over_s=50.5)
+    assert stage.good > 150
+    assert stage.good == stage.sent
+
+
 def test_quality_is_of_good_pages_with_a_truth() -> None:
     records = [
         *(record(n / 2, cer=0.02, fields=1.0, facts=4) for n in range(100)),
