@@ -8,25 +8,23 @@ client is the processor time of all its processes between the first and the last
 import argparse
 import itertools
 import json
-import math
 import operator
 import shutil
 import subprocess
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
-import psutil
 import requests
 from stubs import stub
 
 from benchmarks import synthetic_model
+from benchmarks.metering import Counts, Meter
 from cloister import config, console
 from cloister.chat import Pass
 from cloister.errors import LoadTestError
@@ -37,7 +35,6 @@ from cloister.loadtest.target import Target
 from cloister.loadtest.workload import OutputLengths
 
 _FIRST_MS, _CHUNK_MS, _CHUNKS = 100, 20, 50
-_LOOK_S = 0.25
 _numbers = itertools.count()
 
 
@@ -57,14 +54,6 @@ class Figures:
     def values(self) -> tuple[float, ...]:
         """What the table has of them."""
         return self.pages_per_s, *self.times, self.cpu
-
-
-class Counts(NamedTuple):
-    """What the server has counted: pages, and the seconds of all their TTFTs and E2Es."""
-
-    pages: float
-    ttft_s: float = math.nan
-    e2e_s: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -93,46 +82,6 @@ class Work:
             for letter in letters:
                 body = json.loads(letter.body(next(_numbers), Random(0)))  # noqa: S311
                 yield body["messages"][0]["content"]
-
-
-class Meter:
-    """The processor time of a client's processes and the pages answered, over time."""
-
-    def __init__(self, pid: int, counts: Callable[[], Counts]) -> None:
-        self._client, self._counts = psutil.Process(pid), counts
-        self._notes: list[tuple[float, float]] = []
-        self._over = threading.Event()
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Measure as long as the block runs."""
-        thread = threading.Thread(target=self._run)
-        thread.start()
-        try:
-            yield
-        finally:
-            self._over.set()
-            thread.join()
-
-    @property
-    def ms_a_page(self) -> float:
-        """Milliseconds of a core between the first and the last tenth of the pages."""
-        first, last = self._notes[0][0], self._notes[-1][0]
-        tenth = (last - first) / 10
-        inner = [note for note in self._notes if first + tenth <= note[0] <= last - tenth]
-        (pages, before), *_, (more, after) = inner
-        return (after - before) / (more - pages) * 1000
-
-    def _run(self) -> None:
-        while not self._over.wait(_LOOK_S):
-            used = 0.0
-            try:
-                for process in (self._client, *self._client.children(recursive=True)):
-                    times = process.cpu_times()
-                    used += times.user + times.system
-                self._notes.append((self._counts().pages, used))
-            except (psutil.NoSuchProcess, LookupError):
-                continue  # a process, or the server's answer, that was gone
 
 
 def ours(work: Work, folder: Path) -> Figures:
