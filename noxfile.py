@@ -163,6 +163,13 @@ def bench_autoscale(session: nox.Session) -> None:
     session.run(*program, *session.posargs, env={"PYTHONPATH": "tests"})
 
 
+@nox.session(name="bench-tuner", default=False)
+def bench_tuner(session: nox.Session) -> None:
+    """Try the tuner on simulated servers, against random search and a grid of as many starts."""
+    install(session, "runtime")
+    session.run("python", "-m", "benchmarks.tuner", *session.posargs, env={"PYTHONPATH": "tests"})
+
+
 @nox.session(name="bench-accuracy", default=False)
 def bench_accuracy(session: nox.Session) -> None:
     """Score the documents of a folder that have their truth beside them as .txt or .md."""
