@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and a lock between commands."""
+"""Files written whole or not at all, files that grow, and a lock between commands."""
 
 import contextlib
 import fcntl
@@ -64,3 +64,23 @@ def exclusive(path: Path, *, wait_s: float = 5.0) -> Iterator[None]:
                 "another Cloister command is changing this deployment", hint="try again after it"
             ) from error
         yield
+
+
+class NewLines:
+    """The lines that are added to a file, each once and whole, while another program writes it."""
+
+    def __init__(self, path: Path, *, begin: int = 0) -> None:
+        self._path = path
+        self._read = begin
+
+    def read(self) -> list[bytes]:
+        """Return those since the last call; a file that became shorter begins anew."""
+        if not self._path.exists():
+            return []
+        with self._path.open("rb") as file:
+            if self._read > os.fstat(file.fileno()).st_size:
+                self._read = 0
+            file.seek(self._read)
+            whole, newline, _ = file.read().rpartition(b"\n")
+        self._read += len(whole) + len(newline)
+        return whole.splitlines()

@@ -16,7 +16,7 @@ import psutil
 
 from cloister.config import API_KEY_VARIABLE, project_root
 from cloister.errors import LoadTestError
-from cloister.files import write_atomically
+from cloister.files import NewLines, write_atomically
 from cloister.loadtest.documents import Question
 from cloister.loadtest.record import Record
 from cloister.loadtest.shapes import Load
@@ -45,8 +45,11 @@ class Client:
 
     folder: Path
     process: subprocess.Popen[bytes]
-    _read: int = 0
     records: list[Record] = field(default_factory=list)
+    _lines: NewLines = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._lines = NewLines(self.folder / "records.jsonl")
 
     def wait_until_ready(self) -> None:
         """Wait until Locust asks for orders, which it does once all its workers are there.
@@ -73,14 +76,7 @@ class Client:
 
     def collect(self) -> list[Record]:
         """Return all records so far; raises LoadTestError when Locust has ended."""
-        path = self.folder / "records.jsonl"
-        if path.exists():
-            with path.open("rb") as file:
-                file.seek(self._read)
-                whole, _, _ = file.read().rpartition(b"\n")
-            if whole:
-                self._read += len(whole) + 1
-                self.records += [Record(**json.loads(line)) for line in whole.splitlines()]
+        self.records += [Record(**json.loads(line)) for line in self._lines.read()]
         if self.process.poll() is not None:
             raise LoadTestError(
                 f"Locust ended with code {self.process.returncode}:\n{self._said()}"

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from cloister.files import NewLines
 from cloister.loadtest.record import Record
 
 
@@ -12,8 +13,7 @@ class Tries:
     """What an access log says of pages from now on; of none, where there is no log."""
 
     def __init__(self, log: Path | None) -> None:
-        self._log = log
-        self._read = log.stat().st_size if log else 0
+        self._lines = NewLines(log, begin=log.stat().st_size) if log else None
         self._upstreams: dict[str, str] = {}
 
     def told(self, records: Sequence[Record]) -> list[Record]:
@@ -29,15 +29,7 @@ class Tries:
         return replace(record, replica=tried[-1], tries=len(tried))
 
     def _read_on(self) -> None:
-        if self._log is None:
-            return
-        with self._log.open("rb") as file:
-            if self._read > self._log.stat().st_size:
-                self._read = 0  # the log was turned over
-            file.seek(self._read)
-            whole, newline, _ = file.read().rpartition(b"\n")
-        self._read += len(whole) + len(newline)
-        for line in whole.splitlines():
+        for line in self._lines.read() if self._lines else ():
             try:
                 entry = json.loads(line)
                 self._upstreams[entry["request_id"]] = entry["upstream"]
