@@ -10,6 +10,7 @@ from pathlib import Path
 
 from stubs import stub
 
+from benchmarks.metering import processor_s
 from cloister import config, console
 from cloister.chat import Pass
 from cloister.loadtest import client, documents, shapes, stages, statistics, workload
@@ -61,8 +62,7 @@ class _Used:
 
     def note(self, _pages: int, elapsed_s: float) -> None:
         if elapsed_s > _SETTLED_S:
-            times = [process.cpu_times() for process in self._processes]
-            self._notes.append((elapsed_s, sum(time.user + time.system for time in times)))
+            self._notes.append((elapsed_s, processor_s(self._processes)))
 
     @property
     def cores(self) -> float:

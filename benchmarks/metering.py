@@ -2,13 +2,19 @@
 
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
 import psutil
 
 _LOOK_S = 0.25
+
+
+def processor_s(processes: Iterable[psutil.Process]) -> float:
+    """Return the processor time that processes have used, in seconds."""
+    times = [process.cpu_times() for process in processes]
+    return sum(one.user + one.system for one in times)
 
 
 class Counts(NamedTuple):
@@ -49,11 +55,8 @@ class Meter:
 
     def _run(self) -> None:
         while not self._over.wait(_LOOK_S):
-            used = 0.0
             try:
-                for process in (self._client, *self._client.children(recursive=True)):
-                    times = process.cpu_times()
-                    used += times.user + times.system
+                used = processor_s((self._client, *self._client.children(recursive=True)))
                 self._notes.append((self._counts().pages, used))
             except (psutil.NoSuchProcess, LookupError):
                 continue  # a process, or the server's answer, that was gone

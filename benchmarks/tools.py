@@ -20,12 +20,11 @@ from random import Random
 from statistics import median
 from typing import Any
 
-import requests
 from stubs import stub
 
 from benchmarks import synthetic_model
 from benchmarks.metering import Counts, Meter
-from cloister import config, console
+from cloister import chat, config, console
 from cloister.chat import Pass
 from cloister.errors import LoadTestError
 from cloister.loadtest import client, documents, measure, sampling, shapes, stages, workload
@@ -121,10 +120,7 @@ class _Pages:
 
 def aiperf(program: str, work: Work, folder: Path) -> Figures:
     """Measure with NVIDIA's AIPerf."""
-    lines = folder / "pages.jsonl"
-    with lines.open("w", encoding="utf-8") as file:
-        for text, image in itertools.islice(map(_parts, work.contents()), work.pages):
-            file.write(json.dumps({"text": text, "image": image}) + "\n")
+    lines = _listed(map(_parts, work.contents()), work, folder)
     asked = {"max_tokens": work.tokens, "ignore_eos": True, "temperature": 0}
     command = [program, "profile", "--model", work.model, "--url", work.url]
     command += ["--endpoint-type", "chat", "--streaming", "--extra-inputs", json.dumps(asked)]
@@ -143,20 +139,12 @@ def aiperf(program: str, work: Work, folder: Path) -> Figures:
 
 def vllm_bench(program: str, work: Work, folder: Path) -> Figures:
     """Measure with vLLM's `vllm bench serve`."""
-    lines = folder / "pages.jsonl"
-    with lines.open("w", encoding="utf-8") as file:
-        for content in itertools.islice(work.contents(), work.pages):
-            file.write(json.dumps({"content": content}) + "\n")
+    lines = _listed(({"content": content} for content in work.contents()), work, folder)
     command = [program, "bench", "serve", "--backend", "openai-chat", "--base-url", work.url]
     command += ["--endpoint", "/v1/chat/completions", "--model", work.model]
-    command += [
-        "--tokenizer",
-        str(work.tokenizer),
-        "--dataset-name",
-        "custom_image",
-        "--disable-shuffle",
-    ]
-    command += ["--dataset-path", str(lines), "--num-prompts", str(work.pages)]
+    command += ["--tokenizer", str(work.tokenizer), "--disable-shuffle"]
+    command += ["--dataset-name", "custom_image", "--dataset-path", str(lines)]
+    command += ["--num-prompts", str(work.pages)]
     command += ["--max-concurrency", str(work.clients), "--ignore-eos", "--disable-tqdm"]
     command += ["--custom-output-len", str(work.tokens), "--extra-body", '{"temperature": 0}']
     command += ["--percentile-metrics", "ttft,e2el", "--metric-percentiles", "50,95"]
@@ -168,10 +156,19 @@ def vllm_bench(program: str, work: Work, folder: Path) -> Figures:
     return Figures(said["request_throughput"], times, means, cpu)
 
 
-def _parts(content: Sequence[dict[str, Any]]) -> tuple[str, str]:
-    """Return a message's text and image."""
+def _listed(pages: Iterator[dict[str, Any]], work: Work, folder: Path) -> Path:
+    """Write as many pages as are asked for into a file, one a line."""
+    path = folder / "pages.jsonl"
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(page) + "\n" for page in itertools.islice(pages, work.pages))
+    return path
+
+
+def _parts(content: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return a message's text and image, as AIPerf takes them."""
     by_type = {part["type"]: part for part in content}
-    return by_type["text"]["text"], by_type["image_url"]["image_url"]["url"]
+    image = by_type["image_url"]["image_url"]["url"]
+    return {"text": by_type["text"]["text"], "image": image}
 
 
 def _metered(command: Sequence[str], work: Work, folder: Path) -> float:
@@ -193,8 +190,7 @@ def _server(chosen: argparse.Namespace) -> AbstractContextManager[tuple[str, Cal
 
 
 def _counts_of_vllm(url: str) -> Callable[[], Counts]:
-    session = requests.Session()
-    session.trust_env = False
+    session = chat.session()
 
     def counts() -> Counts:
         found = sampling.engine(session, url)

@@ -1,7 +1,7 @@
 """A body heard in the event loop itself.
 
-A greenlet that is woken for each token, with a time-out of its own each time, costs three times
-as much: it is then the client that a load test of a fast server measures.
+A greenlet that is woken for each token, with a time-out of its own each time, costs twice as
+much: it is then the client that a load test of a fast server measures.
 """
 
 import ssl
