@@ -11,7 +11,15 @@ from dataclasses import dataclass, field
 from random import Random
 
 from cloister.loadtest.result import Estimate
-from cloister.tuning.knobs import KNOBS, SEQUENCES, Configuration, Limit
+from cloister.tuning.knobs import (
+    BATCH,
+    KNOBS,
+    MEMORY,
+    REPLICAS,
+    SEQUENCES,
+    Configuration,
+    Limit,
+)
 from cloister.tuning.trial import Failure, Rung, Trial
 
 CLIENTS = (8, 16, 32, 48, 64, 96, 128, 192, 256)
@@ -44,38 +52,31 @@ class Server:
 
     def failure(self, configuration: Configuration) -> Failure | None:
         """Return how a configuration fails, as the worst page at full concurrency shows it."""
-        wanted = configuration["gpu_memory_percent"]
+        wanted = configuration[MEMORY]
         # Larger batches have larger activations.
-        wanted += configuration["max_num_batched_tokens"] // 16384
+        wanted += configuration[BATCH] // 16384
         if wanted > self.oom_start:
             return "OOM at start"
         return "OOM under load" if wanted > self.oom_load else None
 
     def pages(self, configuration: Configuration) -> float:
         """Return how many pages the KV memory of all replicas holds at once."""
-        share = configuration["gpu_memory_percent"] - self.fitting * configuration["per_gpu"]
+        share = configuration[MEMORY] - self.fitting * configuration[REPLICAS]
         return self.kv_pages * max(share, 1) / (90 - self.fitting)
 
     def limits(self, configuration: Configuration, clients: int) -> dict[Limit, float]:
         """Return the pages a second that each part would bear."""
-        replicas = configuration["per_gpu"]
+        replicas, tokens = configuration[REPLICAS], configuration[BATCH]
         pages = self.pages(configuration)
         at_once = min(clients, configuration[SEQUENCES] * replicas, pages)
-        doublings = abs(
-            configuration["max_num_batched_tokens"].bit_length() - self.batch.bit_length()
-        )
+        doublings = abs(tokens.bit_length() - self.batch.bit_length())
         card = self.card * (self.second if replicas > 1 else 1)
         prefill = card * (1 - self.batch_matters * doublings)
         preempted = 0.85 if clients > pages else 1.0
         apis = min(configuration["api_server_count"] * replicas, self.cores)
-        return {
-            "host CPU": self.host * apis**0.85,
-            "prefill": prefill,
-            "decode" if pages >= clients else "KV memory": preempted
-            * prefill
-            * at_once
-            / (at_once + self.half),
-        }
+        reading = preempted * prefill * at_once / (at_once + self.half)
+        held: Limit = "decode" if pages >= clients else "KV memory"
+        return {"host CPU": self.host * apis**0.85, "prefill": prefill, held: reading}
 
     def rate(self, configuration: Configuration, clients: int) -> float:
         """Return the true pages a second."""

@@ -1,6 +1,6 @@
 """The tuner, random search and a grid on the same simulated servers, with as many starts each."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from random import Random
 
 from server_simulation import Server, configurations
@@ -30,27 +30,26 @@ def random(server: Server, choice: Random) -> list[Trial]:
 
 def grid(server: Server) -> list[Trial]:
     """Start a plain grid of two knobs, the others as they are."""
-    usual = knobs.first(knobs.KNOBS)
     return [
-        server.start({**usual, knobs.MEMORY: percent, "api_server_count": count})
+        server.start({**knobs.FIRST, knobs.MEMORY: percent, "api_server_count": count})
         for percent in (80, 90)
         for count in (1, 4, 8)
     ]
 
 
-def share(server: Server, done: Iterable[Trial]) -> float:
-    """Return the true rate of what is recommended, as a share of the best there is."""
-    kept = search.recommend(list(done))
-    best = max(map(server.best, configurations()))
-    return server.best(kept.trial.configuration) / best if kept else 0.0
+def rate(server: Server, done: Sequence[Trial]) -> float:
+    """Return the true rate of what is recommended."""
+    kept = search.recommend(done)
+    return server.best(kept.configuration) if kept else 0.0
 
 
 def contest(seeds: Iterable[int]) -> Iterator[Mapping[str, float]]:
     """Yield the shares of the three on a server a seed."""
     choice = Random(0)
     for seed in seeds:
+        best = max(map(Server(seed).best, configurations()))
         yield {
-            "tuner": share(server := Server(seed), tuned(server)),
-            "random search": share(server := Server(seed), random(server, choice)),
-            "grid": share(server := Server(seed), grid(server)),
+            "tuner": rate(server := Server(seed), tuned(server)) / best,
+            "random search": rate(server := Server(seed), random(server, choice)) / best,
+            "grid": rate(server := Server(seed), grid(server)) / best,
         }

@@ -18,8 +18,8 @@ BATCH = "max_num_batched_tokens"
 class Knob:
     """A setting, its values in ascending order, the one to begin with, and the limits it moves.
 
-    `stride` is how many values a first step up passes, where too much of it costs little; less than
-    the best so far is not tried of what `only_up` says never serves more with less.
+    `stride` is how many values a first step up passes, where too much of it costs little. With
+    `only_up` smaller values are not tried: they never serve more.
     """
 
     name: str
@@ -48,6 +48,4 @@ KNOBS = (
 )
 
 
-def first(knobs: tuple[Knob, ...]) -> dict[str, int]:
-    """Return the configuration to begin with."""
-    return {knob.name: knob.first for knob in knobs}
+FIRST = {knob.name: knob.first for knob in KNOBS}  # the configuration to begin with

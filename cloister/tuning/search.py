@@ -10,21 +10,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from cloister.tuning.knobs import (
-    KNOBS,
-    MEMORY,
-    REPLICAS,
-    SEQUENCES,
-    Configuration,
-    Knob,
-    first,
-)
+from cloister.tuning.knobs import FIRST, KNOBS, MEMORY, REPLICAS, SEQUENCES, Configuration, Knob
 from cloister.tuning.memory import Memory
 from cloister.tuning.trial import OOM, Trial
 
 # Less than this is within the noise of a rung, and not worth another setting.
 WORTH = 0.02
-_MOST = 0.8
+_MOST = 0.8  # of the pages that are read at once: a little less memory may be worth another knob
+_SHARES = next(knob.values for knob in KNOBS if knob.name == MEMORY)
 
 
 @dataclass(frozen=True)
@@ -35,18 +28,16 @@ class Recommendation:
     configuration: Configuration
 
 
-def next_start(
-    done: Sequence[Trial], memory: Memory, knobs: tuple[Knob, ...] = KNOBS
-) -> dict[str, int] | None:
+def next_start(done: Sequence[Trial], memory: Memory) -> dict[str, int] | None:
     """Return the configuration to try next, None when every promising one was tried."""
     if not done:
-        return first(knobs)
+        return dict(FIRST)
     best = incumbent(done)
     if best is None:
-        return _safer(done, knobs)
+        return _safer(done)
     tried = [dict(trial.configuration) for trial in done]
-    for wanted in _candidates(best, done, memory, knobs):
-        candidate = _lowered(wanted, done, knobs)
+    for wanted in _candidates(best, done, memory):
+        candidate = _lowered(wanted, done)
         if candidate and candidate not in tried and _roomy(candidate, best, memory):
             return candidate
     return None
@@ -68,13 +59,11 @@ def recommend(done: Sequence[Trial]) -> Recommendation | None:
     return Recommendation(best, {**best.configuration, SEQUENCES: sequences})
 
 
-def _candidates(
-    best: Trial, done: Sequence[Trial], memory: Memory, knobs: Sequence[Knob]
-) -> Iterator[dict[str, int]]:
+def _candidates(best: Trial, done: Sequence[Trial], memory: Memory) -> Iterator[dict[str, int]]:
     """Yield the best one's neighbours, the most promising first."""
-    fitting = [knob for knob in knobs if best.limit in knob.moves]
-    short = [knob for knob in knobs if best.short_of_memory and "KV memory" in knob.moves]
-    others = [knob for knob in knobs if "KV memory" not in knob.moves]
+    fitting = [knob for knob in KNOBS if best.limit in knob.moves]
+    short = [knob for knob in KNOBS if best.short_of_memory and "KV memory" in knob.moves]
+    others = [knob for knob in KNOBS if "KV memory" not in knob.moves]
     order = (*short, *fitting) if _starved(best, memory, short) else (*fitting, *short)
     later = []
     for knob in dict.fromkeys((*order, *others)):
@@ -127,23 +116,19 @@ def _alike(trial: Trial, best: Trial, knob: Knob) -> bool:
     return moved and {**trial.configuration, **free} == best.configuration
 
 
-def _safer(done: Sequence[Trial], knobs: Sequence[Knob]) -> dict[str, int] | None:
+def _safer(done: Sequence[Trial]) -> dict[str, int] | None:
     """Return the last one with less memory, as long as memory was what failed it."""
     last = done[-1]
-    memory = next(knob for knob in knobs if knob.name == MEMORY)
-    lower = memory.values[: memory.values.index(last.configuration[MEMORY])]
+    lower = _SHARES[: _SHARES.index(last.configuration[MEMORY])]
     if last.failure not in OOM or not lower:
         return None
     # Two steps: a start that fails costs more than memory that is not used, and it can be raised.
     return {**last.configuration, MEMORY: lower[-2:][0]}
 
 
-def _lowered(
-    wanted: Configuration, done: Sequence[Trial], knobs: Sequence[Knob]
-) -> dict[str, int] | None:
+def _lowered(wanted: Configuration, done: Sequence[Trial]) -> dict[str, int] | None:
     """Return the configuration with as much memory as none of the trials that ran out had."""
-    values = next(knob.values for knob in knobs if knob.name == MEMORY)
-    for value in reversed(values):
+    for value in reversed(_SHARES):
         candidate = {**wanted, MEMORY: value}
         if value <= wanted[MEMORY] and _safe(candidate, done):
             return candidate

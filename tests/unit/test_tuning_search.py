@@ -12,7 +12,7 @@ from cloister.tuning import knobs, search
 from cloister.tuning.memory import Memory
 from cloister.tuning.trial import Rung, Trial
 
-FIRST = knobs.first(knobs.KNOBS)
+FIRST = knobs.FIRST
 MEMORY = Memory(40)
 
 
