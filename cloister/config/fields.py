@@ -28,6 +28,21 @@ HIGHEST_GPU = 255
 HIGHEST_WEIGHT = 100
 HOST_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,62})(\.[a-z0-9]([a-z0-9-]{0,62}))*")
 _ORIGIN = re.compile(r"https?://(\[[0-9a-f:]+\]|[a-z0-9.-]{1,253})(:[0-9]{1,5})?")
+# What makes `vllm serve` faster or slower and nothing else: of its 250 others many open the seal,
+# load code or log pages, and new ones come with each version.
+_SPEED_FLAGS = frozenset(
+    (
+        *("async-scheduling", "attention-backend", "block-size", "compilation-config"),
+        *("cudagraph-capture-sizes", "dtype", "enable-chunked-prefill", "enable-prefix-caching"),
+        *("kernel-config", "kv-cache-memory-bytes", "linear-backend"),
+        *("long-prefill-token-threshold", "max-cudagraph-capture-size", "max-num-queued-tokens"),
+        *("mm-device-do-normalize", "mm-encoder-attn-backend", "mm-encoder-attn-dtype"),
+        *("mm-hasher-algorithm", "mm-processor-cache-gb", "mm-processor-device", "mm-tensor-ipc"),
+        *("numa-bind", "numa-bind-cpus", "numa-bind-nodes", "optimization-level"),
+        *("performance-mode", "prefill-schedule-interval", "renderer-num-workers"),
+        *("scheduling-policy", "skip-mm-profiling", "stream-interval", "watermark"),
+    )
+)
 
 IpAddress = IPv4Address | IPv6Address
 IpNetwork = IPv4Network | IPv6Network
@@ -159,6 +174,13 @@ def _gpu(value: object) -> int:
     return int(text)
 
 
+def _flag(value: object) -> str:
+    text = str(value)
+    if text.partition("=")[0].removeprefix("--").removeprefix("no-") not in _SPEED_FLAGS:
+        raise ValueError
+    return text
+
+
 def _as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
@@ -201,6 +223,11 @@ Gpus = Annotated[
     tuple[Annotated[int, BeforeValidator(_gpu)], ...],
     BeforeValidator(_as_tuple),
     Expected("a list of the numbers that nvidia-smi gives to cards, such as 0,1"),
+]
+VllmFlags = Annotated[
+    tuple[Annotated[str, BeforeValidator(_flag)], ...],
+    BeforeValidator(_as_tuple),
+    Expected("a list of vLLM's flags for speed, such as --stream-interval=10"),
 ]
 Subnet = Annotated[
     IPv4Network,

@@ -15,8 +15,8 @@ from cloister.config.sections import (
     ModelSettings,
     OcrSettings,
     TesseractSettings,
-    VllmSettings,
 )
+from cloister.config.vllm_section import VllmSettings
 
 
 class Settings(Section):

@@ -227,3 +227,10 @@ def test_settings_are_changed_as_a_whole_or_not_at_all() -> None:
         config.changed(settings, ["replicas=0"])
     with pytest.raises(ConfigError, match=r"has 1 numbers for 2 replicas"):
         config.changed(settings, ["replicas=2", "engines.weights=[1]"])
+
+
+def test_only_flags_for_speed_reach_vllm() -> None:
+    assert load("vllm.flags=--stream-interval=10,--no-enable-prefix-caching").settings.vllm.flags
+    for flag in ("--trust-remote-code", "--allowed-local-media-path=/", "-O3", "--port=1", "x"):
+        with pytest.raises(ConfigError, match="flags for speed"):
+            load(f"vllm.flags={flag}")

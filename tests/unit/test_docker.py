@@ -109,6 +109,17 @@ def test_vllms_command_line(golden: Callable[[str, str], None]) -> None:
         )
         for device in ("cuda", "cpu")
     }
+    options["tuned"] = Options(
+        model="/model",
+        device="cuda",
+        max_num_seqs=256,
+        max_num_batched_tokens=16384,
+        api_server_count=4,
+        quantization="fp8",
+        kv_cache_dtype="fp8",
+        mm_cache="off",
+        further=json.dumps(["--stream-interval=10"]),
+    )
     found = {
         device: {"command": option.serve(), "environment": option.environment()}
         for device, option in options.items()

@@ -1,5 +1,6 @@
 """vLLM with a vision-language OCR model, on GPUs or, slowly, on the CPU."""
 
+import json
 import shutil
 import sys
 from dataclasses import dataclass
@@ -66,6 +67,12 @@ class Vllm:
             load_format=settings.vllm.load_format,
             tie_word_embeddings={True: "true", False: "false", None: "as-declared"}[tied],
             eager=int(settings.vllm.eager),
+            max_num_batched_tokens=settings.vllm.max_num_batched_tokens or 0,
+            api_server_count=settings.vllm.api_server_count,
+            quantization=settings.vllm.quantization,
+            kv_cache_dtype=settings.vllm.kv_cache_dtype,
+            mm_cache=settings.vllm.mm_cache,
+            further=json.dumps(settings.vllm.flags),
         )
         program = (sys.executable, "-m", "cloister.engines.vllm")
         return Launch(program, options.flags(), settings.vllm.shutdown_timeout_s + 30)

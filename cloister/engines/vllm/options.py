@@ -34,7 +34,8 @@ class Options(Flags):
     """The settings of one server; each field is also a flag of that name.
 
     Units are in the names; `model` is a folder, `device` is `cuda` or `cpu`, `tie_word_embeddings`
-    is `true`, `false` or `as-declared`.
+    is `true`, `false` or `as-declared`, 0 batched tokens are vLLM's own choice, and `further` are
+    flags as a JSON list.
     """
 
     model: str
@@ -52,6 +53,12 @@ class Options(Flags):
     load_format: str = "safetensors"
     tie_word_embeddings: str = "as-declared"
     eager: int = 0
+    max_num_batched_tokens: int = 0
+    api_server_count: int = 1
+    quantization: str = "none"
+    kv_cache_dtype: str = "auto"
+    mm_cache: str = "lru"
+    further: str = "[]"
 
     def serve(self) -> tuple[str, ...]:
         """Return the `vllm serve` command line; pure."""
@@ -62,7 +69,8 @@ class Options(Flags):
             f"--port={self.port}",
             f"--max-num-seqs={self.max_num_seqs}",
             f"--max-model-len={self.max_model_len}",
-            f"--max-num-queued-reqs={self.max_queued_requests}",
+            # vLLM counts those that are being read among the queued.
+            f"--max-num-queued-reqs={self.max_num_seqs + self.max_queued_requests}",
             f"--shutdown-timeout={self.shutdown_timeout_s}",
             f"--mm-processor-kwargs={json.dumps({'max_pixels': self.max_pixels})}",
             '--limit-mm-per-prompt={"image":1,"video":0}',
@@ -79,6 +87,8 @@ class Options(Flags):
             "--disable-access-log-for-endpoints=/health,/metrics",
             *(self._gpu() if self.device == "cuda" else ()),
             *(("--enforce-eager",) if self.eager else ()),
+            *self._speed(),
+            *json.loads(self.further),
         )
 
     def environment(self) -> dict[str, str]:
@@ -91,6 +101,19 @@ class Options(Flags):
         if self.tie_word_embeddings not in {"true", "false"}:
             return ()
         return (f'--hf-overrides={{"tie_word_embeddings":{self.tie_word_embeddings}}}',)
+
+    def _speed(self) -> tuple[str, ...]:
+        """Return flags only for what is not to be as vLLM itself would choose."""
+        cache = {"off": "--mm-processor-cache-gb=0", "shm": "--mm-processor-cache-type=shm"}
+        tokens, servers = self.max_num_batched_tokens, self.api_server_count
+        said = (
+            tokens and f"--max-num-batched-tokens={tokens}",
+            servers > 1 and f"--api-server-count={servers}",
+            self.quantization != "none" and f"--quantization={self.quantization}",
+            self.kv_cache_dtype != "auto" and f"--kv-cache-dtype={self.kv_cache_dtype}",
+            cache.get(self.mm_cache),
+        )
+        return tuple(flag for flag in said if flag)
 
     def _gpu(self) -> tuple[str, ...]:
         return (f"--gpu-memory-utilization={self.gpu_memory_percent / 100:.2f}",)
