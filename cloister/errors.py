@@ -91,3 +91,9 @@ class AccessError(CloisterError):
     """An API key or a certificate cannot be made, found or used."""
 
     exit_code = 13
+
+
+class TuningError(CloisterError):
+    """The tuner could not begin, or nothing that it tried served within the SLO."""
+
+    exit_code = 14

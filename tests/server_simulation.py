@@ -11,17 +11,13 @@ from dataclasses import dataclass, field
 from random import Random
 
 from cloister.loadtest.result import Estimate
-from cloister.tuning.knobs import (
-    BATCH,
-    KNOBS,
-    MEMORY,
-    REPLICAS,
-    SEQUENCES,
-    Configuration,
-    Limit,
-)
+from cloister.tuning import knobs
+from cloister.tuning.knobs import Configuration, Limit, Value
 from cloister.tuning.trial import Failure, Rung, Trial
 
+SPACE = knobs.load("vllm-cuda").without_costs()
+MEMORY, BATCH = "vllm.gpu_memory_percent", "vllm.max_num_batched_tokens"
+SERVERS = "vllm.api_server_count"
 CLIENTS = (8, 16, 32, 48, 64, 96, 128, 192, 256)
 
 
@@ -52,28 +48,29 @@ class Server:
 
     def failure(self, configuration: Configuration) -> Failure | None:
         """Return how a configuration fails, as the worst page at full concurrency shows it."""
-        wanted = configuration[MEMORY]
+        wanted = int(configuration[MEMORY])
         # Larger batches have larger activations.
-        wanted += configuration[BATCH] // 16384
+        wanted += int(configuration[BATCH]) // 16384
         if wanted > self.oom_start:
             return "OOM at start"
         return "OOM under load" if wanted > self.oom_load else None
 
     def pages(self, configuration: Configuration) -> float:
         """Return how many pages the KV memory of all replicas holds at once."""
-        share = configuration[MEMORY] - self.fitting * configuration[REPLICAS]
+        replicas = SPACE.number(configuration, "replicas")
+        share = SPACE.number(configuration, "memory") - self.fitting * replicas
         return self.kv_pages * max(share, 1) / (90 - self.fitting)
 
     def limits(self, configuration: Configuration, clients: int) -> dict[Limit, float]:
         """Return the pages a second that each part would bear."""
-        replicas, tokens = configuration[REPLICAS], configuration[BATCH]
+        replicas, tokens = SPACE.number(configuration, "replicas"), int(configuration[BATCH])
         pages = self.pages(configuration)
-        at_once = min(clients, configuration[SEQUENCES] * replicas, pages)
+        at_once = min(clients, SPACE.number(configuration, "sequences") * replicas, pages)
         doublings = abs(tokens.bit_length() - self.batch.bit_length())
         card = self.card * (self.second if replicas > 1 else 1)
         prefill = card * (1 - self.batch_matters * doublings)
         preempted = 0.85 if clients > pages else 1.0
-        apis = min(configuration["api_server_count"] * replicas, self.cores)
+        apis = min(int(configuration[SERVERS]) * replicas, self.cores)
         reading = preempted * prefill * at_once / (at_once + self.half)
         held: Limit = "decode" if pages >= clients else "KV memory"
         return {"host CPU": self.host * apis**0.85, "prefill": prefill, held: reading}
@@ -108,8 +105,8 @@ class Server:
         return Trial(configuration, None, tuple(rungs), limit, self.pages(configuration))
 
 
-def configurations() -> Iterator[dict[str, int]]:
+def configurations() -> Iterator[dict[str, Value]]:
     """Yield every configuration of the knobs' table."""
-    names = [knob.name for knob in KNOBS]
-    for values in itertools.product(*(knob.values for knob in KNOBS)):
+    names = [knob.setting for knob in SPACE.knobs]
+    for values in itertools.product(*(knob.values for knob in SPACE.knobs)):
         yield dict(zip(names, values, strict=True))

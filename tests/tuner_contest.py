@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from random import Random
 
-from server_simulation import Server, configurations
+from server_simulation import MEMORY, SERVERS, SPACE, Server, configurations
 
-from cloister.tuning import knobs, search
+from cloister.tuning import search
 from cloister.tuning.memory import Memory
 from cloister.tuning.trial import Trial
 
@@ -16,7 +16,7 @@ def tuned(server: Server) -> list[Trial]:
     """Start what the tuner asks for."""
     done: list[Trial] = []
     while len(done) < STARTS:
-        wanted = search.next_start(done, Memory(server.fitting))
+        wanted = search.next_start(done, Memory(SPACE, server.fitting))
         if wanted is None:
             break
         done.append(server.start(wanted))
@@ -31,7 +31,7 @@ def random(server: Server, choice: Random) -> list[Trial]:
 def grid(server: Server) -> list[Trial]:
     """Start a plain grid of two knobs, the others as they are."""
     return [
-        server.start({**knobs.FIRST, knobs.MEMORY: percent, "api_server_count": count})
+        server.start({**SPACE.first, MEMORY: percent, SERVERS: count})
         for percent in (80, 90)
         for count in (1, 4, 8)
     ]
@@ -39,7 +39,7 @@ def grid(server: Server) -> list[Trial]:
 
 def rate(server: Server, done: Sequence[Trial]) -> float:
     """Return the true rate of what is recommended."""
-    kept = search.recommend(done)
+    kept = search.recommend(done, SPACE)
     return server.best(kept.configuration) if kept else 0.0
 
 

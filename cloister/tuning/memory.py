@@ -2,19 +2,21 @@
 
 from dataclasses import dataclass
 
-from cloister.tuning.knobs import MEMORY, REPLICAS, Configuration
+from cloister.tuning.knobs import Configuration, Space
 from cloister.tuning.trial import Trial
 
 
 @dataclass(frozen=True)
 class Memory:
-    """A card on which the weights of one replica, and what it computes with, take `fixed_percent`.
+    """Memory of which the weights of one replica, and what it computes with, take `fixed`.
 
-    What is left of the share that vLLM may take is KV memory: with `u` percent and `r` replicas
-    `u - r * fixed_percent` of the card, so one server's count gives that of any other.
+    What is left of what vLLM may take is KV memory: with `u` percent of a card and `r` replicas
+    `u - r * fixed`, so one server's count gives that of any other. Where the knob is the KV memory
+    itself, as on the CPU, `fixed` is 0.
     """
 
-    fixed_percent: float
+    space: Space
+    fixed: float = 0.0
 
     def kv_pages(self, configuration: Configuration, known: Trial) -> float:
         """Return the pages at once of a configuration, from those of a trial that started."""
@@ -22,4 +24,5 @@ class Memory:
         return known.kv_pages * self._room(configuration) / room if room > 0 else 0.0
 
     def _room(self, configuration: Configuration) -> float:
-        return max(0.0, configuration[MEMORY] - configuration[REPLICAS] * self.fixed_percent)
+        replicas = self.space.number(configuration, "replicas")
+        return max(0.0, self.space.number(configuration, "memory") - replicas * self.fixed)

@@ -10,14 +10,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from cloister.tuning.knobs import FIRST, KNOBS, MEMORY, REPLICAS, SEQUENCES, Configuration, Knob
+from cloister.tuning.knobs import Configuration, Knob, Space, Value
 from cloister.tuning.memory import Memory
 from cloister.tuning.trial import OOM, Trial
 
 # Less than this is within the noise of a rung, and not worth another setting.
 WORTH = 0.02
 _MOST = 0.8  # of the pages that are read at once: a little less memory may be worth another knob
-_SHARES = next(knob.values for knob in KNOBS if knob.name == MEMORY)
 
 
 @dataclass(frozen=True)
@@ -28,16 +27,16 @@ class Recommendation:
     configuration: Configuration
 
 
-def next_start(done: Sequence[Trial], memory: Memory) -> dict[str, int] | None:
+def next_start(done: Sequence[Trial], memory: Memory) -> dict[str, Value] | None:
     """Return the configuration to try next, None when every promising one was tried."""
     if not done:
-        return dict(FIRST)
+        return memory.space.first
     best = incumbent(done)
     if best is None:
-        return _safer(done)
+        return _safer(done, memory.space)
     tried = [dict(trial.configuration) for trial in done]
     for wanted in _candidates(best, done, memory):
-        candidate = _lowered(wanted, done)
+        candidate = _lowered(wanted, done, memory.space)
         if candidate and candidate not in tried and _roomy(candidate, best, memory):
             return candidate
     return None
@@ -50,26 +49,34 @@ def incumbent(done: Sequence[Trial]) -> Trial | None:
     return next(good, None)
 
 
-def recommend(done: Sequence[Trial]) -> Recommendation | None:
+def recommend(done: Sequence[Trial], space: Space) -> Recommendation | None:
     """Return what to keep, None when nothing served a page within the SLO."""
     best = incumbent(done)
     if best is None or best.best is None:
         return None
-    sequences = math.ceil(best.best.clients / best.configuration[REPLICAS])
-    return Recommendation(best, {**best.configuration, SEQUENCES: sequences})
+    return Recommendation(best, _as_its_best_rung(best, best.best.clients, space))
 
 
-def _candidates(best: Trial, done: Sequence[Trial], memory: Memory) -> Iterator[dict[str, int]]:
+def _as_its_best_rung(trial: Trial, clients: int, space: Space) -> dict[str, Value]:
+    knob = space.of("sequences")
+    if knob is None:
+        return dict(trial.configuration)
+    sequences = math.ceil(clients / space.number(trial.configuration, "replicas"))
+    return {**trial.configuration, knob.setting: sequences}
+
+
+def _candidates(best: Trial, done: Sequence[Trial], memory: Memory) -> Iterator[dict[str, Value]]:
     """Yield the best one's neighbours, the most promising first."""
-    fitting = [knob for knob in KNOBS if best.limit in knob.moves]
-    short = [knob for knob in KNOBS if best.short_of_memory and "KV memory" in knob.moves]
-    others = [knob for knob in KNOBS if "KV memory" not in knob.moves]
+    knobs = memory.space.knobs
+    fitting = [knob for knob in knobs if best.limit in knob.moves]
+    short = [knob for knob in knobs if best.short_of_memory and "KV memory" in knob.moves]
+    others = [knob for knob in knobs if knob.role != "memory"]
     order = (*short, *fitting) if _starved(best, memory, short) else (*fitting, *short)
     later = []
     for knob in dict.fromkeys((*order, *others)):
-        for value in knob.neighbours(best.configuration[knob.name]):
-            candidate = {**best.configuration, knob.name: value}
-            promise = _promise(value, knob, best, done)
+        for value in knob.neighbours(best.configuration[knob.setting]):
+            candidate = {**best.configuration, knob.setting: value}
+            promise = _promise(value, knob, best, done, memory.space)
             if promise == "good":
                 yield candidate
             elif promise == "some":
@@ -80,57 +87,64 @@ def _candidates(best: Trial, done: Sequence[Trial], memory: Memory) -> Iterator[
 def _starved(best: Trial, memory: Memory, short: Sequence[Knob]) -> bool:
     """Tell whether the next step of memory would bring more than noise, by the best one's curve."""
     for knob in short:
-        for value in knob.neighbours(best.configuration[knob.name]):
-            pages = memory.kv_pages({**best.configuration, knob.name: value}, best)
+        for value in knob.neighbours(best.configuration[knob.setting]):
+            pages = memory.kv_pages({**best.configuration, knob.setting: value}, best)
             if (pages / best.kv_pages) ** best.elasticity > 1 + 2 * WORTH:
                 return True
     return False
 
 
 def _promise(
-    value: int, knob: Knob, best: Trial, done: Sequence[Trial]
+    value: Value, knob: Knob, best: Trial, done: Sequence[Trial], space: Space
 ) -> Literal["good", "some", "none"]:
     """Tell what the trials that differ from the best one in a knob say of another value of it.
 
     A server has one best value of a knob. What lies beyond a worse one is worse still. What lies
     between is likely best where both are as good, and may be where they are not.
     """
-    here = best.configuration[knob.name]
+    place = knob.values.index
+    here, there = place(best.configuration[knob.setting]), place(value)
     worse = {
-        trial.configuration[knob.name]: trial.score
+        place(trial.configuration[knob.setting]): trial.score
         for trial in done
-        if not trial.failure and _alike(trial, best, knob) and trial is not best
+        if not trial.failure and _alike(trial, best, knob, space) and trial is not best
     }
-    side = {other: score for other, score in worse.items() if (other > here) == (value > here)}
+    side = {other: score for other, score in worse.items() if (other > here) == (there > here)}
     if not side:
         return "good"
-    if not any(min(here, other) < value < max(here, other) for other in side):
+    if not any(min(here, other) < there < max(here, other) for other in side):
         return "none"
     return "good" if max(side.values()) >= best.score * (1 - 2 * WORTH) else "some"
 
 
-def _alike(trial: Trial, best: Trial, knob: Knob) -> bool:
+def _alike(trial: Trial, best: Trial, knob: Knob, space: Space) -> bool:
     """Tell whether two differ in one knob, and perhaps in memory, which only matters when short."""
-    free = {name: best.configuration[name] for name in (knob.name, MEMORY)}
-    moved = trial.configuration[knob.name] != best.configuration[knob.name]
+    memory = space.of("memory")
+    names = {knob.setting, *([memory.setting] if memory else [])}
+    free = {name: best.configuration[name] for name in names}
+    moved = trial.configuration[knob.setting] != best.configuration[knob.setting]
     return moved and {**trial.configuration, **free} == best.configuration
 
 
-def _safer(done: Sequence[Trial]) -> dict[str, int] | None:
+def _safer(done: Sequence[Trial], space: Space) -> dict[str, Value] | None:
     """Return the last one with less memory, as long as memory was what failed it."""
-    last = done[-1]
-    lower = _SHARES[: _SHARES.index(last.configuration[MEMORY])]
-    if last.failure not in OOM or not lower:
+    last, memory = done[-1], space.of("memory")
+    if last.failure not in OOM or memory is None:
         return None
+    lower = memory.values[: memory.values.index(last.configuration[memory.setting])]
     # Two steps: a start that fails costs more than memory that is not used, and it can be raised.
-    return {**last.configuration, MEMORY: lower[-2:][0]}
+    return {**last.configuration, memory.setting: lower[-2:][0]} if lower else None
 
 
-def _lowered(wanted: Configuration, done: Sequence[Trial]) -> dict[str, int] | None:
+def _lowered(wanted: Configuration, done: Sequence[Trial], space: Space) -> dict[str, Value] | None:
     """Return the configuration with as much memory as none of the trials that ran out had."""
-    for value in reversed(_SHARES):
-        candidate = {**wanted, MEMORY: value}
-        if value <= wanted[MEMORY] and _safe(candidate, done):
+    memory = space.of("memory")
+    if memory is None:
+        return dict(wanted) if _safe(wanted, done, space) else None
+    for value in reversed(memory.values):
+        candidate = {**wanted, memory.setting: value}
+        most = memory.values.index(wanted[memory.setting])
+        if memory.values.index(value) <= most and _safe(candidate, done, space):
             return candidate
     return None
 
@@ -141,10 +155,8 @@ def _roomy(candidate: Configuration, best: Trial, memory: Memory) -> bool:
     return memory.kv_pages(candidate, best) >= _MOST * min(clients, best.kv_pages)
 
 
-def _safe(candidate: Configuration, done: Sequence[Trial]) -> bool:
+def _safe(candidate: Configuration, done: Sequence[Trial], space: Space) -> bool:
     """Tell whether no trial ran out of memory that asked for no more of anything."""
     return not any(
-        trial.failure in OOM
-        and all(candidate[name] >= value for name, value in trial.configuration.items())
-        for trial in done
+        trial.failure in OOM and space.above(candidate, trial.configuration) for trial in done
     )

@@ -4,27 +4,41 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from cloister.loadtest.result import Estimate
+from cloister.loadtest.result import Estimate, Verdict
 from cloister.tuning.knobs import Configuration, Limit
 
-Failure = Literal["OOM at start", "OOM under load", "bad flag", "driver", "time-out"]
+Failure = Literal["OOM at start", "OOM under load", "bad flag", "driver", "time-out", "crash"]
 OOM: tuple[Failure, ...] = ("OOM at start", "OOM under load")
+_MOVABLE: tuple[Limit, ...] = ("host CPU", "prefill", "decode", "KV memory", "queue limit")
 
 
 @dataclass(frozen=True)
 class Rung:
-    """One number of clients; `met` says whether the SLO held."""
+    """One number of clients; `met` says whether the SLO held.
+
+    `verdict` is what limited the service, `prompt_tokens` and `output_tokens` are a page's, in the
+    mean, and `report` is the load test's folder within the tuning's.
+    """
 
     clients: int
     pages_per_s: Estimate
     met: bool
+    ttft_p95_s: float | None = None
+    e2e_p95_s: float | None = None
+    attainment: float = 1.0
+    prompt_tokens: float = 0.0
+    output_tokens: float = 0.0
+    verdict: Verdict | None = None
+    report: str = ""
 
 
 @dataclass(frozen=True)
 class Trial:
     """A configuration's rungs and limit, or how it failed: then it has neither and no score.
 
-    `kv_pages` is how many pages the KV memory of all its replicas holds at once, as vLLM tells.
+    `kv_pages` is how many pages the KV memory of all its replicas holds at once, as vLLM tells, and
+    `kv_tokens` how many tokens that is. `said` is what the engine's log said of a failure. A start
+    took `start_s` seconds, all of it `seconds`.
     """
 
     configuration: Configuration
@@ -32,6 +46,10 @@ class Trial:
     rungs: tuple[Rung, ...] = ()
     limit: Limit | None = None
     kv_pages: float = 0.0
+    kv_tokens: float = 0.0
+    said: str = ""
+    start_s: float = 0.0
+    seconds: float = 0.0
 
     @property
     def best(self) -> Rung | None:
@@ -58,3 +76,9 @@ class Trial:
     def score(self) -> float:
         """Pages a second of the best rung; 0 where there is none."""
         return self.best.pages_per_s.value if self.best else 0.0
+
+
+def limit(verdict: Verdict | None) -> Limit | None:
+    """Return what a knob can move of what limited a service, None where no knob does."""
+    found = verdict.limit if verdict else None
+    return next((one for one in _MOVABLE if one == found), None)

@@ -27,7 +27,7 @@ ORDER = (
     *("takeover", "containers", "images", "runtimes", "accesslog", "exporter", "deployment"),
     *("watchdog", "autoscale", "autoscaler"),
     *("models", "keyring", "bundle", "isolation", "ocr", "machine"),
-    *("loadtest", "report", "tuning"),
+    *("loadtest", "tuning", "report"),
 )
 MODULE_LINES, FUNCTION_LINES = 300, 40
 

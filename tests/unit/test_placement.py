@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from cloister.config.sections import EnginesSettings, VllmSettings
+from cloister.config.sections import EnginesSettings
+from cloister.config.vllm_section import VllmSettings
 from cloister.engines.vllm.memory import Need
 from cloister.errors import DeploymentError
 from cloister.gpus import Card

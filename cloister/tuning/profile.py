@@ -1,0 +1,98 @@
+"""What was found for a card: a file in tuned/, which `invoke up` takes and `invoke plan` reads."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from cloister import config
+from cloister.errors import TuningError
+from cloister.files import write_atomically
+from cloister.loadtest.result import Estimate, Slo
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Pages(_Part):
+    """The workload that was served, and what a page of it has in the mean."""
+
+    workload: str
+    prompt_tokens: float
+    output_tokens: float
+
+
+class Point(_Part):
+    """One number of clients of the curve."""
+
+    clients: int
+    pages_per_s: float
+    e2e_p95_s: float | None
+
+
+class Profile(_Part):
+    """Settings for one card, one model and one engine, and what they serve on it.
+
+    `memory_mib` is the card's, or for a profile of no card in particular (`card` is null) the
+    least that a card needs for it. `pages_per_s` is of one card within the SLO, an estimate by the
+    roofline when `measured` is false. `settings` are sections of cloister.yaml.
+    """
+
+    card: str | None
+    memory_mib: int
+    model: str
+    engine: str
+    engine_version: str | None
+    measured: bool
+    made_at: str | None = None
+    command: str | None = None
+    why: str
+    limit: str | None = None
+    slo: Slo
+    pages: Pages
+    pages_per_s: Estimate
+    curve: tuple[Point, ...] = ()
+    settings: Mapping[str, Mapping[str, Any]]
+
+
+def folder() -> Path:
+    """Return where the profiles lie."""
+    return config.project_root() / "tuned"
+
+
+def name(profile: Profile) -> str:
+    """Return a profile's file name: card, model, and the engine's version."""
+    card = profile.card or f"{round(profile.memory_mib / 1000)}gb"
+    model = profile.model.rpartition("/")[2]
+    parts = (card, model, profile.engine_version or "unmeasured")
+    return "--".join(re.sub(r"[^a-z0-9.]+", "-", part.lower()).strip("-") for part in parts)
+
+
+def write(profile: Profile, into: Path) -> Path:
+    """Write a profile into a folder under its own name; return its file."""
+    path = into / f"{name(profile)}.yaml"
+    said = "measured" if profile.measured else "estimated, not measured"
+    text = yaml.safe_dump(
+        profile.model_dump(mode="json", exclude_none=True), sort_keys=False, width=100
+    )
+    head = f"# Settings for this card, {said}: `invoke up` takes them where nothing else is set.\n"
+    into.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, head + text)
+    return path
+
+
+def read(path: Path) -> Profile:
+    """Return a profile; raises TuningError for a file that is none."""
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return Profile.model_validate({"card": None, "engine_version": None, **found})
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise TuningError(f"`{path}`: `{place}`: {first['msg']}") from error
+    except (OSError, TypeError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise TuningError(f"`{path}` cannot be read: {' '.join(str(error).split())}") from error
