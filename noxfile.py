@@ -96,6 +96,13 @@ def loadtest(session: nox.Session) -> None:
     session.run("python", "-m", "loadtests", *session.posargs)
 
 
+@nox.session(default=False)
+def tune(session: nox.Session) -> None:
+    """Find the settings that serve the most pages on this machine's card, and keep them."""
+    install(session, "loadtest")
+    session.run("python", "-m", "loadtests.tune", *session.posargs)
+
+
 @nox.session(name="bench-engine", default=False)
 def bench_engine(session: nox.Session) -> None:
     """Compare the gateway with the same Tesseract in a bare process pool, in one run."""

@@ -21,7 +21,7 @@ import psutil
 import requests
 from PIL import Image
 
-from cloister import chat, config, corpus, deployment
+from cloister import chat, config, corpus, deployment, hardware
 
 _KINDS = ("letter", "invoice", "article", "form", "table")
 _DPI = 200
@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--pages", type=int, default=30, help="pages a turn (%(default)s)")
     parser.add_argument("--turns", type=int, default=5, help="turns a side (%(default)s)")
     arguments = parser.parse_args()
-    workers = deployment.cores()
+    workers = hardware.cores()
     pages = make_pages(arguments.pages)
     with tempfile.TemporaryDirectory() as state:
         Path(state).chmod(0o755)
@@ -122,7 +122,7 @@ def report(
 ) -> None:
     """Run the sides in turns; print their medians, and the ratio of the last to the first."""
     rates: dict[str, list[float]] = {name: [] for name in sides}
-    workers = deployment.cores()
+    workers = hardware.cores()
     for read_all in sides.values():
         rate(read_all, pages[: 2 * workers])  # warm
     for turn in range(turns):

@@ -10,17 +10,19 @@ from cloister.errors import CloisterError
 from cloister.loadtest.shapes import SHAPES
 from loadtests import command
 
-_INTERRUPTED = 130  # 128 + SIGINT, as shells say
+INTERRUPTED = 130  # 128 + SIGINT, as shells say
 _MOST = 1e9  # inf and nan are numbers too
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """Return a flag's whole number from 1 on."""
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"`{text}` is no number from 1 on")
     return int(text)
 
 
-def _positive(text: str) -> float:
+def positive(text: str) -> float:
+    """Return a flag's number above 0."""
     try:
         value = float(text)
     except ValueError:
@@ -54,26 +56,24 @@ def parser() -> argparse.ArgumentParser:
     load = made.add_argument_group("which load")
     load.add_argument("--shape", choices=SHAPES, default="ladder", help="when pages are sent")
     load.add_argument(
-        "--seconds", type=_positive, help="of a rung, or in all (30; 10 where nothing is up)"
+        "--seconds", type=positive, help="of a rung, or in all (30; 10 where nothing is up)"
     )
+    load.add_argument("--rate", type=positive, help="pages a second, for all but ladder and replay")
+    load.add_argument("--users", type=count, help="clients of a soak in closed loop")
+    load.add_argument("--first", type=count, default=1, help="clients of the ladder's first rung")
     load.add_argument(
-        "--rate", type=_positive, help="pages a second, for all but ladder and replay"
-    )
-    load.add_argument("--users", type=_count, help="clients of a soak in closed loop")
-    load.add_argument("--first", type=_count, default=1, help="clients of the ladder's first rung")
-    load.add_argument(
-        "--last", type=_count, help="clients of its last rung at most (64; 8 where nothing is up)"
+        "--last", type=count, help="clients of its last rung at most (64; 8 where nothing is up)"
     )
     load.add_argument("--log", type=Path, help="the access log that is replayed")
     slo = made.add_argument_group("what is expected (the workload's own)")
-    slo.add_argument("--ttft-p95-s", type=_positive, help="seconds to the first text")
-    slo.add_argument("--e2e-p95-s", type=_positive, help="seconds to the whole page")
+    slo.add_argument("--ttft-p95-s", type=positive, help="seconds to the first text")
+    slo.add_argument("--e2e-p95-s", type=positive, help="seconds to the whole page")
     slo.add_argument("--fault-share", type=float, help="share of pages that may fail")
     crew = made.add_argument_group("who sends")
-    crew.add_argument("--processes", type=_count, default=1, help="processes of this machine")
+    crew.add_argument("--processes", type=count, default=1, help="processes of this machine")
     crew.add_argument("--workers", type=int, default=0, help="Locust workers elsewhere to wait for")
     crew.add_argument(
-        "--web", type=_count, nargs="?", const=8089, help="Locust's own page, at a port"
+        "--web", type=count, nargs="?", const=8089, help="Locust's own page, at a port"
     )
     crew.add_argument("--no-self-check", action="store_true", help="trust the client")
     made.add_argument("--out", type=Path, help="folder of the report (reports/<time>)")
@@ -94,7 +94,7 @@ def main() -> None:
     except KeyboardInterrupt:  # before anything was measured
         complete = False
     if not complete:
-        sys.exit(_INTERRUPTED)
+        sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

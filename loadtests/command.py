@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from cloister import config, console, ocr, report
+from cloister import config, console, hardware, ocr, report
 from cloister.config import API_KEY_VARIABLE, Settings
 from cloister.errors import LoadTestError
 from cloister.files import write_atomically
@@ -33,7 +33,7 @@ def run(flags: argparse.Namespace) -> bool:
 
     Raises LoadTestError, and what `up` raises.
     """
-    settings = config.load(flags=flags.set).settings
+    settings = config.load(flags=flags.set, hardware=hardware.of).settings
     found = _there(flags, settings)
     _complete(flags, brief=found is None)
     mix = workload.load(flags.workload)
@@ -179,13 +179,7 @@ def _key(path: Path | None) -> str | None:
 
 def _question(flags: argparse.Namespace, settings: Settings, mix: Workload) -> Question:
     synthetic = flags.synthetic or (settings.model.synthetic and not flags.url)
-    return Question(
-        model=flags.model or settings.model.name,
-        prompt=settings.ocr.prompt,
-        max_tokens=settings.ocr.max_tokens,
-        temperature=settings.ocr.temperature,
-        lengths=mix.output_tokens if synthetic else None,
-    )
+    return documents.question(settings, mix.output_tokens, synthetic=synthetic, model=flags.model)
 
 
 def _slo(flags: argparse.Namespace, mix: Workload) -> Slo:

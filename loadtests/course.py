@@ -73,6 +73,7 @@ class Course:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._leader = os.getppid()
         self._order: Order | None = None
         self._told = self._claimed = -1
         self._changed = Event()
@@ -94,7 +95,9 @@ class Course:
         return documents.letters(self.run.pages, self.run.question)
 
     def read(self) -> Order | None:
-        """Return the order in the folder, None when the test is over."""
+        """Return the order in the folder, None when the test is over, or who led it was killed."""
+        if os.getppid() != self._leader:
+            return None
         told = json.loads((self._folder / "order.json").read_text(encoding="utf-8"))
         return None if told is None else Order.of(told)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from invoke.collection import Collection
 
-from tasks import access, bundles, fleet, images, models, reports, service
+from tasks import access, bundles, fleet, images, models, reports, service, tuning
 
 # Of a package Invoke puts nothing on the path, and `cloister` lies beside it.
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -41,4 +41,5 @@ namespace = Collection(
     network=Collection(attach=images.attach, detach=images.detach),
     report=Collection(compare=reports.compare, show=reports.show),
     tls=Collection(create=access.certify),
+    tune=Collection(plan=tuning.plan, show=tuning.show),
 )

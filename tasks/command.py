@@ -100,10 +100,10 @@ def command(
 
 def settings(overrides: Sequence[str], **flags: object) -> "Settings":
     """Load the configuration under what was given as flags of its own and by `--set`."""
-    from cloister import config
+    from cloister import config, hardware
 
     given = [f"{name}={value}" for name, value in flags.items() if value is not None]
-    return config.load(flags=[*given, *overrides]).settings
+    return config.load(flags=[*given, *overrides], hardware=hardware.of).settings
 
 
 def shortened(value: object, width: int = 60) -> str | None:

@@ -123,9 +123,9 @@ def ocr(
 def config(_: Context, json_: bool = False, set_: list[str] | None = None) -> None:
     """Show every setting in force and where it came from."""
     from cloister import config as configuration
-    from cloister import console
+    from cloister import console, hardware
 
-    origins = configuration.load(flags=set_ or []).origins
+    origins = configuration.load(flags=set_ or [], hardware=hardware.of).origins
     if json_:
         console.dump({item.key: {"value": item.value, "origin": item.origin} for item in origins})
     else:

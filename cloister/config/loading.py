@@ -14,6 +14,7 @@ from cloister.config.keys import leaves
 from cloister.config.profiles import apply_profile
 from cloister.config.schema import Settings
 from cloister.config.sources import CONFIG_VARIABLE, Reading, read_environment, read_flags
+from cloister.config.tuned import Ask, apply_tuned
 from cloister.config.yamlfile import read_file
 from cloister.errors import ConfigError
 
@@ -25,8 +26,8 @@ _DEFAULT = "default"
 class Setting:
     """One key in force: its JSON-able value, and which source gave it.
 
-    `origin` is "default", "profiles/x.yaml line 3", "cloister.yaml line 3", a variable's name or
-    "--set".
+    `origin` is "default", "profiles/x.yaml line 3", "tuned/x.yaml line 3", "cloister.yaml line 3",
+    a variable's name or "--set".
     """
 
     key: str
@@ -47,12 +48,15 @@ def load(
     flags: Sequence[str] = (),
     environ: Mapping[str, str] | None = None,
     config_file: Path | None = None,
+    hardware: Ask | None = None,
 ) -> Loaded:
-    """Load the configuration: defaults, the model's profile, file, CLOISTER_* and `--set` flags.
+    """Load the configuration.
 
-    `flags` are "gateway.port=9001" texts; `environ` is the process's own unless given. The file is
-    `config_file`, else the one CLOISTER_CONFIG names, else cloister.yaml beside the package if
-    there is one. Raises ConfigError, which tells the first problem and counts the others.
+    From low to high: defaults, the model's profile, what was tuned for the engine's `hardware`, the
+    file, CLOISTER_* and `--set` flags. `flags` are "gateway.port=9001" texts; `environ` is the
+    process's own unless given. The file is `config_file`, else the one CLOISTER_CONFIG names, else
+    cloister.yaml beside the package if there is one. Raises ConfigError, which tells the first
+    problem and counts the others.
     """
     environ = os.environ if environ is None else environ
     reading = Reading()
@@ -64,6 +68,8 @@ def load(
         read_file(reading, project_root() / FILE_NAME, given_by=None)
     read_environment(reading, environ)
     read_flags(reading, flags)
+    if hardware is not None:
+        apply_tuned(reading, hardware)
     apply_profile(reading)
     settings = _validate(reading)
     values = _flat(settings)

@@ -33,6 +33,21 @@ def read_file(reading: Reading, path: Path, *, given_by: str | None) -> None:
         )
 
 
+def read_part(reading: Reading, path: Path, part: str) -> None:
+    """Read one mapping of a YAML file, which has other things beside it.
+
+    Raises ConfigError when the file cannot be read or has no such mapping.
+    """
+    root = project_root()
+    name = printable(str(path.relative_to(root) if path.is_relative_to(root) else path), 4096)
+    document = _compose(_text(path, name, part), name)
+    pairs = document.value if isinstance(document, yaml.MappingNode) else []
+    nodes = [value for key, value in pairs if key.value == part]
+    if len(nodes) != 1 or not isinstance(nodes[0], yaml.MappingNode):
+        raise ConfigError(f"{name} has no mapping `{part}`")
+    _read_mapping(reading, nodes[0], name, section="")
+
+
 def _text(path: Path, name: str, given_by: str | None) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig")

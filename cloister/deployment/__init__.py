@@ -3,7 +3,6 @@
 from cloister.deployment.access import of_this_machine
 from cloister.deployment.lifecycle import (
     Up,
-    cores,
     down,
     health,
     reload,
@@ -32,7 +31,6 @@ __all__ = [
     "Up",
     "Wish",
     "back",
-    "cores",
     "down",
     "health",
     "of",

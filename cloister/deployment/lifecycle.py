@@ -1,6 +1,5 @@
 """Bringing a deployment up, down and round again; every step can be killed and run again."""
 
-import os
 from dataclasses import dataclass
 
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
@@ -17,6 +16,7 @@ from cloister.engines import ENGINES, choose
 from cloister.errors import DeploymentError
 from cloister.events import Journal
 from cloister.files import exclusive
+from cloister.hardware import cores
 from cloister.layout import Layout
 from cloister.runtimes import BESIDE, GATEWAY, RUNTIMES, WATCHDOG, Runtime
 
@@ -30,11 +30,6 @@ class Up:
     plan: Plan
     started: tuple[str, ...]
     reading: chat.Reading
-
-
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def resolve(settings: Settings) -> Settings:

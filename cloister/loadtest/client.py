@@ -41,10 +41,11 @@ class Crew:
 
 @dataclass
 class Client:
-    """A running Locust."""
+    """A running Locust; `alone` tells that it is one process."""
 
     folder: Path
     process: subprocess.Popen[bytes]
+    alone: bool = False
     records: list[Record] = field(default_factory=list)
     _lines: NewLines = field(init=False)
 
@@ -135,7 +136,7 @@ def started(
             stderr=file,
             start_new_session=True,  # Ctrl-C is ours: there is a report to be made
         )
-    client = Client(folder, process)
+    client = Client(folder, process, alone=crew.processes == 1 and not crew.workers)
     try:
         client.wait_until_ready()
         yield client

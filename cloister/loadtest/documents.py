@@ -11,6 +11,7 @@ import orjson
 from PIL import Image
 
 from cloister import chat, corpus, ocr
+from cloister.config import Settings
 from cloister.errors import LoadTestError
 from cloister.files import write_atomically
 from cloister.loadtest import unique
@@ -34,6 +35,19 @@ class Question:
     max_tokens: int
     temperature: float
     lengths: OutputLengths | None
+
+
+def question(
+    settings: Settings, lengths: OutputLengths, *, synthetic: bool, model: str | None = None
+) -> Question:
+    """Return what the settings ask of a page; `lengths` are drawn where the weights are noise."""
+    return Question(
+        model=model or settings.model.name,
+        prompt=settings.ocr.prompt,
+        max_tokens=settings.ocr.max_tokens,
+        temperature=settings.ocr.temperature,
+        lengths=lengths if synthetic else None,
+    )
 
 
 @dataclass(frozen=True)

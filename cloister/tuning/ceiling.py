@@ -6,8 +6,10 @@ that are read at once. Both at the card's best, one after the other (Williams, W
 Patterson 2009); what overlaps or stalls is not in it, so it is a bound and no forecast.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from cloister.engines.vllm.memory import kv_bytes_per_token
@@ -124,3 +126,12 @@ def ceiling(
     step_s = (shape.weight_bytes + cached) / card.bandwidth
     decode_s = output_tokens * step_s / at_once
     return Ceiling(1 / (vision_s + prefill_s + decode_s), vision_s, prefill_s, decode_s)
+
+
+def of_folder(folder: Path) -> Shape | None:
+    """Return the costs of the model in a folder, None when it tells none."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return shape(config) if isinstance(config, dict) else None

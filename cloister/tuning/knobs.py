@@ -1,8 +1,8 @@
 """What is tuned: tables by engine in loadtests/knobs.yaml, so that another knob is another line."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError, model_validator
@@ -135,3 +135,26 @@ def load(engine: str, path: Path | None = None) -> Space:
     if engine not in table:
         raise TuningError(f"`{path}` has no knobs for `{engine}`", hint=f"add `{engine}:` to it")
     return table[engine]
+
+
+def as_settings(configuration: Configuration, flags: Sequence[str] = ()) -> dict[str, Any]:
+    """Return a configuration as keys of cloister.yaml.
+
+    Flags of `vllm serve` join those that are set already, `flags`, or replace them.
+    """
+    own = {name: value for name, value in configuration.items() if name.startswith(FLAG)}
+    keys = {name: value for name, value in configuration.items() if name not in own}
+    if not own:
+        return keys
+    kept = [flag for flag in flags if flag.partition("=")[0] not in own]
+    return {**keys, "vllm.flags": [*kept, *(f"{name}={value}" for name, value in own.items())]}
+
+
+def told(configuration: Configuration, beside: Configuration | None = None) -> str:
+    """Return a configuration in words, or what it moves beside another one."""
+    moved = {
+        name: value
+        for name, value in configuration.items()
+        if beside is None or beside.get(name) != value
+    }
+    return ", ".join(f"{name}={value}" for name, value in moved.items()) or "as the first"

@@ -12,6 +12,8 @@ from cloister import config
 from cloister.errors import TuningError
 from cloister.files import write_atomically
 from cloister.loadtest.result import Estimate, Slo
+from cloister.tuning import search
+from cloister.tuning.result import Tuning
 
 
 class _Part(BaseModel):
@@ -62,6 +64,47 @@ class Profile(_Part):
 def folder() -> Path:
     """Return where the profiles lie."""
     return config.project_root() / "tuned"
+
+
+def of(tuning: Tuning, settings: Mapping[str, Any]) -> Profile:
+    """Return the profile of a tuning that has a choice; `settings` are keys of cloister.yaml."""
+    choice, kept = tuning.choice, search.recommend(tuning.trials, tuning.space)
+    if choice is None or kept is None or kept.trial.best is None:
+        raise TuningError("nothing was found that could be kept")
+    finalists = [one for one in tuning.finalists if one.configuration == choice.configuration]
+    rung = kept.trial.best
+    return Profile(
+        card=tuning.card,
+        memory_mib=tuning.memory_mib,
+        model=tuning.model,
+        engine=tuning.engine,
+        engine_version=tuning.engine_version,
+        measured=True,
+        made_at=tuning.made_at,
+        command=tuning.command,
+        why=choice.why,
+        limit=kept.trial.limit,
+        slo=tuning.slo,
+        pages=Pages(
+            workload=tuning.workload,
+            prompt_tokens=round(rung.prompt_tokens),
+            output_tokens=round(rung.output_tokens),
+        ),
+        pages_per_s=finalists[0].pages_per_s if finalists else rung.pages_per_s,
+        curve=tuple(
+            Point(clients=one.clients, pages_per_s=one.pages_per_s.value, e2e_p95_s=one.e2e_p95_s)
+            for one in kept.trial.rungs
+        ),
+        settings=_sections(settings),
+    )
+
+
+def _sections(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for key, value in settings.items():
+        section, _, rest = key.partition(".")
+        found.setdefault(section, {})[rest] = value
+    return found
 
 
 def name(profile: Profile) -> str:

@@ -54,10 +54,11 @@ def recommend(done: Sequence[Trial], space: Space) -> Recommendation | None:
     best = incumbent(done)
     if best is None or best.best is None:
         return None
-    return Recommendation(best, _as_its_best_rung(best, best.best.clients, space))
+    return Recommendation(best, as_its_best_rung(best, best.best.clients, space))
 
 
-def _as_its_best_rung(trial: Trial, clients: int, space: Space) -> dict[str, Value]:
+def as_its_best_rung(trial: Trial, clients: int, space: Space) -> dict[str, Value]:
+    """Return a trial's configuration with as many sequences as a rung had clients."""
     knob = space.of("sequences")
     if knob is None:
         return dict(trial.configuration)

@@ -7,7 +7,9 @@ from typing import Literal
 from cloister.loadtest.result import Estimate, Verdict
 from cloister.tuning.knobs import Configuration, Limit
 
-Failure = Literal["OOM at start", "OOM under load", "bad flag", "driver", "time-out", "crash"]
+Failure = Literal[
+    "OOM at start", "OOM under load", "bad flag", "driver", "time-out", "cannot read", "crash"
+]
 OOM: tuple[Failure, ...] = ("OOM at start", "OOM under load")
 _MOVABLE: tuple[Limit, ...] = ("host CPU", "prefill", "decode", "KV memory", "queue limit")
 

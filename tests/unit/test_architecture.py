@@ -23,7 +23,7 @@ ORDER = (
         "nginx",
         "ports",
     ),
-    *("gpus", "placement", "userfile"),
+    *("gpus", "hardware", "placement", "userfile"),
     *("takeover", "containers", "images", "runtimes", "accesslog", "exporter", "deployment"),
     *("watchdog", "autoscale", "autoscaler"),
     *("models", "keyring", "bundle", "isolation", "ocr", "machine"),

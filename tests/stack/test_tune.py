@@ -1,0 +1,254 @@
+"""The tuner as a user runs it: on a stand-in for vLLM whose rate and failures follow its flags."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from deployments import ROOT, Stack, eventually
+
+_PROGRAM = ROOT / "tests" / "tunable_vllm.py"
+_KNOBS = """\
+vllm-cpu:
+  - {setting: vllm.max_num_seqs, role: sequences, values: [8], first: 8, moves: [queue limit]}
+  - setting: vllm.kv_cache_gib
+    role: memory
+    values: [1, 2, 4, 8, 16]
+    first: 16
+    moves: [KV memory]
+    only_up: true
+  - {setting: vllm.api_server_count, values: [1, 2], first: 1, moves: [host CPU]}
+"""
+# Rungs of four seconds: the stand-in's timing is known, and nothing else is measured.
+_BRIEF = ("--workload", "quick", "--seconds", "4", "--first", "4", "--last", "8")
+
+
+class Checkout:
+    """A copy of the project, whose tuned/ a test may write to, and a stack that runs from it."""
+
+    def __init__(self, folder: Path, stack: Stack) -> None:
+        self.root, self.stack = folder / "checkout", stack
+        parts = ("cloister", "tasks", "loadtests", "profiles", "nginx-config", "samples", "tests")
+        for part in parts:
+            shutil.copytree(ROOT / part, self.root / part)
+        for file in ("pyproject.toml", "noxfile.py"):
+            shutil.copy(ROOT / file, self.root)
+        model, programs = folder / "model", folder / "bin"
+        model.mkdir()
+        (model / "config.json").write_text(
+            '{"architectures": ["Qwen2_5_VLForConditionalGeneration"]}'
+        )
+        programs.mkdir()
+        script = programs / "vllm"
+        script.write_text(f'#!/bin/sh\nexec {sys.executable} {_PROGRAM} "$@"\n')
+        script.chmod(0o755)
+        self.knobs = folder / "knobs.yaml"
+        self.knobs.write_text(_KNOBS)
+        stack.settings |= {
+            "PATH": f"{programs}:{os.environ['PATH']}",
+            "PYTHONPATH": str(self.root),
+            "CLOISTER_ENGINE": "vllm-cpu",
+            "CLOISTER_MODEL_FOLDER": str(model),
+            "CLOISTER_MODEL_SYNTHETIC": "true",
+        }
+
+    def started(self, out: Path, *flags: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, "-m", "loadtests.tune", *flags, "--out", str(out)],
+            cwd=self.root,
+            env=self.stack.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def tuned(self, out: Path, *flags: str, code: int = 0) -> str:
+        """Run a tuning to its end; return what it said."""
+        with self.started(out, *flags) as process:
+            said, told = process.communicate(timeout=400)
+        assert process.returncode == code, said + told
+        assert "Traceback" not in told, told
+        return told
+
+    def invoke(self, *arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "invoke", *arguments],
+            cwd=self.root,
+            env=self.stack.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+@pytest.fixture
+def checkout(fresh: Stack, tmp_path: Path) -> Checkout:
+    return Checkout(tmp_path, fresh)
+
+
+def result(out: Path) -> Any:
+    return json.loads((out / "tuning.json").read_text())
+
+
+def settings(checkout: Checkout) -> Any:
+    return json.loads((checkout.stack.state / "deployment.json").read_text())["settings"]
+
+
+def no_client(out: Path) -> None:
+    """Fail while a Locust of a tuning runs."""
+    for process in psutil.process_iter(["environ"]):
+        folder = (process.info["environ"] or {}).get("CLOISTER_LOADTEST", "")
+        assert not folder.startswith(str(out)), "nobody reads what it measures"
+
+
+def test_the_best_is_found_and_up_takes_it(checkout: Checkout, tmp_path: Path) -> None:
+    """Two starts run out of memory; twice the servers prepare twice the pages."""
+    checkout.stack.settings["CLOISTER_VLLM_SHUTDOWN_TIMEOUT_S"] = "7"
+    checkout.invoke("up")
+    before = settings(checkout)
+    out = tmp_path / "out"
+    checkout.tuned(out, *_BRIEF, "--knobs", str(checkout.knobs), "--starts", "3", "--turns", "1")
+    found = result(out)
+    first, second, third = found["trials"]
+    assert (first["failure"], second["failure"], third["failure"]) == (
+        "OOM at start",
+        None,
+        None,
+    ), found["trials"]
+    assert "No available memory" in first["said"]
+    best = found["choice"]["configuration"]
+    assert best["vllm.api_server_count"] == 2, "one server prepares 6.7 pages a second, two 13"
+    assert best["vllm.kv_cache_gib"] <= 4
+    assert found["engine_version"] == "0.0.1"
+    assert found["finalists"][0]["turns"], "in open loop too"
+    assert found["complete"]
+    assert settings(checkout) == before, "what was up is up again"
+    (profile,) = (checkout.root / "tuned").glob("cpu-*--nanonets-ocr2-3b--0.0.1.yaml")
+    told = json.loads(checkout.invoke("config", "--json"))
+    assert told["vllm.api_server_count"] == {
+        "value": 2,
+        "origin": told["vllm.api_server_count"]["origin"],
+    }
+    assert told["vllm.api_server_count"]["origin"].startswith(f"tuned/{profile.name} line ")
+    checkout.invoke("up")
+    assert settings(checkout)["vllm"]["api_server_count"] == 2
+    assert (out / "tuning.html").exists()
+    assert not (out / "pages").exists(), "nobody's documents are left behind"
+    assert "api_server_count" in checkout.invoke("tune.show", str(out))
+
+
+def test_what_fails_is_told_apart_and_never_wins(checkout: Checkout, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    trials = (
+        "vllm.kv_cache_gib=2",
+        "vllm.kv_cache_gib=2,--stream-interval=often",
+        "vllm.kv_cache_gib=8",
+    )
+    flags = [part for trial in trials for part in ("--trial", trial)]
+    checkout.tuned(out, *_BRIEF, *flags, "--turns", "0")
+    found = result(out)
+    assert [trial["failure"] for trial in found["trials"]] == [None, "bad flag", "OOM under load"]
+    assert "stream-interval" in found["trials"][1]["said"]
+    assert "can't allocate memory" in found["trials"][2]["said"]
+    assert found["choice"]["configuration"]["vllm.kv_cache_gib"] == 2
+    rungs = found["trials"][0]["rungs"]
+    assert [rung["clients"] for rung in rungs] == [4, 8]
+    assert all(rung["met"] for rung in rungs)
+    assert found["trials"][0]["kv_tokens"] == 40_000
+    assert not (checkout.stack.state / "deployment.json").exists(), "nothing was up before"
+
+
+def test_nothing_that_serves_is_an_error(checkout: Checkout, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    told = checkout.tuned(out, *_BRIEF, "--trial", "vllm.kv_cache_gib=16", code=14)
+    assert "none of 1 configurations served pages within the SLO: OOM at start" in told
+    assert result(out)["choice"] is None
+    assert not list((checkout.root / "tuned").glob("*"))
+
+
+def test_a_killed_tuning_goes_on_where_it_was(checkout: Checkout, tmp_path: Path) -> None:
+    checkout.stack.settings["CLOISTER_VLLM_SHUTDOWN_TIMEOUT_S"] = "7"
+    checkout.invoke("up")
+    out = tmp_path / "out"
+    flags = (*_BRIEF, "--trial", "vllm.kv_cache_gib=2", "--trial", "vllm.kv_cache_gib=4")
+    second = out / "trial-02" / "clients-0004" / "report.json"
+    with checkout.started(out, *flags, "--turns", "0") as process:
+        eventually(second.stat, within_s=200)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    eventually(lambda: no_client(out), within_s=20)
+    kept = second.stat().st_mtime_ns
+    assert (out / "trial-01" / "trial.json").exists()
+    first = (out / "trial-01" / "trial.json").stat().st_mtime_ns
+    with subprocess.Popen(
+        [sys.executable, "-m", "loadtests.tune", "--resume", str(out)],
+        cwd=checkout.root,
+        env=checkout.stack.environment,
+    ) as process:
+        assert process.wait(timeout=300) == 0
+    assert second.stat().st_mtime_ns == kept, "a rung that was over is not run again"
+    assert (out / "trial-01" / "trial.json").stat().st_mtime_ns == first
+    assert len(result(out)["trials"]) == 2
+    assert settings(checkout)["vllm"]["shutdown_timeout_s"] == 7, "what was up before the kill"
+    assert settings(checkout)["healing"]["enabled"]
+
+
+def test_ctrl_c_brings_back_what_was_up(checkout: Checkout, tmp_path: Path) -> None:
+    checkout.invoke("up")
+    before = settings(checkout)
+    out = tmp_path / "out"
+    with checkout.started(out, *_BRIEF, "--trial", "vllm.kv_cache_gib=2") as process:
+        eventually((out / "trial-01" / "worst" / "report.json").stat, within_s=120)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=120)
+    assert process.returncode == 130, told
+    assert f"go on with: nox -s tune -- --resume {out}" in told
+    assert settings(checkout) == before
+    checkout.invoke("health")
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--slo", "speed=3"), "is none of ttft_p95_s, e2e_p95_s, fault_share"),
+        (("--also", "vllm.color"), "no knob `vllm.color`"),
+        (("--begin", "vllm.max_num_seqs"), "is no KEY=VALUE"),
+        (("--trial", "vllm.color=3"), "`vllm.color`"),
+        (("--begin", "vllm.color=3"), "`vllm.color` is no setting"),
+        (("--knobs", "/none"), "`/none` cannot be read"),
+        (("--workload", "none"), "no workload `none`"),
+        (("--resume", "/none"), "has no tuning to go on with"),
+        (("--set", "engine=vllm-cuda"), "needs a GPU"),
+    ],
+)
+def test_what_cannot_begin_says_why(
+    flags: tuple[str, ...], said: str, checkout: Checkout, tmp_path: Path
+) -> None:
+    checkout.stack.settings["CLOISTER_CONFIG"] = "/dev/null"
+    with checkout.started(tmp_path / "out", *flags) as process:
+        _, told = process.communicate(timeout=60)
+    assert process.returncode in {2, 9, 14}, told
+    assert said in told
+    assert len(told.strip().splitlines()) <= 2, told
+
+
+def test_the_plan_needs_no_card(make_stack: Callable[..., Stack]) -> None:
+    stack = make_stack()
+    found = stack.json(
+        *("tune.plan", "--set", "engine=vllm-cuda", "--memory-mib", "15360"),
+        *("--card", "Tesla T4", "--begin", "engines.per_gpu=1"),
+    )
+    assert found["hardware"] == {"name": "Tesla T4", "memory_mib": 15360}
+    assert found["starts"] == 6
+    assert found["seconds"] > 600
