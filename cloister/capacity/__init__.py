@@ -1,9 +1,9 @@
-"""How many cards read so many pages by a date, with the uncertainty of what is known; pure."""
+"""How many cards read so many pages by a date, and how sure that is; pure but for the clock."""
 
-from cloister.capacity.job import MOST_HOURS, Job, job
-from cloister.capacity.plan import MOST_CARDS, Fleet, Plan, plan
-from cloister.capacity.range import Range
-from cloister.capacity.speed import Speed, speed
+from cloister.capacity.jobs import MOST_HOURS, Job, job
+from cloister.capacity.plans import MOST_CARDS, Fleet, Plan, fleet, plan
+from cloister.capacity.ranges import Range
+from cloister.capacity.speeds import Speed, speed
 
 __all__ = [
     "MOST_CARDS",
@@ -13,6 +13,7 @@ __all__ = [
     "Plan",
     "Range",
     "Speed",
+    "fleet",
     "job",
     "plan",
     "speed",

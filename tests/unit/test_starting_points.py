@@ -9,22 +9,20 @@ from cloister import config, corpus
 from cloister.engines.vllm.memory import estimate
 from cloister.errors import TuningError
 from cloister.gpus import Card
-from cloister.loadtest.workload import OutputLengths, Workload
+from cloister.loadtest import workload
+from cloister.loadtest.workload import OutputLengths
 from cloister.tuning import ceiling, fitting, mix, profile, shapes, starting_points
 from cloister.tuning.profile import Profile
 from cloister.tuning.starting_points import CLASSES
 
 MADE = {profile.name(one): one for one in starting_points.profiles()}
-QWEN_3B = {
-    **{"hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36},
-    **{"num_attention_heads": 16, "num_key_value_heads": 2, "vocab_size": 151936},
-    "vision_config": {"depth": 32, "hidden_size": 1280, "intermediate_size": 3420},
-}
-QWEN_7B = {
-    **{"hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28},
-    **{"num_attention_heads": 28, "num_key_value_heads": 4, "vocab_size": 152064},
-    "vision_config": {"depth": 32, "hidden_size": 1280, "intermediate_size": 3420},
-}
+VISION = {"depth": 32, "hidden_size": 1280, "intermediate_size": 3420}
+SHAPE = ("hidden_size", "intermediate_size", "num_hidden_layers")
+HEADS = ("num_attention_heads", "num_key_value_heads", "vocab_size", "vision_config")
+QWEN_3B, QWEN_7B = (
+    dict(zip((*SHAPE, *HEADS), (*figures, VISION), strict=True))
+    for figures in ((2048, 11008, 36, 16, 2, 151936), (3584, 18944, 28, 28, 4, 152064))
+)
 DOCS = config.project_root() / "docs" / "tuning.md"
 
 
@@ -128,12 +126,11 @@ def test_the_mean_of_cut_lengths(lengths: OutputLengths, mean: float) -> None:
 
 
 def test_the_mean_page_by_hand() -> None:
-    made = Workload.model_validate(
-        {
-            **{"about": "x", "documents": 1, "finishes": {"clean": 1}, "codecs": {"png": 1}},
-            **{"kinds": {"letter": 3, "receipt": 1}, "dpi": {100: 1}},
-            "output_tokens": {"median": 50, "sigma": 0},
-            "slo": {"ttft_p95_s": 1, "e2e_p95_s": 1, "fault_share": 0},
+    made = workload.load("receipts").model_copy(
+        update={
+            "kinds": {"letter": 3, "receipt": 1},
+            "dpi": {100: 1},
+            "output_tokens": OutputLengths(median=50, sigma=0),
         }
     )
     # A4 at 100 dpi: 62,370 / 25.4^2 x 100^2 / 28^2 = 1,233 tokens; a till roll 166.

@@ -5,9 +5,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from cloister.capacity.job import MOST_HOURS, Job
-from cloister.capacity.range import Range
-from cloister.capacity.speed import Speed
+from cloister.capacity.jobs import MOST_HOURS, Job
+from cloister.capacity.ranges import Range
+from cloister.capacity.speeds import Speed
 from cloister.capacity.words import cards, duration, moment, number
 
 MOST_CARDS = 64
@@ -100,7 +100,7 @@ def _needed(job: Job, speed: Speed) -> Needed | None:
     # Card-hours over the hours that there are.
     exact = speed.pages_per_s.times(job.share).over(job.pages / 3600).times(1 / job.hours)
     ends = (exact.value, exact.low, exact.high)
-    return Needed(*(max(1, math.ceil(one - _ROUNDING)) for one in ends))
+    return Needed(*(max(1, math.ceil(one * (1 - _ROUNDING))) for one in ends))
 
 
 def _counts(needed: Needed) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from cloister.capacity.range import Range
+from cloister.capacity.ranges import Range
 from cloister.capacity.words import rate
 from cloister.config import Settings
 from cloister.errors import TuningError
