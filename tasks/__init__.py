@@ -8,7 +8,7 @@ from pathlib import Path
 
 from invoke.collection import Collection
 
-from tasks import access, bundles, fleet, images, models, reports, service, tuning
+from tasks import access, bundles, fleet, images, models, planning, reports, service, tuning
 
 # Of a package Invoke puts nothing on the path, and `cloister` lies beside it.
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -24,6 +24,7 @@ namespace = Collection(
     service.health,
     service.logs,
     service.ocr,
+    planning.plan,
     service.restart,
     fleet.rollout,
     service.samples,

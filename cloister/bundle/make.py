@@ -25,8 +25,9 @@ from cloister.modelstore import READY, Pin, pins
 _WHEELS_S = 1800.0
 _CHUNK_BYTES = 1 << 20
 _PROJECT = (
-    *("cloister", "compose", "docs", "images", "nginx-config", "profiles", "requirements"),
-    *("samples", "scripts", "tasks", "CHANGELOG.md", "LICENSE", "README.md", "pyproject.toml"),
+    *("cloister", "compose", "docs", "images", "loadtests", "nginx-config", "profiles"),
+    *("requirements", "samples", "scripts", "tasks", "tuned"),
+    *("CHANGELOG.md", "LICENSE", "README.md", "pyproject.toml"),
 )
 # Where things lie here, which is nobody's business there.
 _OURS = ("state_dir", "model.store", "model.folder", "gateway.nginx", "docker.override")

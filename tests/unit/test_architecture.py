@@ -27,7 +27,7 @@ ORDER = (
     *("takeover", "containers", "images", "runtimes", "accesslog", "exporter", "deployment"),
     *("watchdog", "autoscale", "autoscaler"),
     *("models", "keyring", "bundle", "isolation", "ocr", "machine"),
-    *("loadtest", "tuning", "report"),
+    *("loadtest", "tuning", "capacity", "report"),
 )
 MODULE_LINES, FUNCTION_LINES = 300, 40
 
