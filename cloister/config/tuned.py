@@ -1,8 +1,8 @@
 """Tuned settings: what `nox -s tune` found for a card and a model, one file each in tuned/.
 
 A file's `settings` are a part of cloister.yaml that lies under the user's own sources and over the
-model's profile. Of those for the configured model and engine the first holds that was measured on
-this card, else the one for cards of the nearest smaller memory.
+model's profile. Of those for the configured model and engine the last holds that was made on such a
+card, else the one for cards of the nearest smaller memory.
 """
 
 from collections.abc import Callable, Iterator
@@ -42,6 +42,7 @@ class _Found:
     path: Path
     card: str | None
     memory_mib: int
+    made_at: str
 
 
 def apply_tuned(reading: Reading, ask: Ask) -> None:
@@ -68,7 +69,7 @@ def apply_tuned(reading: Reading, ask: Ask) -> None:
 def _choose(fitting: list[_Found], hardware: Hardware) -> Path | None:
     same = [one for one in fitting if one.card == hardware.name]
     if same:
-        return max(same, key=lambda one: one.path.name).path  # the newest version's
+        return max(same, key=lambda one: (one.made_at, one.path.name)).path
     smaller = [one for one in fitting if not one.card and one.memory_mib <= hardware.memory_mib]
     return max(smaller, key=lambda one: one.memory_mib).path if smaller else None
 
@@ -78,7 +79,8 @@ def _fitting(model: str, engine: str) -> Iterator[_Found]:
         try:
             found = yaml.safe_load(path.read_text(encoding="utf-8"))
             theirs = found["model"], found["engine"]
-            one = _Found(path, found.get("card"), int(found["memory_mib"]))
+            made_at = str(found.get("made_at", ""))
+            one = _Found(path, found.get("card"), int(found["memory_mib"]), made_at)
         except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
             raise ConfigError(f"`{path}` cannot be read: {' '.join(str(error).split())}") from error
         except (AttributeError, KeyError, TypeError, ValueError) as error:

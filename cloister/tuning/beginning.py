@@ -17,7 +17,9 @@ from cloister.loadtest.workload import Workload
 from cloister.tuning import ceiling, knobs, pruning
 from cloister.tuning.ceiling import Ceiling
 from cloister.tuning.knobs import FLAG, Space, Value
+from cloister.tuning.mix import pages
 from cloister.tuning.pruning import Pruned
+from cloister.tuning.shapes import SHAPES
 
 _START_S = {"vllm-cuda": 180.0, "vllm-cpu": 60.0, "tesseract": 5.0}  # about; the first is measured
 _WORST_S, _RUNGS = 30.0, 5
@@ -138,14 +140,17 @@ def slo(mix: Workload, wanted: Sequence[str]) -> Slo:
 
 def _ceilings(settings: Settings, on: Hardware, mix: Workload) -> dict[int, Ceiling]:
     folder, card = modelstore.folder(settings), ceiling.card(on.name)
-    shape = ceiling.of_folder(folder) if folder else None
+    shape = ceiling.of_folder(folder) if folder else SHAPES.get(settings.model.name)
     if shape is None or card is None:
         return {}
-    prompt = ceiling.image_tokens(float(settings.vllm.max_pixels), settings.vllm.max_pixels)
-    tokens = float(mix.output_tokens.median)
+    page = pages("", mix, settings.vllm.max_pixels)
     return {
         level: ceiling.ceiling(
-            shape, card, at_once=level, prompt_tokens=prompt, output_tokens=tokens
+            shape,
+            card,
+            at_once=level,
+            prompt_tokens=page.prompt_tokens,
+            output_tokens=page.output_tokens,
         )
         for level in _LEVELS
     }

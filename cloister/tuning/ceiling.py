@@ -7,6 +7,7 @@ Patterson 2009); what overlaps or stalls is not in it, so it is a bound and no f
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +24,12 @@ _CARDS = (
     ("A100 80GB", 312e12, 1.94e12),
     ("A100", 312e12, 1.555e12),
     ("L40S", 362e12, 0.864e12),
+    ("L40", 181e12, 0.864e12),
     ("L4", 121e12, 0.3e12),
+    ("A40", 150e12, 0.696e12),
+    ("RTX A6000", 155e12, 0.768e12),
     ("A10G", 70e12, 0.6e12),
+    ("A10", 125e12, 0.6e12),
     ("RTX 4090", 165e12, 1.008e12),
     ("T4", 65e12, 0.32e12),
 )
@@ -76,7 +81,7 @@ class Ceiling:
 
 def card(name: str) -> Card | None:
     """Return what is known of a card by nvidia-smi's name for it, None for nothing."""
-    found = next((one for one in _CARDS if one[0].lower() in name.lower()), None)
+    found = next((one for one in _CARDS if re.search(rf"\b{one[0]}\b", name, re.IGNORECASE)), None)
     return Card(*found) if found else None
 
 

@@ -151,3 +151,22 @@ def test_a_models_shape_is_in_its_config() -> None:
     assert found.text == pytest.approx(3.086e9, rel=0.01), "3B: the published size without words in"
     assert found.vision == pytest.approx(0.667e9, rel=0.01), "0.67B: the published size"
     assert ceiling.shape({"text_config": text}) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "card"),
+    [
+        ("NVIDIA H100 80GB HBM3", "H100"),
+        ("NVIDIA L40", "L40"),
+        ("NVIDIA L40S", "L40S"),
+        ("NVIDIA L4", "L4"),
+        ("NVIDIA A10G", "A10G"),
+        ("NVIDIA A10", "A10"),
+        ("NVIDIA A100-SXM4-80GB", "A100-SXM4-80GB"),
+        ("Tesla T4", "T4"),
+    ],
+)
+def test_cards_are_told_apart_by_whole_words(name: str, card: str) -> None:
+    found = ceiling.card(name)
+    assert found is not None
+    assert found.name == card
