@@ -2,9 +2,7 @@
 
 import json
 import os
-import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
+from checkouts import Checkout
 from deployments import ROOT, Stack, eventually
 
 _PROGRAM = ROOT / "tests" / "tunable_vllm.py"
@@ -30,79 +29,33 @@ vllm-cpu:
 _BRIEF = ("--workload", "quick", "--seconds", "4", "--first", "4", "--last", "8")
 
 
-class Checkout:
-    """A copy of the project, whose tuned/ a test may write to, and a stack that runs from it."""
-
-    def __init__(self, folder: Path, stack: Stack) -> None:
-        self.root, self.stack = folder / "checkout", stack
-        parts = ("cloister", "tasks", "loadtests", "profiles", "nginx-config", "samples", "tests")
-        for part in parts:
-            shutil.copytree(ROOT / part, self.root / part)
-        for file in ("pyproject.toml", "noxfile.py"):
-            shutil.copy(ROOT / file, self.root)
-        model, programs = folder / "model", folder / "bin"
-        model.mkdir()
-        (model / "config.json").write_text(
-            '{"architectures": ["Qwen2_5_VLForConditionalGeneration"]}'
-        )
-        programs.mkdir()
-        script = programs / "vllm"
-        script.write_text(f'#!/bin/sh\nexec {sys.executable} {_PROGRAM} "$@"\n')
-        script.chmod(0o755)
-        self.knobs = folder / "knobs.yaml"
-        self.knobs.write_text(_KNOBS)
-        stack.settings |= {
-            "PATH": f"{programs}:{os.environ['PATH']}",
-            "PYTHONPATH": str(self.root),
-            "CLOISTER_ENGINE": "vllm-cpu",
-            "CLOISTER_MODEL_FOLDER": str(model),
-            "CLOISTER_MODEL_SYNTHETIC": "true",
-        }
-
-    def started(self, out: Path, *flags: str) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
-            [sys.executable, "-m", "loadtests.tune", *flags, "--out", str(out)],
-            cwd=self.root,
-            env=self.stack.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-
-    def tuned(self, out: Path, *flags: str, code: int = 0) -> str:
-        """Run a tuning to its end; return what it said."""
-        with self.started(out, *flags) as process:
-            said, told = process.communicate(timeout=400)
-        assert process.returncode == code, said + told
-        assert "Traceback" not in told, told
-        return told
-
-    def invoke(self, *arguments: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "invoke", *arguments],
-            cwd=self.root,
-            env=self.stack.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-
 @pytest.fixture
 def checkout(fresh: Stack, tmp_path: Path) -> Checkout:
-    return Checkout(tmp_path, fresh)
+    """A checkout and a stack whose `vllm` is the stand-in."""
+    model, programs = tmp_path / "model", tmp_path / "bin"
+    model.mkdir()
+    (model / "config.json").write_text('{"architectures": ["Qwen2_5_VLForConditionalGeneration"]}')
+    programs.mkdir()
+    script = programs / "vllm"
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} {_PROGRAM} "$@"\n')
+    script.chmod(0o755)
+    (tmp_path / "knobs.yaml").write_text(_KNOBS)
+    fresh.settings |= {
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "CLOISTER_ENGINE": "vllm-cpu",
+        "CLOISTER_MODEL_FOLDER": str(model),
+        "CLOISTER_MODEL_SYNTHETIC": "true",
+        "CLOISTER_VLLM_SHUTDOWN_TIMEOUT_S": "7",
+    }
+    return Checkout(tmp_path / "checkout", fresh)
 
 
 def result(out: Path) -> Any:
     return json.loads((out / "tuning.json").read_text())
 
 
-def settings(checkout: Checkout) -> Any:
-    return json.loads((checkout.stack.state / "deployment.json").read_text())["settings"]
+def into(out: Path) -> tuple[str, str]:
+    return "--out", str(out)
 
 
 def no_client(out: Path) -> None:
@@ -114,11 +67,10 @@ def no_client(out: Path) -> None:
 
 def test_the_best_is_found_and_up_takes_it(checkout: Checkout, tmp_path: Path) -> None:
     """Two starts run out of memory; twice the servers prepare twice the pages."""
-    checkout.stack.settings["CLOISTER_VLLM_SHUTDOWN_TIMEOUT_S"] = "7"
     checkout.invoke("up")
-    before = settings(checkout)
-    out = tmp_path / "out"
-    checkout.tuned(out, *_BRIEF, "--knobs", str(checkout.knobs), "--starts", "3", "--turns", "1")
+    before = checkout.settings()
+    out, few = tmp_path / "out", ("--starts", "3", "--turns", "1")
+    checkout.tuned(*_BRIEF, *into(out), "--knobs", str(tmp_path / "knobs.yaml"), *few)
     found = result(out)
     first, second, third = found["trials"]
     assert (first["failure"], second["failure"], third["failure"]) == (
@@ -133,7 +85,7 @@ def test_the_best_is_found_and_up_takes_it(checkout: Checkout, tmp_path: Path) -
     assert found["engine_version"] == "0.0.1"
     assert found["finalists"][0]["turns"], "in open loop too"
     assert found["complete"]
-    assert settings(checkout) == before, "what was up is up again"
+    assert checkout.settings() == before, "what was up is up again"
     (profile,) = (checkout.root / "tuned").glob("cpu-*--nanonets-ocr2-3b--0.0.1.yaml")
     told = json.loads(checkout.invoke("config", "--json"))
     assert told["vllm.api_server_count"] == {
@@ -142,7 +94,7 @@ def test_the_best_is_found_and_up_takes_it(checkout: Checkout, tmp_path: Path) -
     }
     assert told["vllm.api_server_count"]["origin"].startswith(f"tuned/{profile.name} line ")
     checkout.invoke("up")
-    assert settings(checkout)["vllm"]["api_server_count"] == 2
+    assert checkout.settings()["vllm"]["api_server_count"] == 2
     assert (out / "tuning.html").exists()
     assert not (out / "pages").exists(), "nobody's documents are left behind"
     assert "api_server_count" in checkout.invoke("tune.show", str(out))
@@ -156,7 +108,7 @@ def test_what_fails_is_told_apart_and_never_wins(checkout: Checkout, tmp_path: P
         "vllm.kv_cache_gib=8",
     )
     flags = [part for trial in trials for part in ("--trial", trial)]
-    checkout.tuned(out, *_BRIEF, *flags, "--turns", "0")
+    checkout.tuned(*_BRIEF, *into(out), *flags, "--turns", "0")
     found = result(out)
     assert [trial["failure"] for trial in found["trials"]] == [None, "bad flag", "OOM under load"]
     assert "stream-interval" in found["trials"][1]["said"]
@@ -171,19 +123,18 @@ def test_what_fails_is_told_apart_and_never_wins(checkout: Checkout, tmp_path: P
 
 def test_nothing_that_serves_is_an_error(checkout: Checkout, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    told = checkout.tuned(out, *_BRIEF, "--trial", "vllm.kv_cache_gib=16", code=14)
+    told = checkout.tuned(*_BRIEF, *into(out), "--trial", "vllm.kv_cache_gib=16", code=14)
     assert "none of 1 configurations served pages within the SLO: OOM at start" in told
     assert result(out)["choice"] is None
     assert not list((checkout.root / "tuned").glob("*"))
 
 
 def test_a_killed_tuning_goes_on_where_it_was(checkout: Checkout, tmp_path: Path) -> None:
-    checkout.stack.settings["CLOISTER_VLLM_SHUTDOWN_TIMEOUT_S"] = "7"
     checkout.invoke("up")
     out = tmp_path / "out"
     flags = (*_BRIEF, "--trial", "vllm.kv_cache_gib=2", "--trial", "vllm.kv_cache_gib=4")
     second = out / "trial-02" / "clients-0004" / "report.json"
-    with checkout.started(out, *flags, "--turns", "0") as process:
+    with checkout.tuning(*flags, *into(out), "--turns", "0") as process:
         eventually(second.stat, within_s=200)
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
@@ -191,30 +142,25 @@ def test_a_killed_tuning_goes_on_where_it_was(checkout: Checkout, tmp_path: Path
     kept = second.stat().st_mtime_ns
     assert (out / "trial-01" / "trial.json").exists()
     first = (out / "trial-01" / "trial.json").stat().st_mtime_ns
-    with subprocess.Popen(
-        [sys.executable, "-m", "loadtests.tune", "--resume", str(out)],
-        cwd=checkout.root,
-        env=checkout.stack.environment,
-    ) as process:
-        assert process.wait(timeout=300) == 0
+    checkout.tuned("--resume", str(out))
     assert second.stat().st_mtime_ns == kept, "a rung that was over is not run again"
     assert (out / "trial-01" / "trial.json").stat().st_mtime_ns == first
     assert len(result(out)["trials"]) == 2
-    assert settings(checkout)["vllm"]["shutdown_timeout_s"] == 7, "what was up before the kill"
-    assert settings(checkout)["healing"]["enabled"]
+    assert checkout.settings()["vllm"]["shutdown_timeout_s"] == 7, "what was up before the kill"
+    assert checkout.settings()["healing"]["enabled"]
 
 
 def test_ctrl_c_brings_back_what_was_up(checkout: Checkout, tmp_path: Path) -> None:
     checkout.invoke("up")
-    before = settings(checkout)
+    before = checkout.settings()
     out = tmp_path / "out"
-    with checkout.started(out, *_BRIEF, "--trial", "vllm.kv_cache_gib=2") as process:
+    with checkout.tuning(*_BRIEF, *into(out), "--trial", "vllm.kv_cache_gib=2") as process:
         eventually((out / "trial-01" / "worst" / "report.json").stat, within_s=120)
         process.send_signal(signal.SIGINT)
         _, told = process.communicate(timeout=120)
     assert process.returncode == 130, told
     assert f"go on with: nox -s tune -- --resume {out}" in told
-    assert settings(checkout) == before
+    assert checkout.settings() == before
     checkout.invoke("health")
 
 
@@ -236,7 +182,7 @@ def test_what_cannot_begin_says_why(
     flags: tuple[str, ...], said: str, checkout: Checkout, tmp_path: Path
 ) -> None:
     checkout.stack.settings["CLOISTER_CONFIG"] = "/dev/null"
-    with checkout.started(tmp_path / "out", *flags) as process:
+    with checkout.tuning(*into(tmp_path / "out"), *flags) as process:
         _, told = process.communicate(timeout=60)
     assert process.returncode in {2, 9, 14}, told
     assert said in told
