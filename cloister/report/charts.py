@@ -1,11 +1,6 @@
-"""A report's charts as SVG: the only module that needs matplotlib."""
+"""A load test's charts as SVG."""
 
-import io
-import re
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from html import escape
-from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -14,40 +9,11 @@ from matplotlib.ticker import MaxNLocator
 
 from cloister.loadtest import statistics
 from cloister.loadtest.result import Sample, Spread, Stage
+from cloister.report.drawing import BLUE, GOLD, GREEN, GREY, HALF, INK, RED, STYLE, WIDE, svg
 from cloister.report.formats import number, plain
 
-# Okabe and Ito's colours, which everyone can tell apart; dashes and marks do so in grey print.
-BLUE, RED, GREEN, GOLD, GREY, INK = (
-    *("#0072B2", "#D55E00", "#00795A", "#B58900"),
-    *("#8A9099", "#22262B"),
-)
-_WIDE, _HALF = 10.0, 4.9  # inches: the text is as large as the page's where a chart is that wide
 _MOST_POINTS = 500
 _FAULTS = 12
-_STYLE: Any = {  # matplotlib's own type lists every name there is
-    "font.family": "DejaVu Sans",  # matplotlib's own, so that every machine sets the same page
-    "font.size": 9,
-    "text.parse_math": False,  # a dollar sign in a name is a dollar sign
-    "text.color": INK,
-    "axes.edgecolor": GREY,
-    "axes.labelcolor": "#4A5058",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#E4E7EB",
-    "grid.linewidth": 0.8,
-    "xtick.color": GREY,
-    "ytick.color": GREY,
-    "xtick.labelcolor": "#4A5058",
-    "ytick.labelcolor": "#4A5058",
-    "legend.frameon": False,
-    "hatch.color": "#A9AFB8",
-    "hatch.linewidth": 0.7,
-    "lines.linewidth": 1.7,
-    "svg.fonttype": "none",
-    "figure.constrained_layout.use": True,
-}
 _Of = Callable[[Sample], float | None]
 # The panels of the time line: unit, lines (name, value, colour, dashes).
 _PANELS: tuple[tuple[str, float, tuple[tuple[str, _Of, str, str], ...]], ...] = (
@@ -86,8 +52,8 @@ def curve(stages: Sequence[Stage], best: int | None, slo_s: float) -> str:
     measured = [(stage, stage.e2e_s) for stage in stages if stage.e2e_s is not None]
     if not measured:
         return ""
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDE, 4.8))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDE, 4.8))
         axes = figure.subplots()
         _quantile(axes, [(stage, e2e.p50) for stage, e2e in measured], "E2E p50", BLUE, "o-")
         _quantile(axes, [(stage, e2e.p95) for stage, e2e in measured], "E2E p95", RED, "s--")
@@ -105,7 +71,7 @@ def curve(stages: Sequence[Stage], best: int | None, slo_s: float) -> str:
         axes.set(xlabel="good pages a second", ylabel="E2E, seconds", ylim=(0, top))
         axes.set_xlim(0, max(stage.pages_per_s.high for stage, _ in measured) * 1.05)
         axes.legend(loc="upper center", ncols=2, handlelength=3.2)
-        return _svg(
+        return svg(
             figure,
             "curve",
             "Throughput and latency",
@@ -122,8 +88,8 @@ def distribution(values: Sequence[float], name: str, slo_s: float) -> str:
     n = len(ordered)
     step = max(1, n // _MOST_POINTS)
     ranks = [*range(0, n - 1, step), n - 1]
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(_HALF, 3.3))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(HALF, 3.3))
         axes = figure.subplots()
         seconds = [ordered[rank] for rank in ranks]
         shares = [100 * (rank + 1) / n for rank in ranks]
@@ -139,7 +105,7 @@ def distribution(values: Sequence[float], name: str, slo_s: float) -> str:
             axes.axvline(slo_s, color=INK, linewidth=1, linestyle=(0, (1, 2)))
             axes.annotate("SLO", (slo_s, 2), (4, 0), textcoords="offset points")
         axes.set(xlabel=f"{name}, seconds", ylabel="pages, %", ylim=(0, 102), xlim=(0, right))
-        return _svg(
+        return svg(
             figure,
             f"distribution-{name}",
             f"Distribution of {name}",
@@ -157,8 +123,8 @@ def time_line(samples: Sequence[Sample], stages: Sequence[Stage]) -> str:
     ]
     if not panels:
         return ""
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDE, 0.6 + 1.45 * len(panels)))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDE, 0.6 + 1.45 * len(panels)))
         rows = figure.subplots(len(panels), sharex=True, squeeze=False)
         for (axes,), (unit, factor, lines) in zip(rows, panels, strict=True):
             _panel(axes, samples, factor, lines)
@@ -175,7 +141,7 @@ def time_line(samples: Sequence[Sample], stages: Sequence[Stage]) -> str:
         rows[-1][0].set_xlim(0, max(one.at_s for one in samples))
         figure.align_ylabels()
         units = ", ".join(unit for unit, _, _ in panels)
-        return _svg(
+        return svg(
             figure,
             "line",
             "Time line",
@@ -189,8 +155,8 @@ def faults(counts: Mapping[str, int]) -> str:
     if not counts:
         return ""
     shown = [(plain(kind, 40), count) for kind, count in counts.items()][:_FAULTS]
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDE, 0.75 + 0.3 * len(shown)))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDE, 0.75 + 0.3 * len(shown)))
         axes = figure.subplots()
         bars = axes.barh(range(len(shown)), [count for _, count in shown], 0.5, color=RED)
         axes.bar_label(bars, padding=4)
@@ -200,7 +166,7 @@ def faults(counts: Mapping[str, int]) -> str:
         axes.set(xlabel="pages", xlim=(0, max(count for _, count in shown) * 1.08))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         text = ", ".join(f"{kind}: {count}" for kind, count in shown)
-        return _svg(figure, "faults", "Faults by kind", text)
+        return svg(figure, "faults", "Faults by kind", text)
 
 
 def _quantile(
@@ -261,24 +227,3 @@ def _shade(axes: Axes, stages: Sequence[Stage]) -> None:
         if place % 2 == 0:
             axes.axvspan(begun_s, stage.end_s, color="#F1F3F6", zorder=0, linewidth=0)
         axes.axvspan(begun_s, stage.begin_s, fill=False, hatch="////", linewidth=0, zorder=0.5)
-
-
-def _svg(figure: Figure, name: str, title: str, description: str) -> str:
-    """Return a figure as it stands in HTML: the same figure gives the same text."""
-    file = io.StringIO()
-    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    with mpl.rc_context({"svg.hashsalt": name}), warnings.catch_warnings():
-        # The reader's fonts write the text, and may well have what matplotlib's own has not.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(file, format="svg", metadata=nothing)
-    text = file.getvalue()
-    text = re.sub(r"\s*<defs>\s*<style.*?</style>\s*</defs>", "", text, count=1, flags=re.DOTALL)
-    text = re.sub(r'<g id="[^"]*"', "<g", text)  # nothing refers to them, and charts share them
-    body = text[text.index(">", text.index("<svg")) + 1 :]
-    width, height = (72 * inches for inches in figure.get_size_inches())
-    named = f'role="img" aria-labelledby="{name}-title {name}-about"'
-    return (
-        f'<svg viewBox="0 0 {width:g} {height:g}" {named}>\n'
-        f'<title id="{name}-title">{escape(title)}</title>\n'
-        f'<desc id="{name}-about">{escape(description)}</desc>{body}'
-    )

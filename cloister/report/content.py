@@ -13,12 +13,17 @@ _NUMBER = re.compile(r"[-+±\d](?!.*(?:[^\W\d_]{3}|:))")  # and a unit at most, 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under their headings; the `marked` row is that of the best load."""
+    """Rows under their headings; the `marked` row is that of the best load.
+
+    `links` are of the rows' last cells, "" for none. A `folded` table is opened by its title.
+    """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     title: str = ""
     marked: int | None = None
+    links: tuple[str, ...] = ()
+    folded: bool = False
 
     @property
     def numeric(self) -> tuple[bool, ...]:
@@ -38,6 +43,7 @@ class Section:
     says: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
     command: str = ""
+    points: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,12 +73,17 @@ def headline(report: Report) -> str:
     if stage is None:
         return "No good page was read"
     pages = f"{number(stage.pages_per_s.value)} good pages a second at {plain(stage.name)}"
-    limit = report.verdict.limit
+    return f"{pages}{limited(report.verdict.limit)}"
+
+
+def limited(limit: str) -> str:
+    """Return the end of a sentence on a rate: what limited it."""
     if limit == "unknown":
-        return f"{pages}; what limits it is not known"
+        return "; what limits it is not known"
     if limit == "nothing":
-        return f"{pages}, and nothing limited it"
-    return f"{pages}, limited by {_named(limit)}"
+        return ", and nothing limited it"
+    articles = ("client", "gateway", "host CPU", "queue limit")
+    return f", limited by {'the ' if limit in articles else ''}{limit}"
 
 
 def lead(report: Report) -> str:
@@ -175,11 +186,6 @@ def gateway_line(report: Report) -> str:
         f"without. The median first text came {milliseconds(part.ttft_added_s)} ms later with it, "
         f"the median whole page {milliseconds(part.e2e_added_s)} ms."
     )
-
-
-def _named(limit: str) -> str:
-    articles = ("client", "gateway", "host CPU", "queue limit")
-    return f"the {limit}" if limit in articles else limit
 
 
 def _doubts(report: Report) -> Iterator[str]:

@@ -18,10 +18,11 @@ from cloister.report.sections import faults, sections
 def render(report: Report, records: Sequence[Record]) -> str:
     """Return the page; without records it has no distributions."""
     return (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             report=report,
+            version=report.version,
             headline=content.headline(report),
             lead=content.lead(report),
             subject=content.subject(report),
@@ -35,8 +36,8 @@ def render(report: Report, records: Sequence[Record]) -> str:
 
 
 @functools.cache
-def _environment() -> Environment:
-    """Return the templates. Names of documents, URLs and faults are other people's words."""
+def environment() -> Environment:
+    """Return the templates. Names, URLs, faults and logs are other people's words."""
     return Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         undefined=StrictUndefined,

@@ -20,50 +20,56 @@ def render(report: Report) -> str:
 
 
 def _lines(report: Report) -> Iterator[str]:
-    yield f"# {_escaped(content.headline(report))}"
+    yield f"# {escaped(content.headline(report))}"
     yield ""
     if lead := content.lead(report):
-        yield _escaped(lead)
+        yield escaped(lead)
         yield ""
-    yield _escaped(content.subject(report))
+    yield escaped(content.subject(report))
     yield ""
     for warning in content.warnings(report):
-        yield f"- **Warning:** {_escaped(warning)}"
-    yield f"- Limit: {_escaped(report.verdict.limit)}, because:"
-    yield from (f"  - {_escaped(plain(reason))}" for reason in report.verdict.evidence)
+        yield f"- **Warning:** {escaped(warning)}"
+    yield f"- Limit: {escaped(report.verdict.limit)}, because:"
+    yield from (f"  - {escaped(plain(reason))}" for reason in report.verdict.evidence)
     yield ""
     figures = content.key_figures(report)
     if figures:
         columns = ("key figure", "value", "")
         rows = tuple((one.label, f"{one.value} {one.unit}".strip(), one.beside) for one in figures)
-        yield from _table(Table(columns, rows))
+        yield from table_lines(Table(columns, rows))
     for section in sections(report):
-        yield from _section(section)
+        yield from section_lines(section)
 
 
-def _section(section: Section) -> Iterator[str]:
+def section_lines(section: Section) -> Iterator[str]:
+    """Yield a section; what is folded on the page stands open."""
     yield f"## {section.title}"
     yield ""
     for sentence in section.says:
-        yield _escaped(sentence)
+        yield escaped(sentence)
+        yield ""
+    if section.points:
+        yield from (f"- {escaped(point)}" for point in section.points)
         yield ""
     if section.command:
         yield f"    {section.command}"
         yield ""
     for table in section.tables:
         if table.title:
-            yield f"**{table.title}**"
+            yield f"**{escaped(table.title)}**"
             yield ""
-        yield from _table(table)
+        yield from table_lines(table)
 
 
-def _table(table: Table) -> Iterator[str]:
+def table_lines(table: Table) -> Iterator[str]:
     """Yield a table whose columns also stand below each other as plain text.
 
     Sentences do not fit into columns: their rows become points of a list.
     """
     lines = [table.columns, *table.rows]
-    cells = [[_escaped(cell) for cell in line] for line in lines]
+    cells = [[escaped(cell) for cell in line] for line in lines]
+    for line, link in zip(cells[1:], table.links, strict=False):
+        line[-1] = f"[{line[-1]}]({link})" if link else line[-1]
     widths = [max(3, *(len(cell) for cell in column)) for column in zip(*cells, strict=True)]
     if max(widths) > _WIDEST:
         yield from (_point(cells[0], row) for row in cells[1:])
@@ -90,5 +96,6 @@ def _point(columns: Sequence[str], row: Sequence[str]) -> str:
     return f"- **{first}**: {second}{''.join(more)}"
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """Return a text in which nothing is markup."""
     return _MARKUP.sub(r"\\\1", text)
