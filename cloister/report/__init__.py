@@ -1,4 +1,4 @@
-"""What a load test found, for people: HTML, Markdown, and one report against another."""
+"""What load tests and tunings found, for people: HTML, Markdown, one report against another."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +9,7 @@ from cloister.loadtest.result import Report
 from cloister.report.compare import Comparison, Measured, Row, compare
 from cloister.report.markdown import render as markdown
 from cloister.report.reading import NAME, load, records
+from cloister.report.tuning import tuning_markdown, write_tuning
 
 __all__ = [
     "Comparison",
@@ -18,7 +19,9 @@ __all__ = [
     "load",
     "markdown",
     "records",
+    "tuning_markdown",
     "write",
+    "write_tuning",
 ]
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from cloister.loadtest.result import Report, Stage
+from cloister.loadtest.result import Report, Slo, Stage
 from cloister.report.formats import NONE, milliseconds, number, percent, plain, plus_minus
 
 VERDICTS = {"pass": "met", "fail": "not met", "undecided": "undecided"}
@@ -155,9 +155,8 @@ def key_figures(report: Report) -> list[Figure]:
     return figures
 
 
-def slo(report: Report) -> str:
+def slo(wanted: Slo) -> str:
     """Return what the users may expect, in a sentence."""
-    wanted = report.slo
     return (
         f"SLO: 95 of 100 pages have their first text within {wanted.ttft_p95_s:g} s and all of it "
         f"within {wanted.e2e_p95_s:g} s; at most {percent(wanted.fault_share)} of the pages fail."

@@ -55,7 +55,7 @@ def _loads(report: Report) -> Section:
         _load(str(place), stage, best=place - 1 == report.best)
         for place, stage in enumerate(report.stages, 1)
     )
-    says = [content.slo(report)]
+    says = [content.slo(report.slo)]
     if report.knee:
         says.append(f"The knee is at {plain(report.knee)}: more clients bring hardly more pages.")
     elif report.shape == "ladder":
