@@ -1,6 +1,5 @@
 """A tuning's charts as SVG."""
 
-import math
 import textwrap
 from collections.abc import Sequence
 
@@ -33,8 +32,8 @@ def frontier(tuning: Tuning) -> str:
         return ""
     slo, chosen = tuning.slo.e2e_p95_s, content.chosen(tuning)
     with mpl.rc_context(STYLE):
-        rows = math.ceil(sum(bool(line) for line in lines) / 2)
-        figure = Figure(figsize=(WIDE, 4.6 + 0.2 * rows))
+        rows = 1 + sum(bool(line) for line in lines)
+        figure = Figure(figsize=(WIDE, 4.5 + 0.18 * rows))
         axes = figure.subplots()
         top, hidden = _top([e2e for _, e2e in points], slo)
         edge = _frontier([point for point in points if point[1] <= top])
@@ -52,7 +51,7 @@ def frontier(tuning: Tuning) -> str:
             )
         axes.set(xlabel="pages a second", ylabel="E2E p95, seconds", ylim=(0, top))
         axes.set_xlim(0, _edge([rung.pages_per_s.value for rung, _ in points]) * 1.2)
-        figure.legend(loc="outside lower left", ncols=2, handlelength=3.2)
+        figure.legend(loc="outside lower left", handlelength=3.2)
         about = (
             f"E2E p95 against pages a second of {len(points)} loads on {len(tuning.trials)} "
             "starts; the tables of loads have the numbers."
@@ -153,7 +152,7 @@ def _line(axes: Axes, tuning: Tuning, place: int, line: Sequence[_Point], *, str
         zorder=4 if strong else 3,
         marker=mark,
         markersize=5,
-        label=plain(f"{place + 1}  {words}", 54),
+        label=plain(f"{place + 1}  {words}", 110),
     )
     missed = [point for point in line if not point[0].met]
     axes.plot(*_xy(missed), mark, color=colour, markersize=5, markerfacecolor="white", zorder=5)
