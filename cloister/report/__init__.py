@@ -32,12 +32,3 @@ def write(folder: Path, report: Report, records: Sequence[Record]) -> None:
     write_atomically(folder / NAME, report.model_dump_json(indent=2) + "\n")
     write_atomically(folder / "report.md", markdown(report))
     write_atomically(folder / "report.html", html.render(report, records))
-
-
-def write_tuning(folder: Path, tuning: object) -> None:
-    write_atomically(folder / "tuning.json", tuning.model_dump_json(indent=2))
-    write_atomically(folder / "tuning.html", "x")
-
-
-def tuning_markdown(tuning: object) -> str:
-    return str(tuning)

@@ -10,6 +10,7 @@ import yaml
 from cloister.loadtest.result import Estimate, Verdict
 from cloister.report.content import Figure, limited
 from cloister.report.formats import number, percent, plain, plus_minus
+from cloister.tuning import knobs
 from cloister.tuning.knobs import FLAG, Configuration
 from cloister.tuning.result import Choice, Finalist, Tuning, Turn
 from cloister.tuning.trial import Rung, Trial
@@ -153,18 +154,12 @@ def settings(tuning: Tuning) -> str:
     if tuning.choice is None:
         return ""
     sections: dict[str, Any] = {}
-    flags = list[str]()
-    for name, value in tuning.choice.configuration.items():
+    for name, value in knobs.as_settings(tuning.choice.configuration).items():
         section, _, key = name.partition(".")
-        if name.startswith(FLAG):
-            flags.append(f"{name}={value}")
-        elif key and isinstance(sections.setdefault(section, {}), dict):
+        if key and isinstance(sections.setdefault(section, {}), dict):
             sections[section][key] = value
         else:
             sections[name] = value
-    if flags:
-        own = sections.setdefault("vllm", {})
-        sections["vllm"] = {**own, "flags": flags} if isinstance(own, dict) else {"flags": flags}
     # What is not ASCII is written as its number, so nothing turns the direction of writing.
     return yaml.safe_dump(sections, sort_keys=False, width=math.inf).strip() if sections else ""
 
