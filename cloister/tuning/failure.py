@@ -12,6 +12,7 @@ _SIGNS: dict[Failure, tuple[str, ...]] = {
         r"OutOfMemory",
         r"No available memory for the cache blocks",
         r"less than desired GPU memory utilization",
+        r"is less than requested memory for kv",  # vLLM's CPU build
         r"larger than the available KV cache memory",
         r"To serve at least one request with the model's max seq len",
         r"can(not|'t) allocate memory",

@@ -11,6 +11,8 @@ _LOGS: dict[str, Failure] = {
     "ValueError: No available memory for the cache blocks. Try increasing": "OOM at start",
     "Free memory on device is less than desired GPU memory utilization (0.93)": "OOM at start",
     "ValueError: To serve at least one request with the model's max seq len": "OOM at start",
+    "ValueError: Available memory on node 0 (5.12/8.0 GiB) on kv cache allocation is less than "
+    "requested memory for kv (64.0 GiB).": "OOM at start",
     "RuntimeError: DefaultCPUAllocator: can't allocate memory": "OOM at start",
     "api_server.py: error: unrecognized arguments: --fast": "bad flag",
     "vllm serve: error: argument --stream-interval: invalid int value": "bad flag",
