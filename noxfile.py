@@ -177,6 +177,13 @@ def bench_tuner(session: nox.Session) -> None:
     session.run("python", "-m", "benchmarks.tuner", *session.posargs, env={"PYTHONPATH": "tests"})
 
 
+@nox.session(name="bench-services", default=False)
+def bench_services(session: nox.Session) -> None:
+    """Compare services that are up, of weights that are noise, by turns in one run."""
+    install(session, "loadtest")
+    session.run("python", "-m", "benchmarks.services", *session.posargs)
+
+
 @nox.session(name="bench-accuracy", default=False)
 def bench_accuracy(session: nox.Session) -> None:
     """Score the documents of a folder that have their truth beside them as .txt or .md."""

@@ -17,7 +17,7 @@ from cloister.config import Settings
 from cloister.deployment.access import Access
 from cloister.deployment.plan import door, plan, programs
 from cloister.engines import choose
-from cloister.engines.vllm.options import Options
+from cloister.engines.vllm.options import Options, joined
 from cloister.errors import DeploymentError, ImageError, ToolError
 from cloister.gateway import Place
 from cloister.images.bake import dockerfile
@@ -118,7 +118,7 @@ def test_vllms_command_line(golden: Callable[[str, str], None]) -> None:
         quantization="fp8",
         kv_cache_dtype="fp8",
         mm_cache="off",
-        further=json.dumps(["--stream-interval=10"]),
+        further=joined(["--stream-interval=10", '--compilation-config={"level":3,"a":"$b #c"}']),
     )
     found = {
         device: {"command": option.serve(), "environment": option.environment()}

@@ -1,13 +1,12 @@
 """vLLM with a vision-language OCR model, on GPUs or, slowly, on the CPU."""
 
-import json
 import shutil
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from cloister.engines.launch import Launch, Patience, Replica
-from cloister.engines.vllm.options import Options
+from cloister.engines.vllm.options import Options, joined
 from cloister.errors import EngineError
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ class Vllm:
             quantization=settings.vllm.quantization,
             kv_cache_dtype=settings.vllm.kv_cache_dtype,
             mm_cache=settings.vllm.mm_cache,
-            further=json.dumps(settings.vllm.flags),
+            further=joined(settings.vllm.flags),
         )
         program = (sys.executable, "-m", "cloister.engines.vllm")
         return Launch(program, options.flags(), settings.vllm.shutdown_timeout_s + 30)

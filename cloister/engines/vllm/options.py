@@ -4,7 +4,9 @@ Standard library only: this runs inside vLLM's image too.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from urllib.parse import quote, unquote
 
 from cloister.engines.flags import Flags
 
@@ -35,7 +37,7 @@ class Options(Flags):
 
     Units are in the names; `model` is a folder, `device` is `cuda` or `cpu`, `tie_word_embeddings`
     is `true`, `false` or `as-declared`, 0 batched tokens are vLLM's own choice, and `further` are
-    flags as a JSON list.
+    flags as `joined` gives them.
     """
 
     model: str
@@ -58,7 +60,7 @@ class Options(Flags):
     quantization: str = "none"
     kv_cache_dtype: str = "auto"
     mm_cache: str = "lru"
-    further: str = "[]"
+    further: str = ""
 
     def serve(self) -> tuple[str, ...]:
         """Return the `vllm serve` command line; pure."""
@@ -88,7 +90,7 @@ class Options(Flags):
             *(self._gpu() if self.device == "cuda" else ()),
             *(("--enforce-eager",) if self.eager else ()),
             *self._speed(),
-            *json.loads(self.further),
+            *map(unquote, filter(None, self.further.split(","))),
         )
 
     def environment(self) -> dict[str, str]:
@@ -117,3 +119,8 @@ class Options(Flags):
 
     def _gpu(self) -> tuple[str, ...]:
         return (f"--gpu-memory-utilization={self.gpu_memory_percent / 100:.2f}",)
+
+
+def joined(flags: Sequence[str]) -> str:
+    """Return flags as one of plain characters: a supervisor's configuration holds no quotes."""
+    return ",".join(quote(flag, safe="-_.=:/") for flag in flags)
