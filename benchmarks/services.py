@@ -1,6 +1,6 @@
 """Several services that are up, measured by turns in one run: how many times the first one's pages.
 
-Each level is a service, a number of clients in closed loop, and a workload; a turn is all of them.
+Each level is a service, a number of clients in closed loop, seconds and a workload; a turn is all.
 Lengths of answers are drawn, for weights that are noise.
 """
 
@@ -31,22 +31,22 @@ class Level:
     name: str
     url: str
     clients: int
+    seconds: float
     workload: str
 
     @classmethod
     def of(cls, text: str) -> "Level":
-        """Read NAME=URL,CLIENTS,WORKLOAD."""
+        """Read NAME=URL,CLIENTS,SECONDS,WORKLOAD."""
         name, _, rest = text.partition("=")
-        url, clients, mix = rest.rsplit(",", 2)
-        return cls(name, url, int(clients), mix)
+        url, clients, seconds, mix = rest.rsplit(",", 3)
+        return cls(name, url, int(clients), float(seconds), mix)
 
 
 def main() -> None:
     """Measure, and print a line a level as it comes, then the medians."""
     parser = argparse.ArgumentParser(prog="nox -s bench-services --", description=__doc__)
-    parser.add_argument("--level", action="append", required=True, metavar="NAME=URL,N,WORKLOAD")
+    parser.add_argument("--level", action="append", required=True, metavar="NAME=URL,N,S,WORKLOAD")
     parser.add_argument("--turns", type=int, default=2, help="turns (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=45.0, help="of a level (%(default)g)")
     parser.add_argument("--out", type=Path, required=True, help="folder of the reports")
     flags = parser.parse_args()
     levels = [Level.of(text) for text in flags.level]
@@ -82,7 +82,7 @@ def _measured(level: Level, flags: argparse.Namespace, folder: Path) -> Report:
             slo=mix.slo,
             shape="ladder",
             loads=(),
-            ladder=Ladder(level.clients, level.clients, flags.seconds),
+            ladder=Ladder(level.clients, level.clients, level.seconds),
             direct=False,
             crew=Crew(),
             checked=False,
