@@ -115,7 +115,7 @@ def _begun(flags: argparse.Namespace) -> Ledger:
         flags.knobs, tuple(flags.also), tuple(flags.begin), tuple(flags.trial), flags.starts
     )
     there = beginning.machine(base)
-    pruned = beginning.space(base, wish, there, beginning.need(base))
+    pruned = beginning.space(base, wish, there, beginning.need(base), hardware.cores())
     deployment.runtime(base).check()
     begun = Begun(
         command=_command(),

@@ -62,8 +62,13 @@ class Plan:
     ceilings: Mapping[int, Ceiling]
 
 
-def space(settings: Settings, wish: Wish, there: Hardware, need: Need | None) -> Pruned:
-    """Return the knobs that are to be turned on this hardware; raises TuningError."""
+def space(
+    settings: Settings, wish: Wish, there: Hardware, need: Need | None, cores: int | None = None
+) -> Pruned:
+    """Return the knobs that are to be turned on this hardware; raises TuningError.
+
+    `cores` are those of the machine, None where they are not known.
+    """
     table = knobs.load(settings.engine, wish.table)
     begin = dict(_parsed(text) for text in wish.begin)
     asked = (*wish.also, *(name for name in begin if _costly(table, name)))
@@ -71,7 +76,7 @@ def space(settings: Settings, wish: Wish, there: Hardware, need: Need | None) ->
     for knob in chosen.knobs:
         if not knob.setting.startswith(FLAG) and knob.setting not in leaves():
             raise TuningError(f"`{knob.setting}` is no setting", hint="docs/configuration.md")
-    return pruning.prune(chosen, there, hardware.cores(), need)
+    return pruning.prune(chosen, there, cores, need)
 
 
 def trials(wish: Wish, chosen: Space) -> tuple[dict[str, Value], ...]:
@@ -102,7 +107,7 @@ def plan(settings: Settings, wish: Wish, there: Hardware | None, mix: Workload) 
     """Return what a tuning would do, without doing any of it; `there` is another machine."""
     settings = deployment.resolve(settings)
     on = there or machine(settings)
-    pruned = space(settings, wish, on, need(settings))
+    pruned = space(settings, wish, on, need(settings), None if there else hardware.cores())
     seconds = _START_S[settings.engine] + _WORST_S + _RUNGS * 30.0
     given = trials(wish, pruned.space)
     count = len(given) or wish.starts

@@ -18,10 +18,10 @@ class Pruned:
     lines: tuple[str, ...]
 
 
-def prune(space: Space, hardware: Hardware, cores: int, need: Need | None) -> Pruned:
+def prune(space: Space, hardware: Hardware, cores: int | None, need: Need | None) -> Pruned:
     """Return the values worth a start on this hardware; the first one of a knob always stays.
 
-    `need` is what one replica takes of a card at least, None where that is not known.
+    `need` is what one replica takes of a card at least. What is None is not known.
     """
     knobs, lines = [], list[str]()
     for knob in space.knobs:
@@ -44,9 +44,9 @@ def fixed_percent(hardware: Hardware, need: Need | None) -> float:
 
 
 def _reason(
-    knob: Knob, value: Value, space: Space, hardware: Hardware, cores: int, need: Need | None
+    knob: Knob, value: Value, space: Space, hardware: Hardware, cores: int | None, need: Need | None
 ) -> str | None:
-    if knob.setting in _CORES and int(value) > cores:
+    if cores is not None and knob.setting in _CORES and int(value) > cores:
         return f"{value} processes share {cores} cores"
     if need is None or knob.role not in {"memory", "replicas"}:
         return None

@@ -29,6 +29,7 @@ Progress = Callable[[str], None]
 _ALL_LINES = 1_000_000
 _ASK_S = 10.0
 _CACHE = "vllm:cache_config_info"
+_CONNECTIONS = 65535  # all clients have one address here, and none of them is to be refused
 
 
 class FailedError(Exception):
@@ -55,7 +56,8 @@ class Bench:
         found = knobs.as_settings(configuration, self.base.vllm.flags)
         cuda = ENGINES[self.base.engine].needs_gpu
         replicas = self.space.number(configuration, "replicas") if cuda else 1
-        own = {"replicas": replicas, "engines.weights": [], "healing.enabled": "false"}
+        own: dict[str, object] = {"replicas": replicas, "engines.weights": []}
+        own |= {"healing.enabled": "false", "gateway.max_connections_per_address": _CONNECTIONS}
         if cuda:
             own["engines.gpus"] = [self._card()]
         return config.changed(self.base, [f"{k}={_text(v)}" for k, v in {**own, **found}.items()])

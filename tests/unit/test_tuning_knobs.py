@@ -1,5 +1,6 @@
 """The table of knobs, what of it cannot help on a machine, and how it becomes settings."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,10 @@ T4 = Hardware("Tesla T4", 15360)
 NEED = Need(weights_mib=7157, kv_mib=648, tokens=18432)
 
 
+def _text(value: object) -> str:
+    return json.dumps(value) if isinstance(value, list) else str(value)
+
+
 def load(*flags: str) -> config.Settings:
     return config.load(flags=flags, environ={"CLOISTER_CONFIG": "/dev/null"}).settings
 
@@ -29,10 +34,11 @@ def load(*flags: str) -> config.Settings:
 def test_every_knob_of_the_table_is_a_setting_that_takes_its_values(engine: str) -> None:
     table = knobs.load(engine)
     for knob in table.knobs:
-        assert knob.setting in leaves()
+        assert knob.setting in leaves() or knob.setting.startswith("--")
         for value in knob.values:
             flags = knobs.as_settings({knob.setting: value})
-            load(f"engine={engine}", *(f"{key}={text}" for key, text in flags.items()))
+            texts = (f"{key}={_text(value)}" for key, value in flags.items())
+            load(f"engine={engine}", *texts)
 
 
 def test_what_costs_something_is_turned_when_asked_for() -> None:
@@ -115,6 +121,7 @@ def test_a_configuration_becomes_settings_of_one_replica() -> None:
     made = Bench(load("engine=vllm-cpu", "replicas=3", "engines.weights=1,2,3"), space)
     found = made.settings({**space.first, "vllm.max_num_seqs": 7, "--stream-interval": 10})
     assert (found.replicas, found.engines.weights, found.healing.enabled) == (1, (), False)
+    assert found.gateway.max_connections_per_address > 1000, "all clients have one address"
     assert found.vllm.max_num_seqs == 7
     assert found.vllm.flags == ("--stream-interval=10",)
     with pytest.raises(ConfigError, match="flags for speed"):
