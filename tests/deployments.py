@@ -6,8 +6,9 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,22 @@ class Stack:
             if process.pid != os.getpid() and any(folder in file for file in files):
                 found.append(process)
         return found
+
+
+@contextmanager
+def deployed(**settings: object) -> Iterator[Stack]:
+    """Give a deployment that is not up yet, and take it down at the end; `settings` by variable."""
+    # Not pytest's own folder: a Unix socket's path has room for 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="cloister-") as folder:
+        state = Path(folder)
+        state.chmod(0o755)
+        (state / "cloister.yaml").touch()
+        text = {f"CLOISTER_{key.upper()}": str(value) for key, value in settings.items()}
+        stack = Stack(state, free_ports(20), text)
+        try:
+            yield stack
+        finally:
+            stack.invoke("down")
 
 
 def eventually(check: Callable[[], Any], *, within_s: float = 30) -> Any:

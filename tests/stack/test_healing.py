@@ -5,12 +5,12 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
-from deployments import Stack, eventually
+from deployments import Stack, deployed, eventually
 from fleets import STALL_S, Faulty, events, happened, standings, until
 from load import load
 from load import until as sent
@@ -25,12 +25,12 @@ def faulty() -> Iterator[Faulty]:
 
 
 @pytest.fixture(scope="module")
-def fleet(make_stack: Callable[..., Stack], faulty: Faulty) -> Stack:
+def fleet(faulty: Faulty) -> Iterator[Stack]:
     """Two replicas of the stand-in, for all tests that leave them well."""
-    stack = make_stack(**faulty.settings, replicas=2)
-    stack.settings |= faulty.environment
-    stack.invoke("up")
-    return stack
+    with deployed(**faulty.settings, replicas=2) as stack:
+        stack.settings |= faulty.environment
+        stack.invoke("up")
+        yield stack
 
 
 @pytest.fixture(autouse=True)
@@ -98,20 +98,19 @@ def test_a_replica_that_is_only_busy_is_left_alone(fleet: Stack) -> None:
 
 
 def test_a_replica_that_grows_too_large_is_recycled_while_another_takes_over(
-    make_stack: Callable[..., Stack], faulty: Faulty
+    faulty: Faulty,
 ) -> None:
-    stack = make_stack(**faulty.settings, replicas=2, healing_memory_mib=300)
-    stack.settings |= faulty.environment
-    stack.invoke("up")
-    with load(stack.url) as outcome, faulty.fault(stack.first_port, "leak"):
-        event = happened(stack, "recycling", "vllm-1", 0)
-        assert "over the limit of 300" in event["why"]
-        faulty.cure(stack.first_port)
-        place = events(stack, "vllm-1").index(event)
-        happened(stack, "serving", "vllm-1", place)
-        sent(outcome, 50)
+    with deployed(**faulty.settings, replicas=2, healing_memory_mib=300) as stack:
+        stack.settings |= faulty.environment
+        stack.invoke("up")
+        with load(stack.url) as outcome, faulty.fault(stack.first_port, "leak"):
+            event = happened(stack, "recycling", "vllm-1", 0)
+            assert "over the limit of 300" in event["why"]
+            faulty.cure(stack.first_port)
+            place = events(stack, "vllm-1").index(event)
+            happened(stack, "serving", "vllm-1", place)
+            sent(outcome, 50)
     assert outcome.lost == 0, str(outcome)
-    stack.invoke("down")
 
 
 def test_a_crash_loop_is_called_one_with_its_likely_cause(fleet: Stack, faulty: Faulty) -> None:

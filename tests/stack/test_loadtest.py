@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -144,13 +144,10 @@ def _require_lines(path: Path, count: int) -> None:
     assert path.read_text().count("\n") >= count
 
 
-def test_the_embedded_service_through_and_past_the_gateway(
-    make_stack: Callable[..., Stack], tmp_path: Path
-) -> None:
-    stack = make_stack()
-    stack.invoke("up")
+def test_the_embedded_service_through_and_past_the_gateway(fresh: Stack, tmp_path: Path) -> None:
+    fresh.invoke("up")
     flags = ("--seconds", "6", "--first", "2", "--last", "2", "--direct")
-    report = ended(tmp_path / "r", *flags, environment=_own(stack))
+    report = ended(tmp_path / "r", *flags, environment=_own(fresh))
     through, direct = report["stages"]
     assert report["engine"] == "tesseract"
     assert (through["direct"], direct["direct"]) == (False, True)

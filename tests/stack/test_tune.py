@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -189,9 +188,8 @@ def test_what_cannot_begin_says_why(
     assert len(told.strip().splitlines()) <= 2, told
 
 
-def test_the_plan_needs_no_card(make_stack: Callable[..., Stack]) -> None:
-    stack = make_stack()
-    found = stack.json(
+def test_the_plan_needs_no_card(fresh: Stack) -> None:
+    found = fresh.json(
         *("tune.plan", "--set", "engine=vllm-cuda", "--memory-mib", "15360"),
         *("--card", "Tesla T4", "--begin", "engines.per_gpu=1"),
     )
