@@ -57,7 +57,7 @@ def test_a_replica_that_only_seems_well_is_found_restarted_and_comes_back(
         sent(outcome, 50)
         with faulty.fault(port, fault):
             assert why in happened(fleet, "sick", "vllm-1", before)["why"]
-            eventually(lambda: _assert_other(fleet, "vllm-1", pid))
+            eventually(lambda: _assert_ended(pid))
             taken_out = outcome.by_replica[str(port)]
             sent(outcome, 50)
             assert outcome.by_replica[str(port)] == taken_out
@@ -69,6 +69,11 @@ def test_a_replica_that_only_seems_well_is_found_restarted_and_comes_back(
         sent(outcome, 50)
     assert outcome.lost == 0, str(outcome)
     assert outcome.slowest_s < 4 * STALL_S
+    assert fleet.pids()["vllm-1"] != pid
+
+
+def _assert_ended(pid: int) -> None:
+    assert not psutil.pid_exists(pid)
 
 
 def _assert_more(stack: Stack, failures: int) -> None:
