@@ -100,7 +100,7 @@ def _running(stack: Stack, pages: int) -> None:
 
 
 def test_a_page_that_takes_too_long_is_given_up_with_a_504(fresh: Stack) -> None:
-    fresh.invoke("up", "--set", "tesseract.workers=1", "--set", "tesseract.page_timeout_s=1")
+    fresh.invoke("up", "--set", "tesseract.workers=1", "--set", "tesseract.page_timeout_s=3")
     (worker,) = psutil.Process(fresh.pids()["tesseract-1"]).children()
     worker.suspend()
     answer = read(fresh)
