@@ -6,6 +6,13 @@ from collections.abc import Iterator
 import pytest
 from deployments import Stack, deployed
 
+_LONGEST = {"test_lifecycle.py", "test_scale.py", "test_tune.py"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files: where several run at once, none is left at the end."""
+    items.sort(key=lambda item: item.path.name not in _LONGEST)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _hear_ctrl_c() -> None:

@@ -94,6 +94,7 @@ def test_a_replica_that_dies_or_freezes_costs_no_page(fleet: Stack, number: sign
     assert fleet.pids()["vllm-2"] != pid
 
 
+@pytest.mark.alone
 def test_a_replica_that_is_only_busy_is_left_alone(fleet: Stack) -> None:
     before = len(events(fleet))
     pids = fleet.pids()

@@ -99,6 +99,7 @@ def _running(stack: Stack, pages: int) -> None:
     assert programs["tesseract-1"]["running"] == pages
 
 
+@pytest.mark.alone
 def test_a_page_that_takes_too_long_is_given_up_with_a_504(fresh: Stack) -> None:
     fresh.invoke("up", "--set", "tesseract.workers=1", "--set", "tesseract.page_timeout_s=3")
     (worker,) = psutil.Process(fresh.pids()["tesseract-1"]).children()

@@ -64,6 +64,7 @@ def no_client(out: Path) -> None:
         assert not folder.startswith(str(out)), "nobody reads what it measures"
 
 
+@pytest.mark.alone
 def test_the_best_is_found_and_up_takes_it(checkout: Checkout, tmp_path: Path) -> None:
     """Two starts run out of memory; twice the servers prepare twice the pages."""
     checkout.invoke("up")
