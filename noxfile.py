@@ -21,6 +21,13 @@ def install(session: nox.Session, name: str) -> None:
     session.install("--require-hashes", "-r", f"requirements/{name}.txt")
 
 
+def pytest(session: nox.Session, *chosen: str, **environment: str) -> None:
+    """Run the tests that are chosen, or what the command line has in their place."""
+    # Where it is set, all that a command under test imports is compiled anew, for each command.
+    env = {"PYTHONDONTWRITEBYTECODE": None, **environment}
+    session.run("pytest", *(session.posargs or chosen), env=env)
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style, spelling and shell scripts."""
@@ -53,21 +60,27 @@ def types(session: nox.Session) -> None:
 def unit(session: nox.Session) -> None:
     """Test what needs neither network nor processes."""
     install(session, "test")
-    session.run("pytest", "tests/unit", *session.posargs)
+    pytest(session, "tests/unit")
 
 
 @nox.session
 def stack(session: nox.Session) -> None:
     """Test real nginx and real engines as processes; needs nginx."""
     install(session, "test")
-    session.run("pytest", "tests/stack", *session.posargs)
+    if session.posargs:
+        pytest(session)
+        return
+    # They wait more than they work. Those that tell the time would hear the others: they are last.
+    beside = ("--numprocesses=3", "--dist=loadfile", "--no-loadscope-reorder")
+    pytest(session, "tests/stack", "-m", "not alone", *beside)
+    pytest(session, "tests/stack", "-m", "alone")
 
 
 @nox.session
 def docker(session: nox.Session) -> None:
     """Test real containers, the seal among them; skipped, but in CI, where there is no Docker."""
     install(session, "test")
-    session.run("pytest", "tests/docker", *session.posargs)
+    pytest(session, "tests/docker")
 
 
 @nox.session
@@ -85,8 +98,7 @@ def clients(session: nox.Session) -> None:
     # As UV_SYSTEM_CERTS in scripts/prerequisites.sh: for networks that inspect TLS.
     trust = {"NODE_USE_SYSTEM_CA": "1"}
     session.run_install(*npm, "--no-audit", "--no-fund", env=trust, external=True)
-    environment = {"CLIENTS_ENVIRONMENT": str(theirs)}
-    session.run("pytest", "tests/clients", *session.posargs, env=environment)
+    pytest(session, "tests/clients", CLIENTS_ENVIRONMENT=str(theirs))
 
 
 @nox.session(default=False)

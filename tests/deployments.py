@@ -6,8 +6,9 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,11 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "samples"
-_FIRST_PORT, _RANGE, _RANGES = 20_000, 50, 200
+# Where the ranges of ports begin. The workers of pytest-xdist share them out: nothing holds a port
+# until it is used, nor while its program is being replaced.
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_RANGES = range(20_000, 30_000, 50)[_WORKER::_WORKERS]
 _numbers = itertools.count(os.getpid() * 37)
 
 
@@ -92,6 +97,22 @@ class Stack:
         return found
 
 
+@contextmanager
+def deployed(**settings: object) -> Iterator[Stack]:
+    """Give a deployment that is not up yet, and take it down at the end; `settings` by variable."""
+    # Not pytest's own folder: a Unix socket's path has room for 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="cloister-") as folder:
+        state = Path(folder)
+        state.chmod(0o755)
+        (state / "cloister.yaml").touch()
+        text = {f"CLOISTER_{key.upper()}": str(value) for key, value in settings.items()}
+        stack = Stack(state, free_ports(20), text)
+        try:
+            yield stack
+        finally:
+            stack.invoke("down")
+
+
 def eventually(check: Callable[[], Any], *, within_s: float = 30) -> Any:
     """Return what `check` returns once it neither raises an AssertionError nor fails to connect."""
     for attempt in Retrying(
@@ -108,10 +129,10 @@ def eventually(check: Callable[[], Any], *, within_s: float = 30) -> Any:
 def free_ports(count: int) -> int:
     """Return the first of `count` ports in a row that nobody listens on, and nobody was given yet.
 
-    Tests that run beside these begin elsewhere, because nothing holds a port until it is used.
+    Other runs of the tests begin elsewhere.
     """
-    for _ in range(_RANGES):
-        first = _FIRST_PORT + next(_numbers) % _RANGES * _RANGE
+    for _ in _RANGES:
+        first = _RANGES[next(_numbers) % len(_RANGES)]
         with ExitStack() as sockets:
             try:
                 for port in range(first, first + count):

@@ -3,18 +3,15 @@
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import hub
 import pytest
-from deployments import Stack
+from deployments import Stack, deployed
 from pages import encoded, page
 from PIL import Image
 from service import OLMOCR, TEXT, Service
-from stack.conftest import make_stack
-
-__all__ = ["make_stack"]
 
 
 def up(stack: Stack) -> Service:
@@ -26,31 +23,30 @@ def up(stack: Stack) -> Service:
 
 
 @pytest.fixture(scope="session")
-def service(make_stack: Callable[..., Stack]) -> Service:
+def service() -> Iterator[Service]:
     """The service as it is: nginx and Tesseract, with room for small pages only."""
-    return up(make_stack(gateway_max_body_mib=1))
+    with deployed(gateway_max_body_mib=1) as stack:
+        yield up(stack)
 
 
 @pytest.fixture(scope="session")
-def olmocr_service(
-    make_stack: Callable[..., Stack], tmp_path_factory: pytest.TempPathFactory
-) -> Service:
+def olmocr_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """The service with a stand-in for vLLM, as olmOCR's own model would answer."""
     folder = tmp_path_factory.mktemp("vllm")
     program = [sys.executable, str(Path(__file__).with_name("vllm_stand_in.py"))]
     (folder / "vllm").write_text(f'#!/bin/sh\nexec {shlex.join(program)} "$@"\n')
     (folder / "vllm").chmod(0o755)
-    stack = make_stack(
+    with deployed(
         engine="vllm-cpu",
         model_name=OLMOCR,
         model_store=folder / "models",
         gateway_max_body_mib=1,
-    )
-    stack.settings["PATH"] = os.pathsep.join([str(folder), os.environ["PATH"]])
-    with hub.serving(hub.Hub(OLMOCR, hub.model())) as source:
-        stack.settings["HF_ENDPOINT"] = source.url
-        stack.invoke("download")
-    return up(stack)
+    ) as stack:
+        stack.settings["PATH"] = os.pathsep.join([str(folder), os.environ["PATH"]])
+        with hub.serving(hub.Hub(OLMOCR, hub.model())) as source:
+            stack.settings["HF_ENDPOINT"] = source.url
+            stack.invoke("download")
+        yield up(stack)
 
 
 @pytest.fixture

@@ -1,14 +1,17 @@
 """Real stacks: nginx, engines and their supervisor as processes, driven by the real commands."""
 
-import shutil
 import signal
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
-from deployments import Stack, free_ports
+from deployments import Stack, deployed
+
+_LONGEST = {"test_lifecycle.py", "test_scale.py", "test_tune.py"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files: where several run at once, none is left at the end."""
+    items.sort(key=lambda item: item.path.name not in _LONGEST)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -18,35 +21,15 @@ def _hear_ctrl_c() -> None:
 
 
 @pytest.fixture(scope="session")
-def make_stack() -> Iterator[Callable[..., Stack]]:
-    """Make stacks that are taken down, and their folders removed, at the end."""
-    with ExitStack() as cleanup:
-
-        def make(**settings: object) -> Stack:
-            # Not pytest's own folder: a Unix socket's path has room for 107 bytes.
-            state = Path(tempfile.mkdtemp(prefix="cloister-"))
-            state.chmod(0o755)
-            cleanup.callback(shutil.rmtree, state)
-            (state / "cloister.yaml").touch()
-            text = {f"CLOISTER_{key.upper()}": str(value) for key, value in settings.items()}
-            stack = Stack(state, free_ports(20), text)
-            cleanup.callback(stack.invoke, "down")
-            return stack
-
-        yield make
-
-
-@pytest.fixture(scope="session")
-def stack(make_stack: Callable[..., Stack]) -> Stack:
+def stack() -> Iterator[Stack]:
     """One stack that is up, for all tests that leave it as it is."""
-    shared = make_stack(gateway_client_body_timeout_s=2, gateway_max_body_mib=50)
-    shared.invoke("up")
-    return shared
+    with deployed(gateway_client_body_timeout_s=2, gateway_max_body_mib=50) as shared:
+        shared.invoke("up")
+        yield shared
 
 
 @pytest.fixture
-def fresh(make_stack: Callable[..., Stack]) -> Iterator[Stack]:
+def fresh() -> Iterator[Stack]:
     """One stack that is not up yet, for a test that breaks it."""
-    own = make_stack()
-    yield own
-    own.invoke("down")
+    with deployed() as own:
+        yield own

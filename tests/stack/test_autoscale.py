@@ -5,34 +5,32 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
-from deployments import ROOT, Stack
+from deployments import ROOT, deployed
 from fleets import Faulty, events, until
 from load import load
 
 
-def test_a_fleet_grows_and_shrinks_with_what_waits(make_stack: Callable[..., Stack]) -> None:
+def test_a_fleet_grows_and_shrinks_with_what_waits() -> None:
     folder = Path(tempfile.mkdtemp(prefix="cloister-vllm-"))
     folder.chmod(0o755)
     faulty = Faulty(folder, page_s=0.4)
-    stack = make_stack(**faulty.settings, autoscale_cool_down_s=5, autoscale_max=3)
-    stack.settings |= faulty.environment
-    stack.invoke("up")
-    command = [sys.executable, "-m", "invoke", "autoscale"]
-    with subprocess.Popen(
-        command, cwd=ROOT, env=stack.environment, stdout=subprocess.PIPE, text=True
-    ) as scaler:
-        with load(stack.url, at_once=40) as outcome:
-            until(stack, lambda now: list(now.values()) == ["serving"] * 3, within_s=90)
-        until(stack, lambda now: list(now.values()) == ["serving"], within_s=90)
-        scaler.send_signal(signal.SIGINT)
-        said = scaler.communicate()[0]
+    with deployed(**faulty.settings, autoscale_cool_down_s=5, autoscale_max=3) as stack:
+        stack.settings |= faulty.environment
+        stack.invoke("up")
+        command = [sys.executable, "-m", "invoke", "autoscale"]
+        with subprocess.Popen(
+            command, cwd=ROOT, env=stack.environment, stdout=subprocess.PIPE, text=True
+        ) as scaler:
+            with load(stack.url, at_once=40) as outcome:
+                until(stack, lambda now: list(now.values()) == ["serving"] * 3, within_s=90)
+            until(stack, lambda now: list(now.values()) == ["serving"], within_s=90)
+            scaler.send_signal(signal.SIGINT)
+            said = scaler.communicate()[0]
+        why = [event["why"] for event in events(stack) if event["by"] == "autoscale"]
     assert scaler.returncode == 130
     assert outcome.lost == 0, str(outcome)
     assert "pages wait for" in said
-    why = [event["why"] for event in events(stack) if event["by"] == "autoscale"]
     assert any("pages wait for 1 x 4" in text for text in why), why
-    stack.invoke("down")
     shutil.rmtree(folder)

@@ -117,12 +117,14 @@ def _child(url: str, root: str) -> None:
 
 def _spawn(hub: Hub, root: Path) -> Any:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["cloister.downloader.__main__"])
+    # With what `main` imports at its leisure, which takes longer than the download.
+    context.set_forkserver_preload(["cloister.downloader.__main__", "cloister.downloader.command"])
     process = context.Process(target=_child, args=(hub.url, str(root)))
     process.start()
     return process
 
 
+@pytest.mark.alone  # a downloader that waits for the processor leaves more unread in its sockets
 def test_killed_at_any_byte_it_goes_on_where_it_stopped(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:

@@ -5,7 +5,7 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -338,18 +338,16 @@ def test_every_answer_has_the_headers_that_keep_it_where_it_belongs(door: Gatewa
         assert answer.headers["Server"] == "nginx"
 
 
-def test_curl_speaks_http_2_with_a_key_and_the_authority(
-    make_stack: Callable[..., Stack],
-) -> None:
+def test_curl_speaks_http_2_with_a_key_and_the_authority(fresh: Stack) -> None:
     assert shutil.which("curl"), "the tests need curl"
-    stack = make_stack(gateway_keys="true")
-    stack.invoke("tls.create")
-    made = stack.json("keys.create", "curl")
-    stack.invoke("up")
+    fresh.settings["CLOISTER_GATEWAY_KEYS"] = "true"
+    fresh.invoke("tls.create")
+    made = fresh.json("keys.create", "curl")
+    fresh.invoke("up")
     config = f'header = "Authorization: Bearer {made["key"]}"\n'
     command = ["curl", "--silent", "--show-error", "--fail", "--http2", "--config", "-"]
-    command += ["--cacert", str(stack.state / "tls" / "ca.crt"), "--write-out", "%{http_version}"]
-    url = f"https://localhost:{stack.port}/v1/models"
+    command += ["--cacert", str(fresh.state / "tls" / "ca.crt"), "--write-out", "%{http_version}"]
+    url = f"https://localhost:{fresh.port}/v1/models"
     done = subprocess.run(
         [*command, url], input=config, capture_output=True, text=True, check=True, timeout=20
     )

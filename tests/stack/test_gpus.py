@@ -2,25 +2,24 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
-from deployments import Stack
+from deployments import Stack, deployed
 from fleets import Faulty
 
 
 @pytest.fixture
-def fleet(make_stack: Callable[..., Stack]) -> Iterator[Stack]:
+def fleet() -> Iterator[Stack]:
     folder = Path(tempfile.mkdtemp(prefix="cloister-vllm-"))
     folder.chmod(0o755)
     faulty = Faulty(folder)
     faulty.cards(("NVIDIA L4", 23_034), ("NVIDIA H100 80GB HBM3", 81_559))
-    stack = make_stack(**{**faulty.settings, "engine": "vllm-cuda"})
-    stack.settings |= faulty.environment
-    yield stack
-    stack.invoke("down")
+    with deployed(**{**faulty.settings, "engine": "vllm-cuda"}) as stack:
+        stack.settings |= faulty.environment
+        yield stack
     shutil.rmtree(folder)
 
 

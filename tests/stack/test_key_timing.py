@@ -14,7 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import cast
 
+import pytest
 from siege import GOOD, siege
+
+pytestmark = pytest.mark.alone
 
 ROUNDS, REQUESTS = 3, 400
 # Of all answers' median: far above what nginx differs by, far below what a leak would cost.

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,7 @@ def lied(mode: str, out: Path, *flags: str) -> Any:
         return ended(out, "--url", url, *flags)
 
 
+@pytest.mark.alone
 def test_an_honest_service_is_found_good(tmp_path: Path) -> None:
     report = lied("honest", tmp_path / "r")
     (stage,) = report["stages"]
@@ -97,6 +98,7 @@ def test_a_lie_is_a_fault_and_no_goodput(
     assert stage["verdict"] in ({"fail"} if share > 0.05 else {"undecided", "fail"})
 
 
+@pytest.mark.alone
 def test_a_service_that_stalls_now_and_then_does_not_hide_it(tmp_path: Path) -> None:
     """A tenth of the pages is slow by itself; those that had to wait behind them are counted."""
     (stage,) = lied("slow", tmp_path / "r")["stages"]
@@ -110,11 +112,13 @@ def test_an_answer_from_a_cache_is_told(tmp_path: Path) -> None:
     assert any("cache" in warning for warning in report["warnings"])
 
 
+@pytest.mark.alone
 def test_time_to_first_text_is_not_that_to_the_headers(tmp_path: Path) -> None:
     (stage,) = lied("late", tmp_path / "r")["stages"]
     assert stage["ttft_s"]["p50"] == pytest.approx(1.05, abs=0.2)
 
 
+@pytest.mark.alone
 def test_a_ladder_over_two_processes_stops_by_itself(tmp_path: Path) -> None:
     report = lied("honest", tmp_path / "r", "--seconds", "5", "--last", "4", "--processes", "2")
     assert [stage["name"] for stage in report["stages"]] == ["1 client", "2 clients", "4 clients"]
@@ -144,13 +148,11 @@ def _require_lines(path: Path, count: int) -> None:
     assert path.read_text().count("\n") >= count
 
 
-def test_the_embedded_service_through_and_past_the_gateway(
-    make_stack: Callable[..., Stack], tmp_path: Path
-) -> None:
-    stack = make_stack()
-    stack.invoke("up")
+@pytest.mark.alone
+def test_the_embedded_service_through_and_past_the_gateway(fresh: Stack, tmp_path: Path) -> None:
+    fresh.invoke("up")
     flags = ("--seconds", "6", "--first", "2", "--last", "2", "--direct")
-    report = ended(tmp_path / "r", *flags, environment=_own(stack))
+    report = ended(tmp_path / "r", *flags, environment=_own(fresh))
     through, direct = report["stages"]
     assert report["engine"] == "tesseract"
     assert (through["direct"], direct["direct"]) == (False, True)

@@ -6,13 +6,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from functools import partial
 
 import psutil
 import pytest
 import requests
-from deployments import ROOT, SAMPLES, Stack, eventually
+from deployments import ROOT, SAMPLES, Stack, deployed, eventually
 from fleets import events, standings, until
 from load import PATH, load
 from load import until as sent
@@ -22,11 +22,11 @@ from cloister.layout import Layout
 
 
 @pytest.fixture(scope="module")
-def fleet(make_stack: Callable[..., Stack]) -> Stack:
+def fleet() -> Iterator[Stack]:
     """A fleet of Tesseracts with a worker each."""
-    made = make_stack(tesseract_workers=1, gateway_slow_start_s=1)
-    made.invoke("up")
-    return made
+    with deployed(tesseract_workers=1, gateway_slow_start_s=1) as made:
+        made.invoke("up")
+        yield made
 
 
 @pytest.fixture

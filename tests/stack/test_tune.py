@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +64,7 @@ def no_client(out: Path) -> None:
         assert not folder.startswith(str(out)), "nobody reads what it measures"
 
 
+@pytest.mark.alone
 def test_the_best_is_found_and_up_takes_it(checkout: Checkout, tmp_path: Path) -> None:
     """Two starts run out of memory; twice the servers prepare twice the pages."""
     checkout.invoke("up")
@@ -189,9 +189,8 @@ def test_what_cannot_begin_says_why(
     assert len(told.strip().splitlines()) <= 2, told
 
 
-def test_the_plan_needs_no_card(make_stack: Callable[..., Stack]) -> None:
-    stack = make_stack()
-    found = stack.json(
+def test_the_plan_needs_no_card(fresh: Stack) -> None:
+    found = fresh.json(
         *("tune.plan", "--set", "engine=vllm-cuda", "--memory-mib", "15360"),
         *("--card", "Tesla T4", "--begin", "engines.per_gpu=1"),
     )
