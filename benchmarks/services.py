@@ -87,6 +87,7 @@ def _measured(level: Level, flags: argparse.Namespace, folder: Path) -> Report:
             crew=Crew(),
             checked=False,
             folder=folder,
+            command="nox -s bench-services",
         ),
         lambda _: None,
     )

@@ -3,7 +3,9 @@
 import argparse
 import contextlib
 import os
+import shlex
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -84,7 +86,14 @@ def _test(
         crew=Crew(flags.processes, flags.workers, flags.web),
         checked=not flags.no_self_check and flags.web is None,
         folder=folder,
+        command=typed("loadtest"),
     )
+
+
+def typed(session: str) -> str:
+    """Return the command line as a user of nox types it."""
+    arguments = shlex.join(sys.argv[1:])
+    return f"nox -s {session} -- {arguments}" if arguments else f"nox -s {session}"
 
 
 def _show(made: Report, folder: Path, *, as_json: bool) -> None:

@@ -2,7 +2,6 @@
 
 import argparse
 import re
-import shlex
 import signal
 import sys
 from datetime import datetime
@@ -17,6 +16,7 @@ from cloister.tuning.beginning import Wish
 from cloister.tuning.ledger import Begun, Ledger
 from cloister.tuning.result import Tuning
 from cloister.tuning.tuner import Tuner
+from loadtests import command
 from loadtests.__main__ import INTERRUPTED, count, positive
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
@@ -118,7 +118,7 @@ def _begun(flags: argparse.Namespace) -> Ledger:
     pruned = beginning.space(base, wish, there, beginning.need(base), hardware.cores())
     deployment.runtime(base).check()
     begun = Begun(
-        command=_command(),
+        command=command.typed("tune"),
         base=base,
         previous=server.up_before(base),
         hardware=there,
@@ -180,11 +180,6 @@ def _folder(out: Path | None) -> Path:
     if folder.exists() and any(folder.iterdir()):
         raise TuningError(f"`{folder}` is not empty", hint="another --out, or --resume")
     return folder
-
-
-def _command() -> str:
-    arguments = shlex.join(sys.argv[1:])
-    return f"nox -s tune -- {arguments}" if arguments else "nox -s tune"
 
 
 def main() -> None:

@@ -1,7 +1,6 @@
 """A load test from its first page to its report."""
 
 import platform
-import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +33,7 @@ class Test:
     """What is to be done: the loads, one after the other, or a ladder of them.
 
     `direct` measures each of them without the gateway too, `checked` the client beforehand.
+    `command` is what the report says it was made by.
     """
 
     target: Target
@@ -50,6 +50,7 @@ class Test:
     crew: Crew
     checked: bool
     folder: Path
+    command: str
 
 
 @dataclass
@@ -72,7 +73,13 @@ def run(test: Test, progress: Progress) -> tuple[Report, list[Record]]:
     with client.started(
         test.folder / "locust", test.target, test.pages, test.question, test.crew, test.seed
     ) as locust:
-        sampler = Sampler(test.target.enter, course.origin_s, locust.processes, test.target.gateway)
+        sampler = Sampler(
+            test.target.enter,
+            course.origin_s,
+            locust.processes,
+            test.target.gateway,
+            test.target.settings.engines.gpus,
+        )
         with sampler.running():
             _send_all(test, locust, course, progress)
         records = course.tries.told(locust.records)
@@ -163,7 +170,7 @@ def _report(test: Test, course: Course, sampler: Sampler, check: SelfCheck | Non
     return Report(
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),
         begun_s=course.origin_s,
-        command=_command(),
+        command=test.command,
         version=cloister.VERSION,
         url=test.target.enter.url,
         engine=test.target.engine,
@@ -225,8 +232,3 @@ def _machine() -> str:
     memory_gib = psutil.virtual_memory().total / 2**30
     kind = f"{platform.system()} {platform.machine()}"
     return f"{kind}, {psutil.cpu_count()} cores, {memory_gib:.0f} GiB"
-
-
-def _command() -> str:
-    arguments = shlex.join(sys.argv[1:])
-    return f"nox -s loadtest -- {arguments}" if arguments else "nox -s loadtest"

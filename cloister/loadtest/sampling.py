@@ -25,12 +25,16 @@ _HITS_ALLOWED = 0.05
 
 @dataclass
 class Sampler:
-    """Samples until it is told to stop; `client` and `gateway` give the processes to be watched."""
+    """Samples until it is told to stop; `client` and `gateway` give the processes to be watched.
+
+    Of the cards only those of the numbers in `gpus` count, all of them where it is empty.
+    """
 
     enter: chat.Pass
     origin_s: float
     client: Callable[[], Iterable[psutil.Process]]
     gateway: Callable[[], Iterable[psutil.Process]]
+    gpus: tuple[int, ...] = ()
     samples: list[Sample] = field(default_factory=list)
     first: dict[str, float] = field(default_factory=dict)
     last: dict[str, float] = field(default_factory=dict)
@@ -80,7 +84,7 @@ class Sampler:
         told = engine(session, self.enter.url)
         self.last = {**self.last, **told}
         self.first = self.first or told
-        cards = _cards()
+        cards = [card for card in _cards() if not self.gpus or card.index in self.gpus]
         memory = sum(card.memory_mib for card in cards)
         busy = [card.busy_percent for card in cards if card.busy_percent is not None]
         return Sample(

@@ -152,10 +152,11 @@ def up_before(settings: Settings) -> Settings | None:
 
 
 def _failed(settings: Settings, error: Exception, written: dict[str, int]) -> Exception:
-    """Return the failure of an engine that was started, and any other error as it is."""
+    """Return the failure of an engine that was started or has no room; other errors as they are."""
     recorded = deployment.recorded(settings)
     if recorded is None:
-        return error
+        found = failure.classify("", str(error), alive=False, loaded=False)
+        return FailedError(*found) if found[0] == "OOM at start" else error
     running, planned = deployment.runtime(settings), deployment.of(recorded)
     states = {state.name: state for state in running.states()}
     engines = [states[name] for name in planned.names if name in states]

@@ -50,6 +50,7 @@ class Work:
     first: int | None
     last: int | None
     crew: Crew
+    command: str
 
     def test(self, server: Server, folder: Path) -> Test:
         """Return a load test of a server, without any load yet."""
@@ -71,6 +72,7 @@ class Work:
             crew=self.crew,
             checked=False,
             folder=folder,
+            command=self.command,
         )
 
 

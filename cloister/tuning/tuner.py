@@ -150,6 +150,7 @@ class Tuner:
             first=begun.first,
             last=begun.last,
             crew=Crew(begun.processes),
+            command=begun.command,
         )
 
     def _draw(self) -> None:
