@@ -56,6 +56,11 @@ class Layout:
         return self.state / "lock"
 
     @property
+    def tuning_lock(self) -> Path:
+        """Held by a tuning."""
+        return self.state / "tuning.lock"
+
+    @property
     def door_lock(self) -> Path:
         """Held, for moments, by whoever changes what the gateway is told."""
         return self.state / "door.lock"

@@ -185,8 +185,9 @@ def _folder(out: Path | None) -> Path:
 def main() -> None:
     """Run it; a user's error is one or two lines and an exit code."""
     flags = parser().parse_args()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # as nohup does
+            signal.signal(number, signal.default_int_handler)
     try:
         run(flags)
     except CloisterError as error:

@@ -6,6 +6,7 @@ that a tuning which was killed goes on with the next one.
 """
 
 import math
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -110,20 +111,17 @@ def tried(
         seconds = time.monotonic() - begun
         failure = Trial(configuration, failed.failure, said=failed.said, seconds=seconds)
         return failure, version
-    trial = Trial(configuration, rungs=rungs, kv_tokens=kv_tokens)
-    limiting = limit(trial.best.verdict) if trial.best else None
-    return (
-        Trial(
-            configuration,
-            rungs=rungs,
-            limit=limiting,
-            kv_tokens=kv_tokens,
-            kv_pages=_kv_pages(kv_tokens, rungs),
-            start_s=start_s,
-            seconds=time.monotonic() - begun,
-        ),
-        version,
+    best = Trial(configuration, rungs=rungs).best
+    trial = Trial(
+        configuration,
+        rungs=rungs,
+        limit=limit(best.verdict) if best else None,
+        kv_tokens=kv_tokens,
+        kv_pages=_kv_pages(kv_tokens, rungs),
+        start_s=start_s,
+        seconds=time.monotonic() - begun,
     )
+    return trial, version
 
 
 def sent(test: Test, server: Server, folder: Path, progress: Progress) -> Report:
@@ -134,7 +132,8 @@ def sent(test: Test, server: Server, folder: Path, progress: Progress) -> Report
     path = folder / REPORT
     if path.exists():
         return Report.model_validate_json(path.read_text(encoding="utf-8"))
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)  # half a rung, of a tuning that was killed
+    folder.mkdir(parents=True)
     report, records = running.run(test, progress)
     if not report.complete:
         raise KeyboardInterrupt

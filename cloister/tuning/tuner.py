@@ -14,6 +14,8 @@ import cloister
 from cloister import modelstore
 from cloister.engines.vllm import memory as vllm_memory
 from cloister.errors import TuningError
+from cloister.files import exclusive
+from cloister.layout import Layout
 from cloister.loadtest import documents, workload
 from cloister.loadtest.client import Crew
 from cloister.tuning import ceiling, choosing, knobs, search, server, trying
@@ -28,7 +30,6 @@ from cloister.tuning.trial import Trial
 from cloister.tuning.trying import Work
 
 Bar = Callable[[int, str], AbstractContextManager[Callable[[], None]]]
-_FIRST_TRIAL_S = 240.0  # a guess for the first one; the others are as long as the longest so far
 
 
 @dataclass
@@ -54,9 +55,13 @@ class Tuner:
     def run(self) -> Tuning:
         """Do what the ledger does not have yet, and return the whole.
 
-        Raises TuningError when nothing served within the SLO; KeyboardInterrupt goes through. In
-        any case what was up before is brought back.
+        Raises what is in the way of any configuration; KeyboardInterrupt goes through. In any case
+        what was up before is brought back. Two at once would take each other's servers down.
         """
+        with exclusive(Layout(self.begun.base.state_dir).tuning_lock):
+            return self._run()
+
+    def _run(self) -> Tuning:
         try:
             self._draw()
             done = self._search()
@@ -114,10 +119,12 @@ class Tuner:
 
     def _time_for_another(self, done: list[Trial], *, finals_too: bool) -> bool:
         """Tell whether the budget has room for one more start, and for a final after it."""
-        one_s = max((trial.seconds for trial in done), default=_FIRST_TRIAL_S)
-        wanted = one_s * (2 if finals_too and self.begun.turns and done else 1)
+        if not done:
+            return True
+        one_s = max(trial.seconds for trial in done)  # a start takes as long as the longest so far
+        wanted = one_s * (2 if finals_too and self.begun.turns else 1)
         spent = self._before_s + time.monotonic() - self._session_s
-        return not done or spent + wanted <= self.begun.budget_s
+        return spent + wanted <= self.begun.budget_s
 
     def _fixed(self, done: list[Trial]) -> float:
         """Return what a replica takes beside its KV cache, in the unit of the memory's knob.

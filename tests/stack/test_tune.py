@@ -136,6 +136,8 @@ def test_a_killed_tuning_goes_on_where_it_was(checkout: Checkout, tmp_path: Path
     second = out / "trial-02" / "clients-0004" / "report.json"
     with checkout.tuning(*flags, *into(out), "--turns", "0") as process:
         eventually(second.stat, within_s=200)
+        half = out / "trial-02" / "clients-0008" / "locust" / "records.jsonl"
+        eventually(half.stat, within_s=60)
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
     eventually(lambda: no_client(out), within_s=20)
