@@ -198,6 +198,8 @@ def _doubts(tuning: Tuning) -> Iterator[str]:
     """Yield what the tuning itself says against its result."""
     if not tuning.complete:
         yield "the tuning ended before its search was through: what was not tried may be better"
+    if tuning.synthetic:
+        yield "the weights are noise: lengths of answers were drawn, and nothing is said of quality"
     if tuning.choice is None:
         yield "no start served a page within the SLO, so nothing is recommended"
         return

@@ -53,7 +53,8 @@ class Choice(_Part):
 class Tuning(_Part):
     """A tuning as a whole.
 
-    `card` is the GPU's name, or the processor's cores; `memory_mib` its memory. `pruned` says which
+    `card` is the GPU's name, or the processor's cores; `memory_mib` its memory. `synthetic` tells
+    that the weights are noise. `pruned` says which
     configurations were not tried and why. `ceiling` is the roofline's bound for the choice's pages.
     `complete` is false when the budget or Ctrl-C ended it before the search was through.
     """
@@ -69,6 +70,7 @@ class Tuning(_Part):
     card: str
     memory_mib: int
     model: str
+    synthetic: bool = False
     workload: str
     seed: int
     slo: Slo

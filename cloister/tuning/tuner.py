@@ -180,6 +180,7 @@ class Tuner:
             card=begun.hardware.name,
             memory_mib=begun.hardware.memory_mib,
             model=begun.base.model.name,
+            synthetic=begun.base.model.synthetic,
             workload=begun.workload,
             seed=begun.seed,
             slo=begun.slo,

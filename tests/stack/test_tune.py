@@ -57,6 +57,11 @@ def into(out: Path) -> tuple[str, str]:
     return "--out", str(out)
 
 
+def some(file: Path) -> None:
+    assert file.exists()
+    assert file.stat().st_size
+
+
 def no_client(out: Path) -> None:
     """Fail while a Locust of a tuning runs."""
     for process in psutil.process_iter(["environ"]):
@@ -137,16 +142,18 @@ def test_a_killed_tuning_goes_on_where_it_was(checkout: Checkout, tmp_path: Path
     with checkout.tuning(*flags, *into(out), "--turns", "0") as process:
         eventually(second.stat, within_s=200)
         half = out / "trial-02" / "clients-0008" / "locust" / "records.jsonl"
-        eventually(half.stat, within_s=60)
+        eventually(lambda: some(half), within_s=60)
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
     eventually(lambda: no_client(out), within_s=20)
+    begun = half.read_bytes()
     kept = second.stat().st_mtime_ns
     assert (out / "trial-01" / "trial.json").exists()
     first = (out / "trial-01" / "trial.json").stat().st_mtime_ns
     checkout.tuned("--resume", str(out))
     assert second.stat().st_mtime_ns == kept, "a rung that was over is not run again"
     assert (out / "trial-01" / "trial.json").stat().st_mtime_ns == first
+    assert not half.read_bytes().startswith(begun), "half a rung is forgotten"
     assert len(result(out)["trials"]) == 2
     assert checkout.settings()["vllm"]["shutdown_timeout_s"] == 7, "what was up before the kill"
     assert checkout.settings()["healing"]["enabled"]
