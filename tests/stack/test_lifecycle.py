@@ -227,6 +227,7 @@ def test_an_interrupted_up_says_so_and_the_next_one_works(fresh: Stack) -> None:
     assert_reads(fresh)
 
 
+@pytest.mark.alone
 def test_replicas_share_the_work_and_scaling_loses_no_page(fresh: Stack) -> None:
     fresh.invoke("up", "--set", "tesseract.workers=1")
     with readers(fresh) as answers:

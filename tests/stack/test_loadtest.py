@@ -173,7 +173,7 @@ def _own(stack: Stack) -> dict[str, str]:
     ("flags", "said"),
     [
         (("--url", "http://127.0.0.1:9"), "no service answers"),
-        (("--workload", "nope"), "one of dense"),
+        (("--workload", "nope"), "one of a4"),
         (("--shape", "poisson"), "needs --rate"),
         (("--shape", "replay"), "needs --log"),
         (("--documents", "/nowhere"), "does not exist"),

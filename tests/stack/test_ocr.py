@@ -138,6 +138,7 @@ def test_a_full_queue_is_waited_for(fresh: Stack, tmp_path: Path) -> None:
     assert '"status":503' in fresh.log("access")
 
 
+@pytest.mark.alone
 def test_a_restarting_engine_costs_no_page(fresh: Stack, tmp_path: Path) -> None:
     fresh.invoke("up")
     for number in range(8):
