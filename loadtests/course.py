@@ -40,7 +40,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Run:
-    """What to send, and where to."""
+    """What to send, and where to; `leader` is the process that gives the orders."""
 
     pages: Path
     question: Question
@@ -51,6 +51,7 @@ class Run:
     seed: int
     run_id: int
     timeout_s: float
+    leader: int
 
     @cached_property
     def headers(self) -> dict[str, str]:
@@ -73,7 +74,6 @@ class Course:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._leader = os.getppid()
         self._order: Order | None = None
         self._told = self._claimed = -1
         self._changed = Event()
@@ -96,7 +96,7 @@ class Course:
 
     def read(self) -> Order | None:
         """Return the order in the folder, None when the test is over, or who led it was killed."""
-        if os.getppid() != self._leader:
+        if os.getppid() != self.run.leader:
             return None
         told = json.loads((self._folder / "order.json").read_text(encoding="utf-8"))
         return None if told is None else Order.of(told)

@@ -67,8 +67,10 @@ def read(settings: Settings) -> Record | None:
 
 
 def erase(settings: Settings) -> None:
-    """Forget the deployment."""
-    Layout(settings.state_dir).record.unlink(missing_ok=True)
+    """Forget the deployment, and what its watchdog saw: the next one's processes are others."""
+    layout = Layout(settings.state_dir)
+    layout.record.unlink(missing_ok=True)
+    layout.watch.unlink(missing_ok=True)
 
 
 def required(settings: Settings) -> Record:

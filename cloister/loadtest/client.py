@@ -157,6 +157,7 @@ def _run(target: Target, pages: Path, question: Question, seed: int) -> dict[str
         "seed": seed,
         "run_id": int.from_bytes(os.urandom(2), "big"),
         "timeout_s": target.settings.gateway.timeout_s + 10,
+        "leader": os.getpid(),
     }
 
 

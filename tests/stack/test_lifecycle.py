@@ -323,3 +323,15 @@ def test_logs_follow_what_comes(stack: Stack) -> None:
         while "chat/completions" not in follower.stdout.readline():
             assert time.monotonic() - started < 20
         follower.terminate()
+
+
+def test_a_service_that_comes_back_is_not_taken_for_one_that_died(fresh: Stack) -> None:
+    fresh.invoke("up")
+    watch = fresh.state / "run" / "watch.json"
+
+    def seen() -> None:
+        assert watch.exists()
+
+    eventually(seen)
+    fresh.invoke("down")
+    assert not watch.exists(), "the processes that were seen are gone on purpose"
