@@ -117,8 +117,7 @@ def _child(url: str, root: str) -> None:
 
 def _spawn(hub: Hub, root: Path) -> Any:
     context = multiprocessing.get_context("forkserver")
-    # With what `main` imports at its leisure, which takes longer than the download.
-    context.set_forkserver_preload(["cloister.downloader.__main__", "cloister.downloader.command"])
+    context.set_forkserver_preload(["cloister.downloader.__main__"])
     process = context.Process(target=_child, args=(hub.url, str(root)))
     process.start()
     return process
