@@ -44,7 +44,7 @@ def speed(profile: Profile, settings: Settings, pages: Pages | None = None) -> S
         factor, scaled = _factor(profile, settings, pages)
         known = known.times(1 / factor).wider(SCALED)
         why.append(scaled)
-    label = profile.card or f"GPU of {-(-profile.memory_mib // 8192) * 8} GB"
+    label = profile.card or f"GPU of {profile.class_gb} GB"
     return Speed(label, settings.engines.per_gpu, pages, factor, known, tuple(why))
 
 

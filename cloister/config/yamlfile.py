@@ -20,8 +20,7 @@ def read_file(reading: Reading, path: Path, *, given_by: str | None) -> None:
 
     Raises ConfigError when the file cannot be read or is not one YAML mapping.
     """
-    root = project_root()
-    name = printable(str(path.relative_to(root) if path.is_relative_to(root) else path), 4096)
+    name = _name(path)
     text = _text(path, name, given_by)
     document = _compose(text, name)
     if isinstance(document, yaml.MappingNode):
@@ -38,14 +37,18 @@ def read_part(reading: Reading, path: Path, part: str) -> None:
 
     Raises ConfigError when the file cannot be read or has no such mapping.
     """
-    root = project_root()
-    name = printable(str(path.relative_to(root) if path.is_relative_to(root) else path), 4096)
+    name = _name(path)
     document = _compose(_text(path, name, part), name)
     pairs = document.value if isinstance(document, yaml.MappingNode) else []
     nodes = [value for key, value in pairs if key.value == part]
     if len(nodes) != 1 or not isinstance(nodes[0], yaml.MappingNode):
         raise ConfigError(f"{name} has no mapping `{part}`")
     _read_mapping(reading, nodes[0], name, section="")
+
+
+def _name(path: Path) -> str:
+    root = project_root()
+    return printable(str(path.relative_to(root) if path.is_relative_to(root) else path), 4096)
 
 
 def _text(path: Path, name: str, given_by: str | None) -> str:

@@ -175,7 +175,7 @@ def _report(test: Test, course: Course, sampler: Sampler, check: SelfCheck | Non
         url=test.target.enter.url,
         engine=test.target.engine,
         model=test.question.model,
-        machine=_machine(),
+        machine=machine(),
         workload=test.workload,
         seed=test.seed,
         documents=test.documents,
@@ -228,7 +228,8 @@ def _unexplained(stage: Stage) -> bool:
     return stage.kind == "closed" and stage.little_gap > _GAP + noise
 
 
-def _machine() -> str:
+def machine() -> str:
+    """Return what a report says of this machine."""
     memory_gib = psutil.virtual_memory().total / 2**30
     kind = f"{platform.system()} {platform.machine()}"
     return f"{kind}, {psutil.cpu_count()} cores, {memory_gib:.0f} GiB"

@@ -57,8 +57,16 @@ def rate(times_s: Sequence[float], begin_s: float, end_s: float) -> Estimate:
     for at in inside:
         counts[min(_BATCHES - 1, int((at - begin_s) / length * _BATCHES))] += 1
     value = len(inside) / length
-    half = _T[_BATCHES - 2] * stdev(counts) / math.sqrt(_BATCHES) / (length / _BATCHES)
+    half = half_width(counts) / (length / _BATCHES)
     return Estimate(value=value, low=max(0.0, value - half), high=value + half, n=len(inside))
+
+
+def half_width(values: Sequence[float]) -> float:
+    """Return half of the 95 % interval of a mean of two values or more, by Student's t.
+
+    Of more than ten it is a little too wide.
+    """
+    return _T[min(len(values) - 2, len(_T) - 1)] * stdev(values) / math.sqrt(len(values))
 
 
 def mean(values: Sequence[float]) -> Estimate:

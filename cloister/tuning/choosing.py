@@ -1,11 +1,11 @@
 """From what was measured to what is recommended, with the noise said: pure."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import fmean
 
 from cloister.loadtest.result import Estimate
+from cloister.loadtest.statistics import half_width
 from cloister.tuning import knobs, search
 from cloister.tuning.knobs import Space, Value
 from cloister.tuning.result import Choice, Finalist, Turn
@@ -14,8 +14,6 @@ from cloister.tuning.trial import Trial
 SHARES = (0.8, 0.9, 1.0)  # of a finalist's capacity in closed loop
 _MOST = 3
 _NEAR = 0.9  # of the best score: what is farther away was told apart by the ladder
-# Student's t, 0.975, by degrees of freedom from 1.
-_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,7 @@ def _over_starts(bests: Sequence[Estimate]) -> Estimate:
     values = [rate.value for rate in bests]
     if not values:
         return _NONE
-    half = _T[min(len(values) - 1, len(_T)) - 1] * stdev(values) / math.sqrt(len(values))
+    half = half_width(values)
     mean, pages = fmean(values), sum(rate.n for rate in bests)
     return Estimate(value=mean, low=max(0.0, mean - half), high=mean + half, n=pages)
 

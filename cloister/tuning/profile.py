@@ -60,6 +60,11 @@ class Profile(_Part):
     curve: tuple[Point, ...] = ()
     settings: Mapping[str, Mapping[str, Any]]
 
+    @property
+    def class_gb(self) -> int:
+        """The size by which a class of cards is called: rounded up to the 8 GiB they come in."""
+        return -(-self.memory_mib // 8192) * 8
+
 
 def folder() -> Path:
     """Return where the profiles lie."""
@@ -108,11 +113,8 @@ def _sections(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def name(profile: Profile) -> str:
-    """Return a profile's file name: card, model, and the engine's version.
-
-    A class of cards is called by its size, rounded up to the 8 GiB in which cards come.
-    """
-    card = profile.card or f"{-(-profile.memory_mib // 8192) * 8}gb"
+    """Return a profile's file name: card, model, and the engine's version."""
+    card = profile.card or f"{profile.class_gb}gb"
     model = profile.model.rpartition("/")[2]
     parts = (card, model, profile.engine_version or "unmeasured")
     return "--".join(re.sub(r"[^a-z0-9.]+", "-", part.lower()).strip("-") for part in parts)

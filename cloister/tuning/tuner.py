@@ -1,6 +1,5 @@
 """A tuning from its first start to its recommendation; what was up before comes back."""
 
-import platform
 import shutil
 import time
 from collections.abc import Callable
@@ -8,15 +7,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-import psutil
-
 import cloister
 from cloister import modelstore
 from cloister.engines.vllm import memory as vllm_memory
 from cloister.errors import TuningError
 from cloister.files import exclusive
 from cloister.layout import Layout
-from cloister.loadtest import documents, workload
+from cloister.loadtest import documents, running, workload
 from cloister.loadtest.client import Crew
 from cloister.tuning import ceiling, choosing, knobs, search, server, trying
 from cloister.tuning.finals import Finals
@@ -173,7 +170,7 @@ class Tuner:
             made_at=datetime.now(UTC).isoformat(timespec="seconds"),
             command=begun.command,
             version=cloister.VERSION,
-            machine=_machine(),
+            machine=running.machine(),
             runtime=begun.base.runtime,
             engine=begun.base.engine,
             engine_version=self.ledger.version(),
@@ -231,9 +228,3 @@ def _told(trial: Trial) -> str:
         return "no number of clients kept the SLO"
     limited = f", limited by {trial.limit}" if trial.limit else ""
     return f"{rung.pages_per_s.value:.2f} pages/s with {rung.clients} clients{limited}"
-
-
-def _machine() -> str:
-    memory_gib = psutil.virtual_memory().total / 2**30
-    kind = f"{platform.system()} {platform.machine()}"
-    return f"{kind}, {psutil.cpu_count()} cores, {memory_gib:.0f} GiB"
