@@ -11,10 +11,14 @@ from cloister.errors import ToolError
 
 @dataclass(frozen=True)
 class Hardware:
-    """A card by nvidia-smi's name, or the processor by its number of cores; with its memory."""
+    """A card by nvidia-smi's name, or the processor by its number of cores; with its memory.
+
+    `gpu` tells which of the two it is.
+    """
 
     name: str
     memory_mib: int
+    gpu: bool = True
 
 
 def cores() -> int:
@@ -36,4 +40,5 @@ def of(engine: str, chosen: tuple[int, ...] = ()) -> Hardware | None:
             return Hardware(cards[0].name, cards[0].memory_mib)
     if engine == "vllm-cuda":
         return None
-    return Hardware(f"CPU, {cores()} cores", psutil.virtual_memory().total >> 20)
+    memory_mib = psutil.virtual_memory().total >> 20
+    return Hardware(f"CPU, {cores()} cores", memory_mib, gpu=False)

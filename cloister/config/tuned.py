@@ -33,6 +33,10 @@ class Hardware(Protocol):
     def memory_mib(self) -> int:
         """All its memory."""
 
+    @property
+    def gpu(self) -> bool:
+        """Whether it is a card: a processor belongs to no class of cards."""
+
 
 Ask = Callable[[str], Hardware | None]  # an engine's hardware, None where it has none here
 
@@ -70,6 +74,8 @@ def _choose(fitting: list[_Found], hardware: Hardware) -> Path | None:
     same = [one for one in fitting if one.card == hardware.name]
     if same:
         return max(same, key=lambda one: (one.made_at, one.path.name)).path
+    if not hardware.gpu:
+        return None
     smaller = [one for one in fitting if not one.card and one.memory_mib <= hardware.memory_mib]
     return max(smaller, key=lambda one: one.memory_mib).path if smaller else None
 

@@ -208,6 +208,6 @@ def test_the_plan_needs_no_card(fresh: Stack) -> None:
         *("tune.plan", "--set", "engine=vllm-cuda", "--memory-mib", "15360"),
         *("--card", "Tesla T4", "--begin", "engines.per_gpu=1"),
     )
-    assert found["hardware"] == {"name": "Tesla T4", "memory_mib": 15360}
+    assert found["hardware"] == {"name": "Tesla T4", "memory_mib": 15360, "gpu": True}
     assert found["starts"] == 6
     assert found["seconds"] > 600

@@ -46,6 +46,11 @@ def test_the_cards_own_goes_before_that_of_its_class(folder: Path) -> None:
     assert found().value == 250, "the last one that was made"
 
 
+def test_a_processor_is_of_no_class_of_cards(folder: Path) -> None:
+    keep(folder / "24gb.yaml", 80, memory_mib=22500)
+    assert found("engine=auto", there=Hardware("CPU, 2 cores", 24000, gpu=False)).value == 5
+
+
 def test_what_a_user_sets_is_over_it(folder: Path) -> None:
     keep(folder / "a.yaml", 200, card=H100.name)
     assert found().value == 200
