@@ -5,6 +5,9 @@
 MINIMUM_PYTHON="3.11"
 # Networks that inspect TLS put their authority into the system's store, which uv ignores by default.
 export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-1}"
+# A network that comes up late, or a registry that is away for minutes, is waited for: both wait
+# longer from one try to the next.
+export PIP_RETRIES="${PIP_RETRIES:-12}" UV_HTTP_RETRIES="${UV_HTTP_RETRIES:-12}"
 
 say() { printf '%s\n' "$*" >&2; }
 
