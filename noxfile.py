@@ -182,6 +182,28 @@ def bench_autoscale(session: nox.Session) -> None:
     session.run(*program, *session.posargs, env={"PYTHONPATH": "tests"})
 
 
+@nox.session(name="bench-batch", default=False)
+def bench_batch(session: nox.Session) -> None:
+    """Compare `invoke ocr` with the load test on the same engine, by turns in one run."""
+    install(session, "loadtest")
+    session.run("python", "-m", "benchmarks.batch", *session.posargs, env={"PYTHONPATH": "tests"})
+
+
+@nox.session(name="bench-survival", default=False)
+def bench_survival(session: nox.Session) -> None:
+    """Kill `invoke ocr` thirty times on 2,000 pages: no page is lost, none asked for in vain."""
+    install(session, "test")
+    program = ("python", "-m", "benchmarks.survival")
+    session.run(*program, *session.posargs, env={"PYTHONPATH": "tests"})
+
+
+@nox.session(name="bench-encoding", default=False)
+def bench_encoding(session: nox.Session) -> None:
+    """Compare image formats for pages: size, time, and how well they are read."""
+    install(session, "runtime")
+    session.run("python", "-m", "benchmarks.encoding", *session.posargs)
+
+
 @nox.session(name="bench-tuner", default=False)
 def bench_tuner(session: nox.Session) -> None:
     """Try the tuner on simulated servers, against random search and a grid of as many starts."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median
 
-from cloister import config, console, corpus, deployment, ocr, scoring
+from cloister import console, corpus, ocr, scoring
 from cloister.loadtest.documents import truth_beside
 
 
@@ -27,18 +27,9 @@ class Score:
 
 def read(paths: Sequence[str]) -> Iterator[Score]:
     """Read the documents that have a truth beside them, and compare."""
-    up = deployment.required(config.load().settings)
-    planned, settings = deployment.of(up), up.settings
-    client = ocr.Client(
-        deployment.of_this_machine(settings),
-        settings.ocr,
-        model=settings.model.name,
-        timeout_s=settings.gateway.timeout_s,
-    )
     known = {item: truth_beside(item.path) for item in ocr.find(paths)}
     truths = {str(item.path): truth for item, truth in known.items() if truth is not None}
-    pages = ocr.pages([item for item in known if str(item.path) in truths], settings.ocr.dpi)
-    for document in ocr.by_document(client.read_all(pages, planned.slots)):
+    for document in ocr.Client().documents(*truths):
         truth = truths[document.document]
         yield Score(
             Path(document.document).name,

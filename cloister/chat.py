@@ -131,11 +131,11 @@ def complete(
     try:
         answer = session.post(f"{url}/v1/chat/completions", json=request, timeout=(5, timeout_s))
     except requests.RequestException as error:
-        raise RefusedError(f"`{url}` cannot be reached: {_reason(error)}", 0) from error
+        raise RefusedError(f"`{url}` cannot be reached: {reason(error)}", 0) from error
     if not answer.ok:
         retry_after = answer.headers.get("Retry-After", "")
         raise RefusedError(
-            f"HTTP {answer.status_code}: {_message(answer)}",
+            f"HTTP {answer.status_code}: {message(answer)}",
             answer.status_code,
             float(retry_after) if retry_after.isdigit() else None,
         )
@@ -156,14 +156,16 @@ def complete(
         ) from error
 
 
-def _message(answer: requests.Response) -> str:
+def message(answer: requests.Response) -> str:
+    """Return what an error of the API says."""
     try:
         return str(answer.json()["error"]["message"])
     except (ValueError, LookupError, TypeError):
         return answer.text[:200] or answer.reason
 
 
-def _reason(error: requests.RequestException) -> str:
+def reason(error: requests.RequestException) -> str:
+    """Return why a service was not reached, in a few words."""
     if isinstance(error, requests.Timeout):
         return "no answer in time"
     cause = error.args[0] if error.args else error

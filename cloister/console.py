@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
@@ -120,3 +121,36 @@ def bar(total: int, unit: str) -> Iterator[Callable[[], None]]:
             progress.update(task, rate=f"{speed:.1f}/s" if speed else "")
 
         yield advance
+
+
+class Gauge:
+    """A bar whose end moves, with a note; for a program a line each half minute."""
+
+    _EVERY_S = 30.0
+
+    def __init__(self, progress: Progress, unit: str) -> None:
+        self._progress, self._unit = progress, unit
+        self._task = progress.add_task(unit, total=None, note="")
+        self._said_s = time.monotonic()
+
+    def update(self, done: int, total: int, note: str) -> None:
+        """Tell how far it is."""
+        if not self._progress.disable:
+            self._progress.update(self._task, completed=done, total=total, note=note)
+        elif time.monotonic() - self._said_s >= self._EVERY_S:
+            self._said_s = time.monotonic()
+            say(f"{done:,} of {total:,} {self._unit}, {note}")
+
+
+@contextmanager
+def gauge(unit: str) -> Iterator[Gauge]:
+    """Give a bar for work whose size shows as it goes; it is gone at the end."""
+    columns = (
+        TextColumn(unit),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal) as progress:
+        yield Gauge(progress, unit)

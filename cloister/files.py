@@ -14,15 +14,19 @@ from cloister.errors import DeploymentError
 _POLL_S = 0.05
 
 
-def write_atomically(path: Path, content: str | bytes, *, mode: int = 0o644) -> None:
+def write_atomically(
+    path: Path, content: str | bytes, *, mode: int = 0o644, staging: Path | None = None
+) -> None:
     """Write beside the target, sync, and rename: a reader sees the old file or the new one.
 
-    Raises DeploymentError when the disk is full or the folder may not be written.
+    `staging` is a folder on the same file system to write in, so that what a killed program leaves
+    is not among the targets. Raises DeploymentError when the disk is full or the folder may not be
+    written.
     """
     binary = content.encode() if isinstance(content, str) else content
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        with tempfile.NamedTemporaryFile(dir=staging or path.parent, delete=False) as file:
             try:
                 file.write(binary)
                 file.flush()

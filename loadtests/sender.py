@@ -13,7 +13,7 @@ from cloister import scoring
 from cloister.loadtest import faults
 from cloister.loadtest.documents import Letter
 from cloister.loadtest.record import Record
-from cloister.loadtest.sse import Answer, of_connection
+from cloister.sse import Answer, of_connection
 from loadtests.course import Course, Order
 from loadtests.listener import Listener
 

@@ -35,10 +35,13 @@ class _Paths(Argument):
             if frame.f_code.co_name == "handle":
                 return None
             frame = frame.f_back
-        return list(self._value or []) or None
+        required = self.default is inspect.Signature.empty
+        return list(self._value or []) or (None if required else [])
 
     @value.setter
     def value(self, path: str) -> None:
+        if path.startswith("-"):
+            raise ParseError(f"there is no flag `{path}` (see invoke --help TASK)")
         self.raw_value = path
         self._value = [*(self._value or []), path]
 
@@ -90,12 +93,23 @@ def command(
 
         iterable = [name for name in ("set_", "paths", *repeatable) if name in flags]
         help_ = {name.rstrip("_").replace("_", "-"): text for name, text in flags.items()}
-        made: Task[Any] = task(klass=_Task, help=help_, iterable=iterable, auto_shortflags=False)(
-            run
-        )
+        # One with a default may be left out; Invoke would make a flag of it.
+        positional = ["paths"] if _may_lack(body, "paths") else None
+        made: Task[Any] = task(
+            klass=_Task,
+            help=help_,
+            iterable=iterable,
+            positional=positional,
+            auto_shortflags=False,
+        )(run)
         return made
 
     return decorate
+
+
+def _may_lack(body: Callable[..., None], name: str) -> bool:
+    found = inspect.signature(body).parameters.get(name)
+    return found is not None and found.default is not inspect.Parameter.empty
 
 
 def settings(overrides: Sequence[str], **flags: object) -> "Settings":

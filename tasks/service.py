@@ -1,5 +1,7 @@
 """The service: set up, run, look at, read with."""
 
+from collections.abc import Sequence
+
 from invoke.context import Context
 
 from tasks.command import JSON, SET, command, settings, shortened
@@ -95,28 +97,47 @@ def logs(
 
 @command(
     paths="images, PDFs, folders or quoted patterns",
-    out="folder for one Markdown file a document (default: standard output)",
+    out="run folder: one file a document, the ledger of all pages, and those that were not read; "
+    "the same command goes on where it stopped (default: standard output)",
+    format_="of the files in --out: markdown, jsonl, html or txt",
+    only="of all documents those whose name fits a pattern, such as '2026/*.pdf'",
+    retry_failed="read those pages again that were not read",
+    status="tell what is in --out, and read nothing",
+    watch="a folder whose documents are read as they arrive, into --out, until Ctrl-C",
     url="another service, such as http://localhost:8001 (default: the one that is up)",
     dpi="dots per inch at which PDF pages are rendered",
-    concurrency="pages at once (default: as many as the engines read at once)",
+    concurrency="pages at once (default: as many as the service takes)",
+    text_layer="auto: take a PDF page's own text where it is good",
     json_=JSON,
     set_=SET,
 )
 def ocr(
     _: Context,
-    paths: list[str],
+    paths: Sequence[str] = (),
     out: str | None = None,
+    format_: str = "markdown",
+    only: str | None = None,
+    retry_failed: bool = False,
+    status: bool = False,
+    watch: str | None = None,
     url: str | None = None,
     dpi: str | None = None,
     concurrency: str | None = None,
+    text_layer: str | None = None,
     json_: bool = False,
     set_: list[str] | None = None,
 ) -> None:
     """Read documents: Markdown to standard output or a folder; fails unless every page was read."""
-    from cloister.ocr import command as read
+    from cloister.ocr import command as reading
 
-    flags = {"ocr.dpi": dpi, "ocr.concurrency": concurrency}
-    read.run(settings(set_ or [], **flags), paths, url=url, out=out, as_json=json_)
+    flags = {"ocr.dpi": dpi, "ocr.concurrency": concurrency, "ocr.text_layer": text_layer}
+    wish = reading.wish(
+        paths, url, out, format_, only, watch, retry_failed=retry_failed, as_json=json_
+    )
+    if status:
+        reading.status(wish)
+    else:
+        reading.read(settings(set_ or [], **flags), wish)
 
 
 @command(json_=JSON, set_=SET)

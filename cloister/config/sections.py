@@ -2,6 +2,7 @@
 
 from ipaddress import IPv4Network
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -164,7 +165,48 @@ class OcrSettings(Section):
         default=None,
         ge=1,
         le=256,
-        description="Pages under way at once; null derives it from workers and replicas",
+        description="Pages under way at once; null begins with what the service reads at once, and "
+        "takes more or fewer as it answers",
+    )
+    renderers: int | None = Field(
+        default=None,
+        ge=1,
+        le=64,
+        description="Processes that turn pages into images; null takes half of the cores, up to 4",
+    )
+    page_timeout_s: int = Field(
+        default=60,
+        ge=1,
+        le=3600,
+        description="Longest time to turn one page into an image, in seconds",
+    )
+    memory_mib: int = Field(
+        default=2048,
+        ge=256,
+        le=65536,
+        description="Most memory of a process that turns pages into images, in MiB",
+    )
+    attempts: int = Field(
+        default=4,
+        ge=1,
+        le=10,
+        description="Ways in which a page is asked for until it is given up: other temperatures, "
+        "resolutions, in pieces",
+    )
+    text_layer: Literal["never", "auto"] = Field(
+        default="never",
+        description="Whether a PDF page's own text is taken, where it is good, in place of reading "
+        "the page",
+    )
+    tags: Literal["keep", "strip", "map"] = Field(
+        default="keep",
+        description="The model's tags, such as <page_number>: kept, out, or as plain Markdown",
+    )
+    headers: Literal["keep", "remove"] = Field(
+        default="keep", description="Running headers and footers, found across a document's pages"
+    )
+    tables: Literal["keep", "join"] = Field(
+        default="keep", description="Tables that go on on the next page: as they are, or made one"
     )
     max_tokens: int = Field(
         default=15000, ge=1, le=131072, description="Longest answer for one page, in tokens"

@@ -17,6 +17,7 @@ from cloister.files import write_atomically
 from cloister.loadtest import unique
 from cloister.loadtest.unique import Copies
 from cloister.loadtest.workload import Codec, OutputLengths, PageSpec, Workload, pages
+from cloister.rendering import Drawing
 
 _INDEX = "pages.json"
 _MARK = 'base64,"'
@@ -86,10 +87,10 @@ def copy(
     Raises LoadTestError for a page that cannot be read: it would be another load.
     """
     sheets = []
-    for number, page in enumerate(ocr.pages(ocr.find(paths), dpi)):
+    for number, page in enumerate(ocr.pages(ocr.find(paths), Drawing(dpi=dpi))):
         if isinstance(page, ocr.Unreadable):
             raise LoadTestError(f"`{page.document.path}`: {page.reason}")
-        image = Image.open(io.BytesIO(page.image))
+        image = Image.open(io.BytesIO(page.drawn.image))
         if image.width > _WIDEST:
             raise LoadTestError(f"`{page.document.path}` is wider than {_WIDEST:,} pixels")
         truth = truth_beside(page.document.path) if page.count == 1 else None

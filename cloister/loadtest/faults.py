@@ -1,14 +1,9 @@
 """What makes an answer worthless, however well it looks: pure."""
 
-import re
+from cloister.ocr import judging
+from cloister.sse import Answer
 
-from cloister.loadtest.sse import Answer
-
-# A model that runs away says the same over and over until its tokens are used up.
-_LOOP = re.compile(r"(.{1,120}?)\1{7,}\s*$", re.DOTALL)
 _OK = 200
-_TAIL = 1200
-_LONG_LOOP = 80  # characters: a row of dots or dashes may be on the page
 
 
 def fault(status: int, answer: Answer, *, blank: bool, length_wanted: bool) -> str | None:
@@ -33,10 +28,4 @@ def _of_text(answer: Answer, *, blank: bool, length_wanted: bool) -> str | None:
         return f"ended by {reason}"[:60]
     if not text.strip() and not blank:
         return "empty"
-    return "repeats itself" if not length_wanted and loops(text) else None
-
-
-def loops(text: str) -> bool:
-    """Tell whether a text ends in something said eight times or more."""
-    found = _LOOP.search(text[-_TAIL:])
-    return found is not None and len(found[0]) >= _LONG_LOOP and bool(re.search(r"\w", found[1]))
+    return "repeats itself" if not length_wanted and judging.repeated(text) else None

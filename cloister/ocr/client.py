@@ -1,152 +1,129 @@
-"""Pages to the service and back: bounded, parallel, patient with a full queue."""
+"""The Python API: documents in, pages out, with all that `invoke ocr` does for them."""
 
-import threading
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+import os
+from collections.abc import AsyncIterator, Generator, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Self
 
-import requests
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay
+from anyio import to_thread
 
-from cloister import chat
-from cloister.config import OcrSettings
-from cloister.errors import OcrError
-from cloister.ocr.documents import Page, Unreadable
+from cloister import config
+from cloister.config import API_KEY_VARIABLE, Settings
+from cloister.ocr import documents, folder, run, service
+from cloister.ocr.events import DocumentDone, Event
+from cloister.ocr.folder import Writer
+from cloister.ocr.ledger import Ledger
+from cloister.ocr.results import DocumentResult, PageResult, Summary
+from cloister.output import Style
 
-# Worth another try: not reached, too many requests, a replica that died, a full queue.
-_PASSING = {0, 429, 502, 503}
-_PATIENCE_S = 120.0
-_WAIT_S = (0.5, 5.0)  # first and longest wait when the service names none
-
-
-@dataclass(frozen=True)
-class PageResult:
-    """What became of one page: `text`, or the reason why there is none in `error`.
-
-    `page` is 0 for a document that could not be opened; `seconds` is the last attempt's.
-    """
-
-    document: str
-    page: int
-    text: str | None
-    error: str | None
-    finish_reason: str | None = None
-    engine: str | None = None
-    completion_tokens: int = 0
-    seconds: float = 0.0
-    attempts: int = 0
+_PathLike = str | os.PathLike[str]
 
 
 class Client:
-    """Reads pages at one service with a connection a thread."""
+    """Reads documents at one service.
+
+    Without a `url` that is the service which is up on this machine. `api_key` defaults to what
+    CLOISTER_API_KEY holds. `settings` are those of cloister.yaml and the environment, unless
+    given: `config.load(flags=["ocr.dpi=300"]).settings` changes one of them.
+
+    Raises ConfigError for wrong settings, DeploymentError or OcrError when no service answers.
+    """
 
     def __init__(
-        self, enter: chat.Pass, settings: OcrSettings, *, model: str, timeout_s: float
+        self,
+        url: str | None = None,
+        *,
+        api_key: str | None = None,
+        settings: Settings | None = None,
     ) -> None:
-        self._enter = enter
-        self._url = enter.url
-        self._settings = settings
-        self._model = model
-        self._timeout_s = timeout_s
-        self._threads = threading.local()
+        self._settings = settings or config.load().settings
+        key = api_key or os.environ.get(API_KEY_VARIABLE)
+        make = service.at(self._settings, url, key) if url else service.here(self._settings, key)
+        self._service = make
 
-    def require_healthy(self) -> None:
-        """Raise OcrError at once when no service answers at the address."""
-        try:
-            answer = self._session().get(f"{self._url}/health", timeout=5)
-        except requests.RequestException as error:
-            if isinstance(error, requests.exceptions.SSLError):
-                raise OcrError(
-                    f"the certificate of `{self._url}` is not trusted",
-                    hint="name its authority by SSL_CERT_FILE",
-                ) from error
-            raise OcrError(f"no service answers at `{self._url}`", hint="invoke up") from error
-        if not answer.ok:
-            raise OcrError(
-                f"the service at `{self._url}` has no engine that answers "
-                f"(HTTP {answer.status_code} on /health)",
-                hint="invoke status",
-            )
+    def pages(self, *paths: _PathLike) -> Generator[PageResult, None, None]:
+        """Yield every page of files, folders and patterns, in their order.
 
-    def read_all(
-        self, pages: Iterable[Page | Unreadable], concurrency: int
-    ) -> Iterator[PageResult]:
-        """Yield the results in the order of the pages, at most `concurrency` at a time.
-
-        Twice as many pages are held in memory, so that the service never waits for the next one.
+        A page that was not read is yielded too: its `error` says why. Raises OcrError for a path
+        that names nothing, and when the service is gone.
         """
-        window: deque[Future[PageResult]] = deque()
-        threads = ThreadPoolExecutor(concurrency, thread_name_prefix="ocr")
+        for document in self.documents(*paths):
+            yield from document.pages
+
+    def documents(self, *paths: _PathLike) -> Iterator[DocumentResult]:
+        """Yield every document of files, folders and patterns, in their order; see `pages`."""
+        with closing(Ledger(None)) as ledger:
+            ledger.begin()
+            ledger.register(documents.walk([os.fspath(path) for path in paths]))
+            yield from in_order(ledger, self._read(ledger))
+
+    def read(self, path: _PathLike) -> DocumentResult:
+        """Return one document."""
+        (document,) = self.documents(path)
+        return document
+
+    def convert(
+        self,
+        *paths: _PathLike,
+        out: _PathLike,
+        style: Style | None = None,
+        retry_failed: bool = False,
+    ) -> Summary:
+        """Read into a run folder, from where it was left; return what it holds of these documents.
+
+        Raises OcrError when another command writes into the folder.
+        """
+        place = Path(out)
+        with folder.opened(place) as ledger:
+            ledger.begin()
+            ledger.register(documents.walk([os.fspath(path) for path in paths], beside=place))
+            if retry_failed:
+                ledger.retry_failed(None)
+            writer = Writer.of(place, ledger, style or Style(), self._service.model)
+            for event in self._read(ledger):
+                writer.heard(event)
+            return ledger.summary()
+
+    def _read(self, ledger: Ledger) -> Iterator[Event]:
+        number, _ = ledger.recipe(run.recipe(self._settings.ocr, self._service))
+        return run.read(ledger, self._service, self._settings.ocr, number)
+
+
+class AsyncClient:
+    """`Client` for programs that wait in one thread for many things; the work is the same."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    @classmethod
+    async def at(cls, url: str | None = None, *, api_key: str | None = None) -> Self:
+        """Return a client of a service, without blocking; see `Client`."""
+        return cls(await to_thread.run_sync(lambda: Client(url, api_key=api_key)))
+
+    async def pages(self, *paths: _PathLike) -> AsyncIterator[PageResult]:
+        """Yield every page of files, folders and patterns, in their order; see `Client.pages`."""
+        found = self._client.pages(*paths)
         try:
-            for page in pages:
-                window.append(threads.submit(self.read, page))
-                if len(window) >= 2 * concurrency:
-                    yield window.popleft().result()
-            while window:
-                yield window.popleft().result()
+            while (page := await to_thread.run_sync(next, found, None)) is not None:
+                yield page
         finally:
-            threads.shutdown(cancel_futures=True)
+            await to_thread.run_sync(found.close)
 
-    def read(self, page: Page | Unreadable) -> PageResult:
-        """Return one page's result; a failure is a result too."""
-        name = str(page.document.path)
-        if isinstance(page, Unreadable):
-            return PageResult(name, page.number or 0, None, page.reason)
-        request = chat.body(
-            page.image,
-            page.mime,
-            model=self._model,
-            prompt=self._settings.prompt,
-            max_tokens=self._settings.max_tokens,
-            temperature=self._settings.temperature,
-        )
-        attempts = 0
-        try:
-            for attempt in Retrying(
-                retry=retry_if_exception(_passes),
-                stop=stop_after_delay(_PATIENCE_S),
-                wait=_wait_s,
-                reraise=True,
-            ):
-                attempts = attempt.retry_state.attempt_number
-                with attempt:
-                    reading = chat.complete(
-                        self._session(), self._url, request, timeout_s=self._timeout_s
-                    )
-        except chat.RefusedError as error:
-            return PageResult(name, page.number, None, error.message, attempts=attempts)
-        return _result(name, page.number, reading, attempts)
-
-    def _session(self) -> requests.Session:
-        # A requests.Session is not safe to share between threads.
-        if not hasattr(self._threads, "session"):
-            self._threads.session = chat.session(self._enter)
-        session: requests.Session = self._threads.session
-        return session
+    async def read(self, path: _PathLike) -> DocumentResult:
+        """Return one document."""
+        return await to_thread.run_sync(self._client.read, path)
 
 
-def _result(name: str, number: int, reading: chat.Reading, attempts: int) -> PageResult:
-    cut = reading.finish_reason != "stop"
-    return PageResult(
-        document=name,
-        page=number,
-        text=reading.text,
-        error=f"the text was cut off (finish_reason `{reading.finish_reason}`)" if cut else None,
-        finish_reason=reading.finish_reason,
-        engine=reading.engine,
-        completion_tokens=reading.completion_tokens,
-        seconds=round(reading.seconds, 3),
-        attempts=attempts,
-    )
-
-
-def _passes(error: BaseException) -> bool:
-    return isinstance(error, chat.RefusedError) and error.status in _PASSING
-
-
-def _wait_s(state: RetryCallState) -> float:
-    error = state.outcome.exception() if state.outcome else None
-    asked = error.retry_after_s if isinstance(error, chat.RefusedError) else None
-    first, longest = _WAIT_S
-    return asked if asked is not None else min(longest, first * 2.0 ** (state.attempt_number - 1))
+def in_order(
+    ledger: Ledger, events: Iterator[Event], only: str | None = None
+) -> Iterator[DocumentResult]:
+    """Yield documents in the order in which they were named, each as soon as that can be."""
+    waiting = {entry.id: entry for entry in ledger.entries(only=only, limit=-1)}
+    done = set()
+    for event in events:
+        if isinstance(event, DocumentDone):
+            done.add(event.entry.id)
+        while waiting and (first := next(iter(waiting))) in done:
+            entry = waiting.pop(first)
+            yield DocumentResult(str(entry.document.path), ledger.pages(entry))

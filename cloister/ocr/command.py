@@ -1,82 +1,199 @@
 """`invoke ocr`: finds the service, reads the documents, writes what came back."""
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import cast
 
-from cloister import chat, console, deployment
-from cloister.chat import Pass
-from cloister.config import API_KEY_VARIABLE, Settings
+from cloister import console
+from cloister.config import API_KEY_VARIABLE, OcrSettings, Settings
 from cloister.errors import OcrError
-from cloister.files import write_atomically
-from cloister.ocr import client, documents, output
+from cloister.ocr import documents, folder, present, run, service
+from cloister.ocr.client import in_order
+from cloister.ocr.events import DocumentDone, DocumentOpened, Event, PageDone
+from cloister.ocr.folder import Writer
+from cloister.ocr.ledger import Ledger
+from cloister.ocr.service import Service
+from cloister.ocr.watching import Watch
+from cloister.output import SUFFIX, Format, Style
 
 
-def run(
-    settings: Settings, paths: Sequence[str], *, url: str | None, out: str | None, as_json: bool
-) -> None:
-    """Read the documents that `paths` name and print or write them.
+@dataclass(frozen=True)
+class Wish:
+    """What was typed: `url` of another service, `out` a run folder, `only` a pattern of names."""
+
+    paths: Sequence[str] = ()
+    url: str | None = None
+    out: Path | None = None
+    format: Format = "markdown"
+    only: str | None = None
+    retry_failed: bool = False
+    watch: Path | None = None
+    as_json: bool = False
+
+
+def wish(  # noqa: PLR0913  # the command's flags
+    paths: Sequence[str],
+    url: str | None,
+    out: str | None,
+    kind: str,
+    only: str | None,
+    watch: str | None,
+    *,
+    retry_failed: bool,
+    as_json: bool,
+) -> Wish:
+    """Return what was typed; raises OcrError where it makes no sense."""
+    if kind not in SUFFIX:
+        raise OcrError(f"--format is `{kind}`, expected one of {', '.join(SUFFIX)}")
+    if out is None and (kind != "markdown" or retry_failed or watch):
+        raise OcrError(
+            "--format, --retry-failed and --watch need a run folder", hint="--out FOLDER"
+        )
+    return Wish(
+        paths=paths,
+        url=url,
+        out=Path(out) if out else None,
+        format=cast("Format", kind),
+        only=only,
+        retry_failed=retry_failed,
+        watch=Path(watch) if watch else None,
+        as_json=as_json,
+    )
+
+
+def style(settings: OcrSettings, kind: Format) -> Style:
+    """Return how documents are written down."""
+    return Style(kind, settings.tags, settings.headers, settings.tables)
+
+
+def reach(settings: Settings, url: str | None) -> Service:
+    """Return the service at a URL, or the one that is up here."""
+    key = os.environ.get(API_KEY_VARIABLE)
+    return service.at(settings, url, key) if url else service.here(settings, key)
+
+
+def status(wish: Wish) -> None:
+    """Print what a run folder holds; reads nothing, and may be asked while another command does."""
+    if wish.out is None:
+        raise OcrError("--status tells what is in a run folder", hint="--out FOLDER")
+    with closing(folder.existing(wish.out)) as ledger:
+        found = ledger.summary(everything=True)
+        if wish.as_json:
+            present.as_json(found, ledger, wish.out)
+            return
+        present.summarise(found, 0, 0)
+        present.complain(ledger.failed(limit=100, everything=True), found.failed)
+
+
+def read(settings: Settings, wish: Wish) -> None:
+    """Read documents to standard output, or into a run folder.
 
     Raises OcrError when the service is not there, and at the end when a page was not read.
     """
-    found = documents.find(paths)
-    enter, concurrency = _service(settings, url)
-    reader = client.Client(
-        enter, settings.ocr, model=settings.model.name, timeout_s=settings.gateway.timeout_s
-    )
-    reader.require_healthy()
-    targets = output.targets(found, Path(out)) if out else {}
-    results = []
-    for result in _read(settings, reader, found, concurrency):
-        results.append(result)
-        if out:
-            write_atomically(targets[result.document], result.markdown)
-            console.say(f"{result.document} -> {targets[result.document]}")
-        elif not as_json:
-            heading = f"<!-- {result.document} -->\n\n" if len(found) > 1 else ""
-            console.show(heading + result.markdown)
-    if as_json:
-        console.dump({"documents": [asdict(result) for result in results]})
-    _require_all(results)
+    if not wish.paths and wish.watch is None:
+        raise OcrError("there is nothing to read", hint="invoke ocr PATH...")
+    if wish.out is None:
+        _to_standard_output(settings, wish)
+    else:
+        _into_folder(settings, wish, wish.out)
 
 
-def _service(settings: Settings, url: str | None) -> tuple[Pass, int]:
-    """Return how to enter the service and how many pages to send at once."""
-    given = os.environ.get(API_KEY_VARIABLE)
-    if url is not None:
-        return chat.by_url(url, given), settings.ocr.concurrency or 4
-    up = deployment.required(settings)
-    enter = deployment.of_this_machine(up.settings)
-    planned = deployment.of(up)
-    # One more than the engines read at once, so that the next page is there when one is done.
-    return replace(enter, key=given or enter.key), settings.ocr.concurrency or planned.slots + 1
+def _into_folder(settings: Settings, wish: Wish, out: Path) -> None:
+    with folder.opened(out) as ledger:
+        ledger.begin()
+        more = _gathered(ledger, wish, out)
+        asked = reach(settings, wish.url)
+        recipe = _recipe(ledger, settings, asked)
+        writer = Writer.of(out, ledger, style(settings.ocr, wish.format), asked.model)
+        if wish.retry_failed:
+            console.say(f"{ledger.retry_failed(wish.only):,} pages are tried again")
+        begun_s, pages = time.monotonic(), 0
+        events = run.read(ledger, asked, settings.ocr, recipe, only=wish.only, more=more)
+        with _interruptible(ledger):
+            for event in _watched(events, ledger):
+                pages += isinstance(event, PageDone)
+                path = writer.heard(event)
+                if not wish.as_json:
+                    _say(event, path)
+        seconds = time.monotonic() - begun_s
+        found = ledger.summary()
+        if wish.as_json:
+            present.as_json(found, ledger, out, seconds)
+        else:
+            present.summarise(found, seconds, pages)
+        _require_all(ledger, hint=f"invoke ocr ... --out {out} --retry-failed")
 
 
-def _read(
-    settings: Settings,
-    reader: client.Client,
-    found: Sequence[documents.Document],
-    concurrency: int,
-) -> Iterator[output.DocumentResult]:
-    with console.bar(documents.count(found), "pages") as advance:
-
-        def counted() -> Iterator[client.PageResult]:
-            for result in reader.read_all(documents.pages(found, settings.ocr.dpi), concurrency):
-                advance()
-                yield result
-
-        yield from output.by_document(counted())
+def _gathered(ledger: Ledger, wish: Wish, out: Path) -> Callable[[], bool]:
+    """Register what was named; return what gives further documents."""
+    with console.steps() as report:
+        report("looking for documents")
+        ledger.register(documents.walk(wish.paths, beside=out))
+    return Watch(wish.watch, out, ledger).look if wish.watch else lambda: False
 
 
-def _require_all(results: Sequence[output.DocumentResult]) -> None:
-    failed = [page for result in results for page in result.failed]
-    for page in failed:
-        console.say(f"{page.document} page {page.page or '-'}: {page.error}")
-    for result in results:
-        for page in result.pages:
-            if page.text == "":
-                console.say(f"{result.document} page {page.page}: no text was found on it")
-    if failed:
-        total = sum(len(result.pages) for result in results)
-        raise OcrError(f"{len(failed)} of {total} pages were not read")
+def _recipe(ledger: Ledger, settings: Settings, asked: Service) -> int:
+    number, others = ledger.recipe(run.recipe(settings.ocr, asked))
+    if others:
+        console.say("other settings than before: pages that were read with those stay as they are")
+    return number
+
+
+def _say(event: Event, path: Path | None) -> None:
+    if isinstance(event, DocumentOpened) and event.changed:
+        console.say(f"{event.entry.document.path} has changed: it is read anew")
+    elif isinstance(event, DocumentDone) and path is not None:
+        console.say(f"{event.entry.document.path} -> {path}")
+
+
+@contextmanager
+def _interruptible(ledger: Ledger) -> Iterator[None]:
+    try:
+        yield
+    except (KeyboardInterrupt, OcrError):
+        found = ledger.summary()
+        console.say(f"{found.read:,} pages are read; the same command goes on with the others")
+        raise
+
+
+def _watched(events: Iterator[Event], ledger: Ledger) -> Iterator[Event]:
+    with console.gauge("pages") as gauge:
+        progress = present.Progress(gauge, ledger.summary())
+        for event in events:
+            progress.heard(event)
+            yield event
+
+
+def _to_standard_output(settings: Settings, wish: Wish) -> None:
+    with closing(Ledger(None)) as ledger:
+        ledger.begin()
+        count = ledger.register(documents.walk(wish.paths))
+        asked = reach(settings, wish.url)
+        recipe = _recipe(ledger, settings, asked)
+        chosen = style(settings.ocr, "markdown")
+        events = _watched(run.read(ledger, asked, settings.ocr, recipe, only=wish.only), ledger)
+        results = []
+        for result in in_order(ledger, events, wish.only):
+            results.append(asdict(result) if wish.as_json else {})
+            if not wish.as_json:
+                heading = f"<!-- {result.document} -->\n\n" if count > 1 else ""
+                console.show(heading + result.body(chosen))
+            for page in result.pages:
+                if page.read and not page.text:
+                    console.say(f"{page.document} page {page.page}: no text was found on it")
+        if wish.as_json:
+            console.dump({"documents": results})
+        _require_all(ledger, hint=None)
+
+
+def _require_all(ledger: Ledger, hint: str | None) -> None:
+    found = ledger.summary()
+    present.complain(ledger.failed(limit=100), found.failed)
+    if found.failed or found.unfinished:
+        raise OcrError(
+            f"{found.failed + found.unfinished:,} of {found.pages:,} pages were not read", hint=hint
+        )

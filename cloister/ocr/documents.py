@@ -1,19 +1,12 @@
-"""Files, folders and patterns to page images, one at a time: nothing is held but the page."""
+"""Files, folders and patterns to documents, and documents to page images."""
 
-import io
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pypdfium2
-from PIL import Image, ImageSequence, UnidentifiedImageError
-
 from cloister.errors import OcrError
-
-SUFFIXES = (".pdf", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif")
-_POINTS_PER_INCH = 72
-_PASS_AS_IS = {"PNG", "JPEG", "MPO", "TIFF", "WEBP", "BMP", "GIF"}
-_MIME = {"MPO": "image/jpeg"}  # a JPEG with previews, which is how the engines take it
+from cloister.rendering import SUFFIXES, Drawing, Drawn, UnreadableError, source
 
 
 @dataclass(frozen=True)
@@ -23,6 +16,10 @@ class Document:
     path: Path
     name: Path
 
+    def numbered(self, number: int) -> Path:
+        """Return a name for its output where others took the plainer ones."""
+        return self.name.with_name(f"{self.name.name}.{number}")
+
 
 @dataclass(frozen=True)
 class Page:
@@ -31,8 +28,7 @@ class Page:
     document: Document
     number: int
     count: int
-    image: bytes
-    mime: str
+    drawn: Drawn
 
 
 @dataclass(frozen=True)
@@ -47,35 +43,58 @@ class Unreadable:
 def find(arguments: Sequence[str]) -> tuple[Document, ...]:
     """Return the documents that files, folders and patterns name, each once, in order.
 
-    Folders are searched to the bottom for the known suffixes. Raises OcrError for an argument
-    that names nothing.
+    Raises OcrError for an argument that names nothing.
     """
     found: dict[Path, Document] = {}
-    for argument in arguments:
-        for document in _expand(argument):
-            found.setdefault(document.path.resolve(), document)
+    for document in walk(arguments):
+        found.setdefault(document.path.resolve(), document)
     return tuple(found.values())
 
 
-def _expand(argument: str) -> list[Document]:
+def walk(arguments: Sequence[str], *, beside: Path | None = None) -> Iterator[Document]:
+    """Yield the documents that files, folders and patterns name, as they are found.
+
+    Folders are searched to the bottom for the known suffixes, but not the folder `beside`, which
+    is the output's. Raises OcrError for an argument that names nothing.
+    """
+    for argument in arguments:
+        yield from _expand(argument, beside.resolve() if beside else None)
+
+
+def _expand(argument: str, beside: Path | None) -> Iterator[Document]:
     path = Path(argument)
     if path.is_dir():
-        files = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES]
-        if not files:
+        none = True
+        for document in below(path, beside):
+            none = False
+            yield document
+        if none:
             raise OcrError(
                 f"no document in `{argument}`", hint=f"known suffixes: {' '.join(SUFFIXES)}"
             )
-        return [Document(file, file.relative_to(path)) for file in files if file.is_file()]
-    if path.exists():
-        return [Document(path, Path(path.name))]
-    if any(character in argument for character in "*?["):
+    elif os.path.lexists(path):
+        yield Document(path, Path(path.name))
+    elif any(character in argument for character in "*?["):
         anchor = Path(path.anchor) if path.is_absolute() else Path()
         matches = sorted(anchor.glob(str(path.relative_to(anchor))))
-        documents = [document for match in matches for document in _expand(str(match))]
-        if documents:
-            return documents
-        raise OcrError(f"nothing matches `{argument}`")
-    raise OcrError(f"`{argument}` does not exist")
+        if not matches:
+            raise OcrError(f"nothing matches `{argument}`")
+        for match in matches:
+            yield from _expand(str(match), beside)
+    else:
+        raise OcrError(f"`{argument}` does not exist")
+
+
+def below(folder: Path, beside: Path | None = None) -> Iterator[Document]:
+    """Yield the documents in a folder and all below it, by their names, one folder at a time."""
+    for place, folders, files in os.walk(folder):
+        folders.sort()
+        if beside is not None:
+            folders[:] = [name for name in folders if Path(place, name).resolve() != beside]
+        for name in sorted(files):
+            if name.lower().endswith(SUFFIXES):
+                path = Path(place, name)
+                yield Document(path, path.relative_to(folder))
 
 
 def count(documents: Sequence[Document]) -> int:
@@ -85,72 +104,21 @@ def count(documents: Sequence[Document]) -> int:
 
 def _count(path: Path) -> int:
     try:
-        if _is_pdf(path):
-            with pypdfium2.PdfDocument(path) as pdf:
-                return len(pdf)
-        with Image.open(path) as image:
-            return getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
-    except (OSError, pypdfium2.PdfiumError):
+        return source.count(path)
+    except UnreadableError:
         return 1  # `pages` says what is wrong with it
 
 
-def pages(documents: Sequence[Document], dpi: int) -> Iterator[Page | Unreadable]:
-    """Yield every page of every document, or why there is none; `dpi` is for PDFs."""
+def pages(documents: Sequence[Document], drawing: Drawing) -> Iterator[Page | Unreadable]:
+    """Yield every page of every document, or why there is none, drawn in this process."""
     for document in documents:
         try:
-            if _is_pdf(document.path):
-                yield from _pdf_pages(document, dpi)
-            else:
-                yield from _image_pages(document)
-        except (OSError, UnidentifiedImageError) as error:
-            known = ", ".join(suffix.lstrip(".") for suffix in SUFFIXES)
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else None
-            yield Unreadable(document, None, reason or f"not a PDF or a known image ({known})")
-
-
-def _is_pdf(path: Path) -> bool:
-    with path.open("rb") as file:
-        return b"%PDF-" in file.read(1024)
-
-
-def _pdf_pages(document: Document, dpi: int) -> Iterator[Page | Unreadable]:
-    try:
-        pdf = pypdfium2.PdfDocument(document.path)
-    except pypdfium2.PdfiumError as error:
-        locked = "password" in str(error).lower()
-        reason = "the PDF needs a password" if locked else f"a damaged PDF ({error})"
-        yield Unreadable(document, None, reason)
-        return
-    with pdf:
-        if len(pdf) == 0:
-            yield Unreadable(document, None, "the PDF has no pages")
-        for index in range(len(pdf)):
+            total = source.count(document.path)
+        except UnreadableError as error:
+            yield Unreadable(document, None, error.message)
+            continue
+        for number in range(1, total + 1):
             try:
-                # Closed at once: pdfium keeps every open page's images in memory.
-                page = pdf[index]
-                bitmap = page.render(scale=dpi / _POINTS_PER_INCH, may_draw_forms=True)
-                image = bitmap.to_pil().convert("L")
-                page.close()
-            except (pypdfium2.PdfiumError, MemoryError, ValueError) as error:
-                yield Unreadable(document, index + 1, f"the page cannot be rendered ({error})")
-                continue
-            yield Page(document, index + 1, len(pdf), _png(image, dpi), "image/png")
-
-
-def _image_pages(document: Document) -> Iterator[Page | Unreadable]:
-    Image.MAX_IMAGE_PIXELS = None  # nothing is decoded here that the service would not refuse
-    with Image.open(document.path) as image:
-        frames = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
-        if frames == 1 and image.format in _PASS_AS_IS:
-            mime = _MIME.get(image.format, Image.MIME[image.format])
-            yield Page(document, 1, 1, document.path.read_bytes(), mime)
-            return
-        for number, frame in enumerate(ImageSequence.Iterator(image), start=1):
-            dpi = round(float(image.info.get("dpi", (0,))[0]))
-            yield Page(document, number, frames, _png(frame, dpi), "image/png")
-
-
-def _png(image: Image.Image, dpi: int) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "PNG", compress_level=1, **({"dpi": (dpi, dpi)} if dpi else {}))
-    return file.getvalue()
+                yield Page(document, number, total, source.draw(document.path, number, drawing))
+            except UnreadableError as error:
+                yield Unreadable(document, number, error.message)

@@ -16,6 +16,7 @@ ORDER = (
         "modelstore",
         "downloader",
         "chat",
+        "sse",
         "canary",
         "keys",
         "certificates",
@@ -26,7 +27,7 @@ ORDER = (
     *("gpus", "hardware", "placement", "userfile"),
     *("takeover", "containers", "images", "runtimes", "accesslog", "exporter", "deployment"),
     *("watchdog", "autoscale", "autoscaler"),
-    *("models", "keyring", "bundle", "isolation", "ocr", "machine"),
+    *("models", "keyring", "bundle", "isolation", "rendering", "output", "ocr", "machine"),
     *("loadtest", "tuning", "capacity", "report"),
 )
 MODULE_LINES, FUNCTION_LINES = 300, 40

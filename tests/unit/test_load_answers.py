@@ -8,7 +8,7 @@ import pytest
 from geventhttpclient.response import HTTPConnectionClosed
 
 from cloister.loadtest import faults
-from cloister.loadtest.sse import Answer
+from cloister.sse import Answer
 
 DONE = b"data: [DONE]\n\n"
 
@@ -85,7 +85,7 @@ def test_an_end_without_an_empty_line_is_read_too() -> None:
         ((event("One"), event(reason="abort"), DONE), "ended by abort"),
         ((b'{"error": {"message": "no"}}\n',), "not a stream"),
         ((b'data: {"error": {"message": "no"}}\n', DONE), "an error in the answer"),
-        ((event("Total due 12.00 " * 30), event(reason="stop"), DONE), "repeats itself"),
+        ((event("Total due 12.00 " * 300), event(reason="stop"), DONE), "repeats itself"),
         ((event("Page " + "." * 300), event(reason="stop"), DONE), None),
         ((event("| - | - |\n" * 3), event(reason="stop"), DONE), None),
     ],

@@ -71,8 +71,14 @@ def test_ocr_takes_many_paths(words: tuple[str, ...], paths: list[str], out: str
 
 def test_ocr_without_a_path_is_refused() -> None:
     done = run("ocr")
+    assert done.returncode == 8
+    assert "there is nothing to read" in done.stderr
+
+
+def test_a_flag_that_is_none_is_no_path() -> None:
+    done = run("ocr", "a.pdf", "--fromat", "html")
     assert done.returncode == 1
-    assert "paths" in done.stderr
+    assert "there is no flag `--fromat`" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,8 @@ class Answer:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cached_tokens: int | None = None
+    model: str | None = None
+    characters: int = 0
     _parts: list[str] = field(default_factory=list)
     _last: float = 0.0
     _rest: bytes = b""
@@ -69,6 +71,7 @@ class Answer:
             self.broken = "an error in the answer"
             return
         self._count(event.get("usage"))
+        self.model = self.model or event.get("model")
         for choice in event.get("choices", ()):
             self.finish_reason = choice.get("finish_reason") or self.finish_reason
             said = (choice.get("delta") or {}).get("content")
@@ -82,6 +85,7 @@ class Answer:
             self.gap_s = max(self.gap_s, at_s - self._last)
         self._last = at_s
         self.chunks += 1
+        self.characters += len(said)
         self._parts.append(said)
         if len(self._parts) > _MOST_TEXT:
             del self._parts[: _MOST_TEXT // 2]

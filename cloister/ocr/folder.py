@@ -1,0 +1,139 @@
+"""A run folder: the documents' outputs, the ledger, and what was not read."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self
+
+from cloister import output
+from cloister.config.profiles import profiles
+from cloister.errors import DeploymentError, OcrError
+from cloister.files import exclusive, write_atomically
+from cloister.ocr.events import DocumentDone, Event, PageDone
+from cloister.ocr.ledger import Entry, Ledger
+from cloister.output import SUFFIX, Source, Style
+
+LEDGER, QUARANTINE, _STAGING = "ledger.sqlite", "quarantine", ".partial"
+_SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg"}
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[Ledger]:
+    """Open a run folder's ledger, and make both where there is none.
+
+    Raises OcrError when another command reads into the folder, or when it is something else.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OcrError(
+            f"`{folder}` cannot be made: {error.strerror}", hint="another --out"
+        ) from error
+    with _alone(folder), closing(Ledger(folder / LEDGER)) as ledger:
+        shutil.rmtree(folder / _STAGING, ignore_errors=True)  # what a killed run left
+        (folder / _STAGING).mkdir()
+        yield ledger
+        (folder / _STAGING).rmdir()
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    lock = exclusive(folder / ".lock", wait_s=0)
+    try:
+        lock.__enter__()
+    except DeploymentError as error:
+        if isinstance(error.__cause__, BlockingIOError):
+            raise OcrError(
+                f"another `invoke ocr` writes into `{folder}`", hint="another --out, or wait for it"
+            ) from error
+        raise
+    try:
+        yield
+    finally:
+        lock.__exit__(None, None, None)
+
+
+def existing(folder: Path) -> Ledger:
+    """Return the ledger of a folder to look into; raises OcrError when there is none."""
+    path = folder / LEDGER
+    if not path.exists():
+        raise OcrError(f"`{folder}` has no {LEDGER}", hint="invoke ocr PATH... --out FOLDER")
+    return Ledger(path)
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Writes what was read into a run folder; `model` and `profile` go into the front matter."""
+
+    folder: Path
+    ledger: Ledger
+    style: Style
+    model: str
+    profile: str | None
+
+    @classmethod
+    def of(cls, folder: Path, ledger: Ledger, style: Style, model: str) -> Self:
+        """Return one that names the profile of the model, where it has one."""
+        found = profiles().get(model)
+        return cls(folder, ledger, style, model, found[0].stem if found else None)
+
+    def heard(self, event: Event) -> Path | None:
+        """Write what is finished by an event; return the document's output, if that was written."""
+        if isinstance(event, PageDone):
+            self.set_apart(event)
+        return self.write(event.entry) if isinstance(event, DocumentDone) else None
+
+    def path(self, entry: Entry) -> Path:
+        """Return where a document's output is."""
+        return self.folder / f"{entry.target}{SUFFIX[self.style.format]}"
+
+    def write(self, entry: Entry) -> Path | None:
+        """Write a finished document, unless it is there; return where it was written."""
+        path, style = self.path(entry), f"{self.style}"
+        if path.exists() and self.ledger.is_written(entry.id, style):
+            return None
+        self._put(path, self._composed(entry))
+        self.ledger.wrote(entry.id, style)
+        return path
+
+    def _composed(self, entry: Entry) -> str:
+        pages = self.ledger.pages(entry)
+        source = Source(
+            name=str(entry.document.name),
+            sha256=entry.sha256 or None,
+            pages=entry.pages or 0,
+            model=self.model,
+            profile=self.profile,
+            engines=tuple(dict.fromkeys(page.engine for page in pages if page.engine)),
+            date=datetime.fromtimestamp(entry.finished or 0, UTC).isoformat(timespec="seconds"),
+        )
+        return output.compose(source, [page.for_output() for page in pages], self.style)
+
+    def set_apart(self, done: PageDone) -> None:
+        """Put a page that was not read into the quarantine: its image, the reason, what was tried.
+
+        One that was read after all is taken out of there.
+        """
+        name = f"page-{done.result.page:04}" if done.result.page else "document"
+        place = self.folder / QUARANTINE / str(done.entry.target)
+        if done.result.read:
+            for old in place.glob(f"{name}.*"):
+                old.unlink()
+            return
+        told = {
+            "document": done.result.document,
+            "page": done.result.page,
+            "reason": done.result.error,
+            "requests": self.ledger.requests(done.entry.id, done.result.page),
+        }
+        if done.drawn is not None:
+            suffix = _SUFFIXES.get(done.drawn.mime, ".image")
+            self._put(place / f"{name}{suffix}", done.drawn.image)
+        self._put(place / f"{name}.json", json.dumps(told, indent=2, ensure_ascii=False))
+
+    def _put(self, path: Path, content: str | bytes) -> None:
+        write_atomically(path, content, staging=self.folder / _STAGING)

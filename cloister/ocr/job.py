@@ -1,0 +1,117 @@
+"""One page on its way: what was tried, what came of it."""
+
+from dataclasses import asdict, dataclass, field
+
+from cloister.ocr import ladder
+from cloister.ocr.asking import Outcome
+from cloister.ocr.ladder import Step
+from cloister.ocr.ledger import Entry
+from cloister.ocr.results import PageResult
+from cloister.rendering import Drawing, Drawn
+
+
+@dataclass
+class Job:
+    """A page that is drawn, sent and judged; times are seconds of the reader's clock.
+
+    `tried` are the steps so far, the last one of which is under way, and `texts` are the pieces
+    of it that were read. `strikes` are the answers that broke off while other pages were read,
+    `refused_s` is since when the service does not take it. `followers` have the same image.
+    """
+
+    entry: Entry
+    number: int
+    tried: list[Step] = field(default_factory=lambda: [ladder.FIRST])
+    texts: list[str] = field(default_factory=list)
+    first: Drawn | None = None
+    drawn: Drawn | None = None
+    last: Outcome | None = None
+    kept: str | None = None
+    requests: int = 0
+    tokens: int = 0
+    useful: int = 0
+    strikes: int = 0
+    refusals: int = 0
+    refused_s: float | None = None
+    sent_s: float = 0.0
+    followers: list["Job"] = field(default_factory=list)
+
+    @property
+    def step(self) -> Step:
+        """The step that is under way."""
+        return self.tried[-1]
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it is asked for as every page is at first."""
+        return len(self.tried) == 1 and not self.texts
+
+    def drawing(self, first: Drawing) -> Drawing:
+        """Return how its next piece is drawn; `first` is how pages are at first."""
+        return Drawing(
+            dpi=first.dpi,
+            max_pixels=first.max_pixels,
+            scale=self.step.scale,
+            part=(len(self.texts), self.step.pieces),
+            text_layer=first.text_layer and self.is_first,
+        )
+
+    def begin(self, step: Step) -> None:
+        """Try it in another way."""
+        self.tried.append(step)
+        self.texts = []
+        self.useful = 0
+        unlike_first = (step.scale, step.pieces) != (1.0, 1)
+        self.drawn = None if unlike_first else self.first
+
+    def take(self, outcome: Outcome) -> bool:
+        """Take the text of a piece; return whether it was the last one."""
+        self.texts.append(outcome.text)
+        self.useful += outcome.tokens
+        self.drawn = None
+        return len(self.texts) == self.step.pieces
+
+    def note(self, outcome: Outcome) -> None:
+        """Count a request."""
+        self.last = outcome
+        self.requests += 1
+        self.tokens += outcome.tokens
+
+    def facts(self, outcome: Outcome) -> dict[str, object]:
+        """Return what the ledger keeps of a request."""
+        return {
+            "step": len(self.tried),
+            **asdict(self.step),
+            "piece": len(self.texts) + 1,
+            "status": outcome.status,
+            "finish_reason": outcome.finish_reason,
+            "seconds": round(outcome.seconds, 3),
+            "tokens": outcome.tokens,
+            "looped": outcome.looped,
+            "message": outcome.message or None,
+            "engine": outcome.engine,
+            "replica": outcome.replica,
+            "request_id": outcome.request_id,
+        }
+
+    def result(
+        self, text: str | None, error: str | None, *, reused: bool, engine: str | None
+    ) -> PageResult:
+        """Return what became of it; `engine` is who read it where no request of its own did."""
+        last = self.last
+        return PageResult(
+            document=str(self.entry.document.path),
+            page=self.number,
+            text=text,
+            error=error,
+            finish_reason=last.finish_reason if last else None,
+            engine=last.engine if last else engine,
+            completion_tokens=self.tokens,
+            wasted_tokens=self.tokens - (self.useful if error is None else 0),
+            seconds=round(last.seconds, 3) if last else 0.0,
+            attempts=self.requests,
+            sha256=self.first.sha256 if self.first else None,
+            replica=last.replica if last else None,
+            request_id=last.request_id if last else None,
+            reused=reused,
+        )

@@ -1,0 +1,92 @@
+"""What a person sees of a run: progress while it goes on, and what came of it."""
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from cloister import console
+from cloister.console import Gauge
+from cloister.ocr.events import DocumentOpened, Event, PageDone
+from cloister.ocr.ledger import Ledger
+from cloister.ocr.results import PageResult, Summary
+
+_LISTED = 20  # pages that were not read, of which each has a line
+
+
+class Progress:
+    """Keeps a gauge at what a run has told so far."""
+
+    def __init__(self, gauge: Gauge, before: Summary) -> None:
+        self._gauge = gauge
+        self._begun_s = time.monotonic()
+        self._unopened = before.unopened
+        self._known = self._opened = self._left = 0
+        self._done = self._failed = self._tokens = 0
+
+    def heard(self, event: Event) -> None:
+        """Take in what happened."""
+        if isinstance(event, DocumentOpened):
+            self._opened += 1
+            self._known += event.pages
+            self._left += event.left
+            self._unopened -= event.first
+        elif isinstance(event, PageDone):
+            self._done += 1
+            self._failed += not event.result.read
+            self._tokens += event.result.completion_tokens
+        else:
+            return
+        # Documents that were not opened yet are taken to have as many pages as the others.
+        ahead = self._unopened * self._known // max(1, self._opened)
+        seconds = max(time.monotonic() - self._begun_s, 1e-3)
+        note = f"{self._done / seconds:.1f}/s, {self._tokens:,} tokens"
+        if self._failed:
+            note += f", {self._failed:,} not read"
+        self._gauge.update(self._done, self._left + ahead, note)
+
+
+def summarise(found: Summary, seconds: float, pages: int) -> None:
+    """Print what a run folder holds, and how fast the last `pages` were read."""
+    rows = [
+        ("documents", f"{found.documents:,}", f"{found.whole:,} read to their end"),
+        ("pages", f"{found.pages:,}", _pages(found)),
+        ("requests", f"{found.requests:,}", ""),
+        ("tokens", f"{found.tokens:,}", f"{found.wasted_tokens:,} of no use"),
+    ]
+    if pages and seconds:
+        rows.append(("this run", f"{pages:,} pages", f"{pages / seconds:.2f}/s"))
+    for name, count, note in rows:
+        console.say(f"{name:<10}{count:>14}  {note}".rstrip())
+
+
+def _pages(found: Summary) -> str:
+    notes = [f"{found.read:,} read", f"{found.failed:,} not read"]
+    if found.reused:
+        notes.append(f"{found.reused:,} had the image of another page")
+    if found.unfinished or found.unopened:
+        more = f" and those of {found.unopened:,} documents" if found.unopened else ""
+        notes.append(f"{found.unfinished:,}{more} left")
+    return ", ".join(notes)
+
+
+def as_json(found: Summary, ledger: Ledger, folder: Path, seconds: float | None = None) -> None:
+    """Print a summary for a script."""
+    failed = ledger.failed(limit=1_000, everything=seconds is None)
+    told = {
+        "folder": str(folder),
+        "seconds": None if seconds is None else round(seconds, 3),
+        **asdict(found),
+        "unfinished": found.unfinished,
+        "not_read": [
+            {"document": page.document, "page": page.page, "reason": page.error} for page in failed
+        ],
+    }
+    console.dump(told)
+
+
+def complain(failed: list[PageResult], total: int) -> None:
+    """Print a line for each page that was not read, but not for thousands of them."""
+    for page in failed[:_LISTED]:
+        console.say(f"{page.document} page {page.page or '-'}: {page.error}")
+    if total > _LISTED:
+        console.say(f"... and {total - _LISTED:,} more: `--status --json` lists them")

@@ -1,0 +1,270 @@
+"""The reader: documents to pages to requests to results, with a bounded number of each at once.
+
+One thread decides. Renderers and senders work beside it, and tell it by one queue what came of
+their work; whatever they told is in the ledger before anybody hears of it.
+"""
+
+import heapq
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from queue import Empty, SimpleQueue
+
+from cloister.errors import OcrError
+from cloister.ocr import judging, ladder
+from cloister.ocr.asking import Outcome, Question
+from cloister.ocr.events import DocumentDone, Event, PageDone
+from cloister.ocr.intake import Intake
+from cloister.ocr.job import Job
+from cloister.ocr.judging import Fault
+from cloister.ocr.ledger import Ledger
+from cloister.ocr.patience import Patience
+from cloister.ocr.senders import Senders
+from cloister.ocr.window import Window
+from cloister.rendering import Drawing, Drawn, Renderers, UnreadableError
+
+_LOOK_FOR_MORE_S = 1.0
+# What a service says that would say the same of every page.
+_CLOSED = frozenset({401, 403, 404, 405, 421})
+_OK, _TOO_LARGE, _BUSY, _SERVER = 200, 413, frozenset({0, 408, 429, 502, 503}), 500
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How pages are read; `recipe` is their number in the ledger."""
+
+    drawing: Drawing
+    question: Question
+    recipe: int
+    temperature: float
+    attempts: int
+    samples: bool
+
+
+class Reader:
+    """Reads the open pages of a ledger's run, `ahead` of them drawn before they can be sent.
+
+    `more` is asked for further documents at the end: it registers them in the ledger, and returns
+    whether it may ever have others.
+    """
+
+    def __init__(  # noqa: PLR0913  # its parts, each of which a test replaces
+        self,
+        ledger: Ledger,
+        renderers: Renderers,
+        senders: Senders,
+        window: Window,
+        rules: Rules,
+        *,
+        ahead: int,
+        only: str | None = None,
+        more: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._ledger, self._renderers, self._senders = ledger, renderers, senders
+        self._window, self._rules = window, rules
+        self._ahead, self._more = ahead, more
+        self._patience = Patience()
+        self._told: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._events: list[Event] = []
+        self._intake = Intake(ledger, renderers, self._told, self._events, rules.recipe, only)
+        self._jobs = 0
+        self._idle_s = 0.0
+        self._ready: deque[Job] = deque()
+        self._waiting: list[tuple[float, int, Job]] = []
+        self._order = itertools.count()
+        self._leaders: dict[str, Job] = {}
+
+    def events(self) -> Iterator[Event]:
+        """Read until nothing is left; raises OcrError when the service is gone or shut."""
+        try:
+            more = True
+            while more:
+                with self._ledger.together():
+                    self._listen()
+                    more = self._fill()
+                events = list(self._events)
+                self._events.clear()
+                yield from events
+        finally:
+            self._senders.stop()
+            self._intake.stop()
+
+    def _listen(self) -> None:
+        """Wait until something happened or is due, and take in all that happened."""
+        wait_s = None if self._jobs or self._intake.busy else self._idle_s
+        self._idle_s = _LOOK_FOR_MORE_S
+        due_s = [self._waiting[0][0]] if self._waiting else []
+        if self._ready and self._window.resumes_s > time.monotonic():
+            due_s.append(self._window.resumes_s)
+        if due_s and wait_s is None:
+            wait_s = max(0.0, min(due_s) - time.monotonic())
+        try:
+            self._told.get(timeout=wait_s)()
+            while True:
+                self._told.get_nowait()()
+        except Empty:
+            return
+
+    def _fill(self) -> bool:
+        """Give work to whoever has none; return whether there is any left."""
+        now_s = time.monotonic()
+        while self._waiting and self._waiting[0][0] <= now_s:
+            self._ready.append(heapq.heappop(self._waiting)[2])
+        while self._jobs < int(self._window.limit) + self._ahead and (page := self._intake.next()):
+            self._jobs += 1
+            self._draw(Job(*page))
+        for _ in range(min(len(self._ready), self._window.room(self._senders.under_way, now_s))):
+            self._send(self._ready.popleft())
+        return bool(self._jobs or self._intake.busy) or self._more()
+
+    def _draw(self, job: Job) -> None:
+        drawing = job.drawing(self._rules.drawing)
+        future = self._renderers.draw(job.entry.document.path, job.number, drawing)
+        future.add_done_callback(lambda done: self._told.put(partial(self._drawn, job, done)))
+
+    def _drawn(self, job: Job, future: "Future[Drawn]") -> None:
+        try:
+            drawn = future.result()
+        except UnreadableError as error:
+            self._close(job, job.kept, error.message)
+            return
+        job.drawn = drawn
+        if job.first is None and not self._is_wanted(job, drawn):
+            return
+        self._ready.append(job)
+
+    def _is_wanted(self, job: Job, drawn: Drawn) -> bool:
+        """Tell whether a page has to be asked for: it has no text, and no other page its image."""
+        job.first = drawn
+        if drawn.text is not None:
+            self._close(job, drawn.text, None, engine="text layer")
+            return False
+        leader = self._leaders.get(drawn.sha256)
+        if leader is not None:
+            leader.followers.append(job)
+            return False
+        known = self._ledger.same_image(drawn.sha256, self._rules.recipe)
+        if known is not None:
+            self._close(job, known.text, None, reused=True, engine=known.engine)
+            return False
+        self._leaders[drawn.sha256] = job
+        return True
+
+    def _send(self, job: Job) -> None:
+        drawn, rules = job.drawn, self._rules
+        if drawn is None:
+            raise AssertionError
+        temperature = max(rules.temperature, job.step.temperature)
+        job.sent_s = time.monotonic()
+        self._senders.send(
+            partial(rules.question.body, drawn.image, drawn.mime, temperature),
+            lambda outcome: self._told.put(partial(self._answered, job, outcome)),
+        )
+
+    def _answered(self, job: Job, outcome: Outcome | Exception) -> None:
+        under_way = self._senders.under_way
+        self._senders.answered()
+        if isinstance(outcome, Exception):
+            raise outcome
+        job.note(outcome)
+        self._ledger.asked(job.entry.id, job.number, job.facts(outcome))
+        if outcome.status in _CLOSED:
+            raise OcrError(f"the service refuses every page: {outcome.message}")
+        if outcome.status in _BUSY or outcome.broken:
+            self._put_off(job, outcome)
+            return
+        self._window.answered(under_way)
+        self._patience.answered(job, time.monotonic())
+        fault = _fault(outcome)
+        if fault is None or (fault.kind == "empty" and job.step.pieces > 1):
+            self._take(job, outcome)
+        elif fault.kind == "empty":
+            path = job.entry.document.path
+            looked = self._renderers.blank(path, job.number)
+            looked.add_done_callback(
+                lambda done: self._told.put(partial(self._looked, job, outcome, fault, done))
+            )
+        else:
+            self._climb(job, fault)
+
+    def _put_off(self, job: Job, outcome: Outcome) -> None:
+        """Ask again later; raises OcrError when the service is gone."""
+        now_s = time.monotonic()
+        wait_s = self._patience.wait_s(job, outcome, now_s)
+        if wait_s is None:
+            self._climb(job, Fault("torn", outcome.message))
+            return
+        if outcome.status in {429, 503}:
+            self._window.refused(now_s, wait_s)
+        heapq.heappush(self._waiting, (now_s + wait_s, next(self._order), job))
+
+    def _take(self, job: Job, outcome: Outcome) -> None:
+        if not job.take(outcome):
+            self._draw(job)
+            return
+        text = "\n\n".join(filter(None, job.texts)) if len(job.texts) > 1 else job.texts[0]
+        if text.strip() or job.step.pieces == 1:
+            self._close(job, text, None)
+        else:
+            self._climb(job, Fault("empty", "nothing was read, and the page is not blank"))
+
+    def _looked(self, job: Job, outcome: Outcome, fault: Fault, future: "Future[bool]") -> None:
+        """Take an empty text for what it is, if nothing is on the page."""
+        try:
+            blank = future.result()
+        except UnreadableError as error:
+            self._close(job, None, error.message)
+            return
+        if blank:
+            self._take(job, outcome)
+        else:
+            self._climb(job, fault)
+
+    def _climb(self, job: Job, fault: Fault) -> None:
+        """Try a page in another way, or give it up with what there is of it."""
+        if job.step.pieces == 1 and len(fault.kept or "") > len(job.kept or ""):
+            job.kept = fault.kept
+        rules = self._rules
+        step = ladder.following(
+            fault.kind, job.tried, attempts=rules.attempts, samples=rules.samples
+        )
+        if step is None:
+            self._close(job, job.kept, fault.reason)
+            return
+        job.begin(step)
+        if job.drawn is None:
+            self._draw(job)
+        else:
+            self._ready.append(job)
+
+    def _close(
+        self,
+        job: Job,
+        text: str | None,
+        error: str | None,
+        *,
+        reused: bool = False,
+        engine: str | None = None,
+    ) -> None:
+        result = job.result(text, error, reused=reused, engine=engine)
+        if job.first is not None and self._leaders.get(job.first.sha256) is job:
+            del self._leaders[job.first.sha256]
+        self._jobs -= 1
+        whole = self._ledger.finish(job.entry.id, result, self._rules.recipe)
+        self._events.append(PageDone(job.entry, result, job.first))
+        if whole:
+            self._events.append(DocumentDone(self._ledger.entry(job.entry.id)))
+        for follower in job.followers:
+            self._close(follower, text, error, reused=True, engine=result.engine)
+
+
+def _fault(outcome: Outcome) -> Fault | None:
+    if outcome.status == _OK:
+        return judging.fault(outcome.text, outcome.finish_reason)
+    if outcome.status == _TOO_LARGE:
+        return Fault("too large", outcome.message)
+    return Fault("engine" if outcome.status >= _SERVER else "rejected", outcome.message)

@@ -1,0 +1,101 @@
+"""What became of pages and documents."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from cloister import output
+from cloister.output import PageText, Style
+
+
+@dataclass(frozen=True)
+class PageResult:
+    """What became of one page: `text`, or the reason why there is none in `error`, or both.
+
+    Both is a text that is incomplete. `page` counts from 1, and is 0 for a document that could not
+    be opened. `seconds` is the last request's, `attempts` all requests of the page, `tokens` what
+    the engine wrote for it in all of them and `wasted_tokens` what of that was thrown away, by its
+    own count or, where a runaway answer was cut, by ours. `sha256` is of the page's image. `reused`
+    tells that another page had that image, and was asked for instead.
+    """
+
+    document: str
+    page: int
+    text: str | None
+    error: str | None = None
+    finish_reason: str | None = None
+    engine: str | None = None
+    completion_tokens: int = 0
+    wasted_tokens: int = 0
+    seconds: float = 0.0
+    attempts: int = 0
+    sha256: str | None = None
+    replica: str | None = None
+    request_id: str | None = None
+    reused: bool = False
+
+    @property
+    def number(self) -> int:
+        """The page's number."""
+        return self.page
+
+    @property
+    def read(self) -> bool:
+        """Whether the whole page was read."""
+        return self.error is None
+
+    def for_output(self) -> PageText:
+        """Return what goes into a file."""
+        facts: Mapping[str, Any] = {
+            name: value
+            for name, value in asdict(self).items()
+            if name not in {"document", "page", "text", "error"}
+        }
+        return PageText(self.page, self.text, self.error, facts)
+
+
+@dataclass(frozen=True)
+class DocumentResult:
+    """All pages of one document, in their order."""
+
+    document: str
+    pages: tuple[PageResult, ...]
+
+    @property
+    def failed(self) -> tuple[PageResult, ...]:
+        """The pages that were not read, or not to their end."""
+        return tuple(page for page in self.pages if not page.read)
+
+    @property
+    def markdown(self) -> str:
+        """The pages' texts; a page without one leaves a visible note."""
+        return self.body(Style())
+
+    def body(self, style: Style) -> str:
+        """Return the Markdown as `style` wants it, without front matter and anchors."""
+        return output.body([page.for_output() for page in self.pages], style)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is known of a run folder; `documents` without a page that was not read are `whole`.
+
+    Of `pages`, `read` and `failed` ones are finished; `unopened` documents have pages that nobody
+    counted yet. Tokens and requests are those of all times.
+    """
+
+    documents: int
+    whole: int
+    unopened: int
+    pages: int
+    read: int
+    failed: int
+    reused: int
+    requests: int
+    tokens: int
+    wasted_tokens: int
+
+    @property
+    def unfinished(self) -> int:
+        """Pages, of documents that were opened, that are still to be read."""
+        return self.pages - self.read - self.failed

@@ -1,0 +1,77 @@
+"""A run: a ledger's open pages, read at a service."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+
+from cloister.config import OcrSettings
+from cloister.ocr.asking import Question
+from cloister.ocr.events import Event
+from cloister.ocr.ledger import Ledger
+from cloister.ocr.reading import Reader, Rules
+from cloister.ocr.senders import Senders
+from cloister.ocr.service import Service
+from cloister.ocr.window import Window
+from cloister.rendering import Drawing, Limits, Renderers
+
+_MOST_RENDERERS = 4  # each draws about 15 pages a second, and a GPU reads ten
+_MARGIN_S = 10.0  # the gateway, which has the same time-out, is the one to say so
+
+
+def drawing(settings: OcrSettings, service: Service) -> Drawing:
+    """Return how pages become images for a service."""
+    return Drawing(
+        dpi=settings.dpi,
+        max_pixels=service.max_pixels,
+        text_layer=settings.text_layer == "auto",
+    )
+
+
+def recipe(settings: OcrSettings, service: Service) -> str:
+    """Return what decides how pages are read, as text: equal for pages that are read alike."""
+    parts = {
+        "model": service.model,
+        "is_vllm": service.is_vllm,
+        "prompt": settings.prompt,
+        "max_tokens": settings.max_tokens,
+        "temperature": settings.temperature,
+        "drawing": asdict(drawing(settings, service)),
+    }
+    return json.dumps(parts, sort_keys=True)
+
+
+def read(
+    ledger: Ledger,
+    service: Service,
+    settings: OcrSettings,
+    recipe_number: int,
+    *,
+    only: str | None = None,
+    more: Callable[[], bool] = lambda: False,
+) -> Iterator[Event]:
+    """Read the open pages of the ledger's run, and tell what happens.
+
+    `only` is a pattern of documents' names; `more` is asked for further documents at the end, see
+    `Reader`. Raises OcrError when the service is gone or refuses every page.
+    """
+    workers = settings.renderers or min(_MOST_RENDERERS, max(1, (os.cpu_count() or 1) // 2))
+    rules = Rules(
+        drawing=drawing(settings, service),
+        question=Question(
+            service.model, settings.prompt, settings.max_tokens, detects=service.is_vllm
+        ),
+        recipe=recipe_number,
+        temperature=settings.temperature,
+        attempts=settings.attempts,
+        samples=service.is_vllm,
+    )
+    least = settings.concurrency or 1
+    window = Window(service.concurrency, service.most, least)
+    limits = Limits(settings.memory_mib, settings.page_timeout_s)
+    senders = Senders(service.enter, service.timeout_s + _MARGIN_S)
+    with Renderers(workers, limits) as renderers:
+        ahead = max(2 * workers, service.concurrency // 4)
+        yield from Reader(
+            ledger, renderers, senders, window, rules, ahead=ahead, only=only, more=more
+        ).events()

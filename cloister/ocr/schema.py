@@ -1,0 +1,40 @@
+"""The ledger's tables, and how they are counted."""
+
+VERSION = 1
+SCHEMA = """
+CREATE TABLE documents (
+    id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, path TEXT NOT NULL, name TEXT NOT NULL,
+    target TEXT NOT NULL UNIQUE,
+    signature TEXT, sha256 TEXT, pages INTEGER, error TEXT, begun REAL, finished REAL,
+    run INTEGER NOT NULL
+);
+CREATE INDEX documents_by_run ON documents (run, id);
+CREATE TABLE pages (
+    document INTEGER NOT NULL, number INTEGER NOT NULL, state TEXT NOT NULL, recipe INTEGER,
+    sha256 TEXT, text TEXT, facts TEXT, at REAL, PRIMARY KEY (document, number)
+) WITHOUT ROWID;
+CREATE INDEX pages_by_image ON pages (sha256, recipe) WHERE state = 'read';
+CREATE TABLE requests (
+    document INTEGER NOT NULL, number INTEGER NOT NULL, at REAL NOT NULL, facts TEXT NOT NULL
+);
+CREATE INDEX requests_by_page ON requests (document, number);
+CREATE TABLE written (
+    document INTEGER NOT NULL, style TEXT NOT NULL, PRIMARY KEY (document, style)
+) WITHOUT ROWID;
+CREATE TABLE recipes (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
+CREATE TABLE runs (id INTEGER PRIMARY KEY, begun REAL NOT NULL);
+"""
+COUNTS = """
+WITH chosen AS (SELECT * FROM documents WHERE run = ? OR ? IS NULL),
+     theirs AS (SELECT * FROM pages WHERE document IN (SELECT id FROM chosen))
+SELECT (SELECT count(*) FROM chosen),
+       (SELECT count(*) FROM chosen WHERE finished IS NOT NULL
+           AND NOT EXISTS (SELECT 1 FROM pages WHERE document = id AND state = 'failed')),
+       (SELECT count(*) FROM chosen WHERE pages IS NULL),
+       count(*), ifnull(sum(state = 'read'), 0), ifnull(sum(state = 'failed'), 0),
+       ifnull(sum(json_extract(facts, '$.reused')), 0),
+       ifnull(sum(json_extract(facts, '$.attempts')), 0),
+       ifnull(sum(json_extract(facts, '$.completion_tokens')), 0),
+       ifnull(sum(json_extract(facts, '$.wasted_tokens')), 0)
+FROM theirs
+"""

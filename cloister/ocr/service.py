@@ -1,0 +1,104 @@
+"""The service that is asked: how to enter it, and what is known of it."""
+
+from dataclasses import dataclass, replace
+
+import requests
+
+from cloister import chat, deployment
+from cloister.chat import Pass
+from cloister.config import Settings
+from cloister.engines import ENGINES
+from cloister.errors import OcrError
+
+# A service of which nothing is known is tried with few pages, and with more while it takes them.
+_UNKNOWN, _MOST = 4, 64
+
+
+@dataclass(frozen=True)
+class Service:
+    """An OpenAI API that reads pages.
+
+    `is_vllm` tells that it samples, detects loops, and shrinks images beyond `max_pixels`. Begin
+    with `concurrency` pages at once, `most` is the limit.
+    """
+
+    enter: Pass
+    model: str
+    is_vllm: bool
+    concurrency: int
+    most: int
+    timeout_s: float
+    max_pixels: int | None = None
+
+
+def here(settings: Settings, key: str | None) -> Service:
+    """Return the service that is up on this machine.
+
+    Raises DeploymentError when none is, OcrError when it has no engine that answers.
+    """
+    up = deployment.required(settings)
+    enter = deployment.of_this_machine(up.settings)
+    enter = replace(enter, key=key or enter.key)
+    planned = deployment.of(up)
+    require_healthy(enter)
+    is_vllm = ENGINES[planned.engine].serves_model
+    # One more than the engines read at once, so that the next page is there when one is done.
+    begin = settings.ocr.concurrency or planned.slots + 1
+    return Service(
+        enter,
+        model=settings.model.name,
+        is_vllm=is_vllm,
+        concurrency=begin,
+        most=settings.ocr.concurrency or 2 * begin,
+        timeout_s=up.settings.gateway.timeout_s,
+        max_pixels=up.settings.vllm.max_pixels if is_vllm else None,
+    )
+
+
+def at(settings: Settings, url: str, key: str | None) -> Service:
+    """Return the service at a URL; raises OcrError when none answers there."""
+    enter = chat.by_url(url, key)
+    require_healthy(enter)
+    is_vllm = _owner(enter) == "vllm"
+    return Service(
+        enter,
+        model=settings.model.name,
+        is_vllm=is_vllm,
+        concurrency=settings.ocr.concurrency or _UNKNOWN,
+        most=settings.ocr.concurrency or _MOST,
+        timeout_s=settings.gateway.timeout_s,
+        max_pixels=settings.vllm.max_pixels if is_vllm else None,
+    )
+
+
+def require_healthy(enter: Pass) -> None:
+    """Raise OcrError when no service answers at the address."""
+    answer = _get(enter, "/health")
+    if not answer.ok:
+        raise OcrError(
+            f"the service at `{enter.url}` has no engine that answers "
+            f"(HTTP {answer.status_code} on /health)",
+            hint="invoke status",
+        )
+
+
+def _owner(enter: Pass) -> str | None:
+    """Return who owns the first model, None where that is not told."""
+    answer = _get(enter, "/v1/models")
+    try:
+        return str(answer.json()["data"][0]["owned_by"])
+    except (ValueError, LookupError, TypeError):
+        return None
+
+
+def _get(enter: Pass, route: str) -> requests.Response:
+    try:
+        with chat.session(enter) as session:
+            return session.get(f"{enter.url}{route}", timeout=5)
+    except requests.exceptions.SSLError as error:
+        raise OcrError(
+            f"the certificate of `{enter.url}` is not trusted",
+            hint="name its authority by SSL_CERT_FILE",
+        ) from error
+    except requests.RequestException as error:
+        raise OcrError(f"no service answers at `{enter.url}`", hint="invoke up") from error

@@ -1,0 +1,96 @@
+"""The pages of a PDF, drawn by pdfium."""
+
+import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pypdfium2
+import pypdfium2.raw as pdfium
+from PIL import Image
+from pypdfium2.internal import ErrorToStr
+
+from cloister.rendering import paper
+from cloister.rendering.drawing import Drawing, Drawn, UnreadableError
+from cloister.rendering.encoding import encoded
+from cloister.rendering.textlayer import good_text
+
+_POINTS_PER_INCH = 72
+_COLOUR_DPI = 25
+_BLANK = Drawing(dpi=100, max_pixels=4_000_000)
+
+
+class Pdf:
+    """An open PDF; raises UnreadableError for one that is locked, damaged or empty."""
+
+    def __init__(self, path: Path) -> None:
+        # Not by PdfDocument: of a PDF without pages it tells why the one before did not open.
+        handle = pdfium.FPDF_LoadDocument(os.fsencode(path) + b"\0", None)
+        if not handle:
+            code = pdfium.FPDF_GetLastError()
+            locked = code == pdfium.FPDF_ERR_PASSWORD
+            detail = ErrorToStr.get(code, f"error {code}")
+            raise UnreadableError(
+                "the PDF needs a password" if locked else f"a damaged PDF ({detail})"
+            )
+        self._pdf: Any = pypdfium2.PdfDocument(handle)
+        self.count = len(self._pdf)
+        if self.count < 1:
+            self.close()
+            raise UnreadableError("the PDF has no pages")
+        with suppress(pypdfium2.PdfiumError):  # a page whose form is broken has the rest
+            self._pdf.init_forms()  # without it the values of form fields are not drawn
+
+    def close(self) -> None:
+        """Close the file."""
+        self._pdf.close()
+
+    def draw(self, number: int, drawing: Drawing) -> Drawn:
+        """Draw a page, counted from 1. Raises UnreadableError."""
+        with self._page(number) as page:
+            scale = _scale(page, drawing)
+            small = min(scale, _COLOUR_DPI / _POINTS_PER_INCH)
+            colour = paper.has_colour(_image(page, small, colour=True))
+            image = _image(page, scale, colour=colour)
+            text = good_text(page) if drawing.text_layer else None
+        part, of = drawing.part
+        image = image if of == 1 else paper.half(image, part)
+        return encoded(image, scale * _POINTS_PER_INCH, text)
+
+    def blank(self, number: int) -> bool:
+        """Return whether there is nothing on the page, counted from 1. Raises UnreadableError."""
+        with self._page(number) as page:
+            image = _image(page, _scale(page, _BLANK), colour=False)
+        return paper.is_blank(image)
+
+    @contextmanager
+    def _page(self, number: int) -> Iterator[Any]:
+        if not 1 <= number <= self.count:
+            raise UnreadableError(f"the PDF has no page {number}, only {self.count}")
+        try:
+            # Closed at once: pdfium keeps every open page's images in memory.
+            with closing(self._pdf[number - 1]) as page:
+                yield page
+        except (pypdfium2.PdfiumError, ValueError) as error:
+            raise UnreadableError(f"the page cannot be rendered ({error})") from error
+
+
+def _scale(page: Any, drawing: Drawing) -> float:
+    """Return the pixels a point."""
+    pixels = drawing.dpi / _POINTS_PER_INCH
+    if min(page.get_size()) <= 0:
+        raise ValueError("it has no area")
+    # A page that is less than a pixel high or wide is drawn as one.
+    width, height = (max(1.0, side * pixels) for side in page.get_size())
+    return pixels * drawing.within(width, height)
+
+
+def _image(page: Any, scale: float, *, colour: bool) -> Image.Image:
+    # Grey from pdfium itself takes a fifth of the time, but what is half transparent comes out
+    # too faint: the opacity is applied twice.
+    grey = not colour and not pdfium.FPDFPage_HasTransparency(page)
+    bitmap = page.render(scale=scale, may_draw_forms=True, grayscale=grey, rev_byteorder=True)
+    with closing(bitmap):
+        image: Image.Image = bitmap.to_pil()
+    return image if colour or grey else image.convert("L")

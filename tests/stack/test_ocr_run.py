@@ -1,0 +1,344 @@
+"""`invoke ocr` into a run folder, against a model that misbehaves on command."""
+
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from deployments import ROOT, Stack, eventually
+from fpdf import FPDF
+from page_stubs import PageStub, document, page_stub
+
+
+@pytest.fixture
+def stub() -> Iterator[PageStub]:
+    with page_stub() as running:
+        yield running
+
+
+@pytest.fixture
+def user(tmp_path: Path) -> Stack:
+    """Somebody who has no service here, and is given the address of another one."""
+    (tmp_path / "cloister.yaml").touch()
+    return Stack(tmp_path, 9)
+
+
+def write(folder: Path, name: str, *marks: str | None) -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(document(name, marks or [None]))
+    return path
+
+
+def ocr(user: Stack, stub: PageStub, source: Path, *flags: str, code: int = 0) -> Any:
+    out = user.state / "out"
+    words = ("ocr", str(source), "--out", str(out), "--url", stub.url, *flags)
+    return user.invoke(*words, code=code)
+
+
+def summary(user: Stack) -> Any:
+    return user.json("ocr", "--status", "--out", str(user.state / "out"))
+
+
+def pages(user: Stack) -> list[dict[str, Any]]:
+    with closing(sqlite3.connect(user.state / "out" / "ledger.sqlite")) as base:
+        rows = base.execute(
+            "SELECT name, number, state, text, facts FROM pages JOIN documents ON id = document "
+            "ORDER BY name, number"
+        ).fetchall()
+    return [
+        {"name": name, "number": number, "state": state, "text": text, **json.loads(facts or "{}")}
+        for name, number, state, text, facts in rows
+    ]
+
+
+def test_a_folder_is_read_once_and_again_costs_no_request(
+    user: Stack, stub: PageStub, tmp_path: Path
+) -> None:
+    source = tmp_path / "in"
+    write(source, "a.pdf", None, None, None)
+    write(source, "below/b.pdf", None)
+    said = ocr(user, stub, source).stderr
+    assert "4 read, 0 not read" in said
+    before = {path: path.stat() for path in (user.state / "out").rglob("*.md")}
+    assert {path.name for path in before} == {"a.md", "b.md"}
+    asked = stub.counts()["asked"]
+    assert sorted(asked.values()) == [1, 1, 1, 1]
+    ocr(user, stub, source)
+    assert stub.counts()["asked"] == asked
+    assert {path: path.stat() for path in before} == before
+    text = (user.state / "out" / "a.md").read_text()
+    assert [text.count(f'<a id="page-{number}"></a>') for number in (1, 2, 3, 4)] == [1, 1, 1, 0]
+    assert "source: a.pdf" in text
+    found = pages(user)
+    assert all(page["text"] == f"page {page['sha256']}" for page in found)
+    assert {page["finish_reason"] for page in found} == {"stop"}
+
+
+def test_what_is_missing_is_written_again_without_a_request(
+    user: Stack, stub: PageStub, tmp_path: Path
+) -> None:
+    source = write(tmp_path, "a.pdf")
+    ocr(user, stub, source)
+    written = user.state / "out" / "a.md"
+    content = written.read_bytes()
+    written.unlink()
+    ocr(user, stub, source)
+    assert written.read_bytes() == content
+    for kind in ("html", "txt", "jsonl"):
+        ocr(user, stub, source, "--format", kind)
+        assert (user.state / "out" / f"a.{kind}").exists()
+    assert list(stub.counts()["asked"].values()) == [1]
+
+
+def test_a_changed_document_is_read_anew_and_no_other_one(
+    user: Stack, stub: PageStub, tmp_path: Path
+) -> None:
+    source = tmp_path / "in"
+    write(source, "a.pdf", None, None)
+    other = write(source, "b.pdf")
+    ocr(user, stub, source)
+    other.write_bytes(document("another b", [None, None]))
+    said = ocr(user, stub, source).stderr
+    assert "b.pdf has changed" in said
+    assert [(page["name"], page["number"]) for page in pages(user)] == [
+        *(("a.pdf", 1), ("a.pdf", 2)),
+        *(("b.pdf", 1), ("b.pdf", 2)),
+    ]
+    assert sorted(stub.counts()["asked"].values()) == [1] * 5
+    touched = source / "a.pdf"
+    touched.write_bytes(touched.read_bytes())  # other times, the same content
+    assert "has changed" not in ocr(user, stub, source).stderr
+    assert sorted(stub.counts()["asked"].values()) == [1] * 5
+
+
+def test_the_same_page_is_asked_for_once(user: Stack, stub: PageStub, tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    first = write(source, "a.pdf", None, None)
+    for number in range(5):
+        (source / f"copy-{number}.pdf").write_bytes(first.read_bytes())
+    ocr(user, stub, source)
+    assert sorted(stub.counts()["asked"].values()) == [1, 1]
+    assert summary(user)["reused"] == 10
+    bodies = {path.read_text().partition("\n\n")[2] for path in (user.state / "out").glob("*.md")}
+    assert len(bodies) == 1
+
+
+def test_documents_of_one_name_get_files_of_their_own(
+    user: Stack, stub: PageStub, tmp_path: Path
+) -> None:
+    for folder in ("x", "y", "z"):
+        write(tmp_path / folder, "a.pdf", None)
+        (tmp_path / folder / "a.pdf").write_bytes(document(folder, [None]))
+    paths = [str(tmp_path / folder / "a.pdf") for folder in ("x", "y", "z")]
+    out = str(user.state / "out")
+    user.invoke("ocr", *paths, "--out", out, "--url", stub.url)
+    written = sorted(path.name for path in Path(out).glob("*.md"))
+    assert written == ["a.md", "a.pdf.2.md", "a.pdf.md"]
+
+
+class Bad(NamedTuple):
+    """How a page misbehaves, and what comes of it; `kept` is whether some of its text is."""
+
+    mark: str
+    attempts: int
+    reason: str
+    kept: bool = False
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        Bad("loop", 4, "repeated itself", kept=True),
+        Bad("row loop", 4, "repeated itself", kept=True),
+        Bad("truncated", 3, "cut off", kept=True),
+        Bad("empty", 4, "not blank"),
+        Bad("garbage", 4, "no text"),
+        Bad("refusal", 4, "declined"),
+        Bad("error", 3, "HTTP 500"),
+    ],
+    ids=lambda bad: bad.mark,
+)
+def test_a_page_that_misbehaves_is_tried_in_other_ways_and_set_apart(
+    user: Stack, stub: PageStub, tmp_path: Path, bad: Bad
+) -> None:
+    source = write(tmp_path, "a.pdf", None, bad.mark, None)
+    said = ocr(user, stub, source, code=8).stderr
+    assert "1 of 3 pages were not read" in said
+    assert bad.reason in said
+    before, page, after = pages(user)
+    assert (before["state"], after["state"]) == ("read", "read")
+    # Of a page in halves the second one has no mark, and is not asked for after the first failed.
+    assert page["attempts"] == bad.attempts
+    text = (user.state / "out" / "a.md").read_text()
+    assert ("**Page 2 is incomplete:**" in text) is bad.kept
+    assert ("**Page 2 was not read:**" in text) is not bad.kept
+    apart = user.state / "out" / "quarantine" / "a"
+    assert (apart / "page-0002.png").read_bytes().startswith(b"\x89PNG")
+    told = json.loads((apart / "page-0002.json").read_text())
+    assert bad.reason in told["reason"]
+    assert len(told["requests"]) == bad.attempts
+
+
+def test_a_loop_is_cut_soon_and_another_temperature_reads_the_page(
+    user: Stack, stub: PageStub, tmp_path: Path
+) -> None:
+    ocr(user, stub, write(tmp_path, "a.pdf", "loop once", None))
+    looped, _ = pages(user)
+    assert looped["state"] == "read"
+    assert looped["attempts"] == 2
+    first, second = (body for body in stub.counts()["bodies"] if body["sha256"] == looped["sha256"])
+    assert (first["temperature"], second["temperature"]) == (0, 0.2)
+    assert first["repetition_detection"]["min_count"] > 100
+    assert 0 < looped["wasted_tokens"] < 1_500
+    assert stub.counts()["tokens"]["loop once"] < 3_000  # of 15,000: we hung up
+
+
+def test_failed_pages_are_read_again_on_request_and_leave_the_quarantine(
+    user: Stack, stub: PageStub, tmp_path: Path
+) -> None:
+    source = write(tmp_path, "a.pdf", None, "loop once")
+    ocr(user, stub, source, "--set", "ocr.attempts=1", code=8)
+    assert (user.state / "out" / "quarantine" / "a" / "page-0002.json").exists()
+    asked = sum(stub.counts()["asked"].values())
+    ocr(user, stub, source, code=8)
+    assert sum(stub.counts()["asked"].values()) == asked
+    said = ocr(user, stub, source, "--retry-failed").stderr
+    assert "1 pages are tried again" in said
+    assert sum(stub.counts()["asked"].values()) == asked + 2
+    assert not list((user.state / "out" / "quarantine").rglob("*.json"))
+    assert "incomplete" not in (user.state / "out" / "a.md").read_text()
+
+
+def test_a_blank_page_is_no_failure(user: Stack, stub: PageStub, tmp_path: Path) -> None:
+    pdf = FPDF()
+    pdf.add_page()
+    (tmp_path / "blank.pdf").write_bytes(bytes(pdf.output()))
+    stub.behave(empty=True)
+    ocr(user, stub, tmp_path / "blank.pdf")
+    assert "no text on it" in (user.state / "out" / "blank.md").read_text()
+
+
+def test_a_service_that_is_full_is_given_less_and_waited_for(
+    user: Stack, stub: PageStub, tmp_path: Path
+) -> None:
+    source = tmp_path / "in"
+    for number in range(10):
+        write(source, f"{number}.pdf", None, None)
+    stub.behave(refusals=6, status=429)
+    ocr(user, stub, source)
+    found = pages(user)
+    assert all(page["state"] == "read" for page in found)
+    assert sum(page["attempts"] for page in found) == 26
+
+
+def test_a_key_that_is_refused_ends_the_run_and_loses_nothing(
+    user: Stack, stub: PageStub, tmp_path: Path
+) -> None:
+    source = write(tmp_path, "a.pdf", *[None] * 8)
+    stub.behave(refusals=1_000, status=401)
+    said = ocr(user, stub, source, code=8).stderr
+    assert "refuses every page: HTTP 401" in said
+    assert "the same command goes on" in said
+    assert sum(stub.counts()["asked"].values()) == 0
+    stub.behave(refusals=0)
+    ocr(user, stub, source)
+    assert summary(user)["read"] == 8
+
+
+def test_ctrl_c_says_how_to_go_on_and_the_rest_is_read_then(user: Stack, tmp_path: Path) -> None:
+    source = write(tmp_path, "a.pdf", *[None] * 40)
+    with page_stub(delay_ms=300) as slow:
+        words = ("ocr", str(source), "--out", str(user.state / "out"), "--url", slow.url)
+        command = [sys.executable, "-m", "invoke", *words]
+        with subprocess.Popen(
+            command, cwd=ROOT, env=user.environment, stderr=subprocess.PIPE, text=True
+        ) as reading:
+            eventually(lambda: _assert_some(user))
+            reading.send_signal(signal.SIGINT)
+            assert reading.stderr is not None
+            said = reading.stderr.read()
+        assert reading.returncode == 130
+        assert "the same command goes on" in said
+        assert "Traceback" not in said
+        assert not (user.state / "out" / "a.md").exists()
+        read = summary(user)["read"]
+        assert 0 < read < 40
+        slow.behave(delay_s=0.01)
+        ocr(user, slow, source)
+        assert sum(slow.counts()["asked"].values()) <= 40 + 8  # those that were in flight
+    assert summary(user)["read"] == 40
+
+
+def _assert_some(user: Stack) -> None:
+    assert (user.state / "out" / "ledger.sqlite").exists()
+    assert any(page["state"] == "read" for page in pages(user))
+
+
+def test_two_runs_cannot_share_a_folder(user: Stack, tmp_path: Path) -> None:
+    source = write(tmp_path, "a.pdf", *[None] * 10)
+    with page_stub(delay_ms=500) as slow:
+        words = ("ocr", str(source), "--out", str(user.state / "out"), "--url", slow.url)
+        with subprocess.Popen(
+            [sys.executable, "-m", "invoke", *words], cwd=ROOT, env=user.environment
+        ) as reading:
+            eventually(lambda: _assert_some(user))
+            said = user.invoke(*words, code=8).stderr
+            assert "another `invoke ocr` writes into" in said
+            assert summary(user)["documents"] == 1  # but to look is allowed
+            reading.kill()
+
+
+def test_a_folder_is_watched(user: Stack, stub: PageStub, tmp_path: Path) -> None:
+    inbox, out = tmp_path / "inbox", user.state / "out"
+    inbox.mkdir()
+    words = ("ocr", "--watch", str(inbox), "--out", str(out), "--url", stub.url)
+    command = [sys.executable, "-m", "invoke", *words]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=user.environment, stderr=subprocess.PIPE, text=True
+    ) as watching:
+        for name in ("a.pdf", "below/b.pdf"):
+            write(inbox, name)
+            written = (out / name).with_suffix(".md")
+            eventually(lambda written=written: _assert_there(written))  # type: ignore[misc]
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(20) == 130
+
+
+def _assert_there(path: Path) -> None:
+    assert path.exists()
+
+
+def test_only_some_documents_are_read(user: Stack, stub: PageStub, tmp_path: Path) -> None:
+    for name in ("2025/a.pdf", "2026/b.pdf", "2026/c.pdf"):
+        write(tmp_path / "in", name)
+    ocr(user, stub, tmp_path / "in", "--only", "2026/*", code=0)
+    assert {path.name for path in (user.state / "out").rglob("*.md")} == {"b.md", "c.md"}
+    assert sum(stub.counts()["asked"].values()) == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--format", "docx", "--out", "o"), "expected one of markdown, jsonl, html, txt"),
+        (("--format", "html"), "--out FOLDER"),
+        (("--retry-failed",), "--out FOLDER"),
+        (("--status",), "--out FOLDER"),
+        (("--status", "--out", "/nonexistent"), "has no ledger.sqlite"),
+        (("--watch", "/nonexistent", "--out", "o"), "no folder to watch"),
+        ((), "there is nothing to read"),
+    ],
+)
+def test_flags_that_make_no_sense_are_refused_in_two_lines(
+    user: Stack, tmp_path: Path, flags: tuple[str, ...], words: str
+) -> None:
+    placed = [str(tmp_path / flag) if flag == "o" else flag for flag in flags]
+    said = user.invoke("ocr", *placed, code=8).stderr
+    assert words in said
+    assert len(said.strip().splitlines()) <= 3
