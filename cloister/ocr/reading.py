@@ -180,11 +180,11 @@ class Reader:
         self._window.answered(under_way)
         self._patience.answered(job, time.monotonic())
         fault = _fault(outcome)
-        if fault is None or (fault.kind == "empty" and job.step.pieces > 1):
+        if fault is None:
             self._take(job, outcome)
         elif fault.kind == "empty":
-            path = job.entry.document.path
-            looked = self._renderers.blank(path, job.number)
+            part = job.drawing(self._rules.drawing).part
+            looked = self._renderers.blank(job.entry.document.path, job.number, part)
             looked.add_done_callback(
                 lambda done: self._told.put(partial(self._looked, job, outcome, fault, done))
             )
@@ -206,11 +206,7 @@ class Reader:
         if not job.take(outcome):
             self._draw(job)
             return
-        text = "\n\n".join(filter(None, job.texts)) if len(job.texts) > 1 else job.texts[0]
-        if text.strip() or job.step.pieces == 1:
-            self._close(job, text, None)
-        else:
-            self._climb(job, Fault("empty", "nothing was read, and the page is not blank"))
+        self._close(job, "\n\n".join(filter(None, job.texts)), None)
 
     def _looked(self, job: Job, outcome: Outcome, fault: Fault, future: "Future[bool]") -> None:
         """Take an empty text for what it is, if nothing is on the page."""

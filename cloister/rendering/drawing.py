@@ -12,6 +12,11 @@ _FEWEST_PIXELS = 9  # the service refuses less than 3 x 3
 _LARGEST_HALF = 2 / 3  # the cut is in the middle third
 
 
+# A page's piece, and of how many: (0, 2) is the upper half, (1, 2) the lower one.
+Part = tuple[int, int]
+WHOLE: Part = (0, 1)
+
+
 class UnreadableError(OcrError):
     """A page, or a whole document, cannot be turned into an image; the message says why."""
 
@@ -28,11 +33,11 @@ class Drawing:
     dpi: int = 200
     max_pixels: int | None = None
     scale: float = 1.0
-    part: tuple[int, int] = (0, 1)
+    part: Part = WHOLE
     text_layer: bool = False
 
     def __post_init__(self) -> None:
-        if self.part not in {(0, 1), (0, 2), (1, 2)}:
+        if self.part not in {WHOLE, (0, 2), (1, 2)}:
             raise ValueError(f"a page has no part {self.part}")
         if self.dpi <= 0 or self.scale <= 0:
             raise ValueError(f"nothing can be drawn at {self.dpi} dpi times {self.scale}")
@@ -42,7 +47,7 @@ class Drawing:
     def within(self, width: float, height: float) -> float:
         """Return `scale`, or less where an image of that size in pixels would be too large."""
         limit = min(self.max_pixels or _MAX_PIXELS, _MAX_PIXELS)
-        if self.part != (0, 1):
+        if self.part != WHOLE:
             limit = int(limit / _LARGEST_HALF)
         if width * height * self.scale**2 <= limit:
             return self.scale

@@ -7,8 +7,8 @@ from PIL import Image
 
 from cloister.rendering.drawing import Drawn
 
-# Bytes a pixel and band that PNG may need: twice that of the densest clean page, a third of
-# what scanner grain takes. From benchmarks/encoding.py, as are the level and the quality.
+# Bytes a pixel and band that PNG may need: three times those of the densest clean page, a third
+# of what scanner grain takes. From benchmarks/encoding.py, as are the level and the quality.
 _PNG_BYTES = 0.25
 _PNG_LEVEL, _JPEG_QUALITY = 1, 90
 _STRIPS, _STRIP_ROWS = 8, 16

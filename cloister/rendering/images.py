@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from cloister.rendering import paper
-from cloister.rendering.drawing import SUFFIXES, Drawing, Drawn, UnreadableError
+from cloister.rendering.drawing import SUFFIXES, Drawing, Drawn, Part, UnreadableError
 from cloister.rendering.encoding import encoded
 
 # Not all that Pillow knows: its EPS, for one, would start Ghostscript.
@@ -60,13 +60,13 @@ class ImageFile:
             scale = drawing.within(*frame.size)
             dpi = _dpi(frame) * scale
             image = _decoded(frame, scale)
-        part, of = drawing.part
-        return encoded(image if of == 1 else paper.half(image, part), dpi)
+        return encoded(paper.part_of(image, drawing.part), dpi)
 
-    def blank(self, number: int) -> bool:
-        """Return whether there is nothing on the page, counted from 1. Raises UnreadableError."""
+    def blank(self, number: int, part: Part) -> bool:
+        """Return whether nothing is on the page, or a half of it. Raises UnreadableError."""
         with self._page(number) as frame:
-            return paper.is_blank(_decoded(frame, min(1, _BLANK_SIDE / max(frame.size))))
+            image = _decoded(frame, min(1, _BLANK_SIDE / max(frame.size)))
+            return paper.is_blank(paper.part_of(image, part))
 
     @contextmanager
     def _open(self) -> Iterator[Image.Image]:

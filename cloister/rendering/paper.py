@@ -2,6 +2,8 @@
 
 from PIL import Image, ImageChops, ImageFilter, ImageStat
 
+from cloister.rendering.drawing import Part
+
 _INK = 24  # levels darker than the paper around it
 _GRAIN = 6  # times the mean deviation: what grain reaches on one pixel in a million
 _CELL, _CELL_INK = 8, 5  # a letter has more ink in a cell than a speck of dust
@@ -32,9 +34,10 @@ def has_colour(page: Image.Image) -> bool:
     return coloured >= _COLOURED * page.width * page.height
 
 
-def half(page: Image.Image, number: int) -> Image.Image:
-    """Return the upper half of a page, number 0, or the lower, 1, cut between two lines of text."""
-    if page.height == 1:
+def part_of(page: Image.Image, part: Part) -> Image.Image:
+    """Return a page, or the upper or lower half of it, cut between two lines of text."""
+    number, of = part
+    if of == 1 or page.height == 1:
         return page
     cut = _cut(page)
     top, bottom = ((0, cut), (cut, page.height))[number]

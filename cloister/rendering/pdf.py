@@ -12,7 +12,7 @@ from PIL import Image
 from pypdfium2.internal import ErrorToStr
 
 from cloister.rendering import paper
-from cloister.rendering.drawing import Drawing, Drawn, UnreadableError
+from cloister.rendering.drawing import Drawing, Drawn, Part, UnreadableError
 from cloister.rendering.encoding import encoded
 from cloister.rendering.textlayer import good_text
 
@@ -54,15 +54,14 @@ class Pdf:
             colour = paper.has_colour(_image(page, small, colour=True))
             image = _image(page, scale, colour=colour)
             text = good_text(page) if drawing.text_layer else None
-        part, of = drawing.part
-        image = image if of == 1 else paper.half(image, part)
+        image = paper.part_of(image, drawing.part)
         return encoded(image, scale * _POINTS_PER_INCH, text)
 
-    def blank(self, number: int) -> bool:
-        """Return whether there is nothing on the page, counted from 1. Raises UnreadableError."""
+    def blank(self, number: int, part: Part) -> bool:
+        """Return whether nothing is on the page, or a half of it. Raises UnreadableError."""
         with self._page(number) as page:
             image = _image(page, _scale(page, _BLANK), colour=False)
-        return paper.is_blank(image)
+        return paper.is_blank(paper.part_of(image, part))
 
     @contextmanager
     def _page(self, number: int) -> Iterator[Any]:

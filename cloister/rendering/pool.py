@@ -4,12 +4,13 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from cloister.errors import OcrError
-from cloister.rendering.drawing import Drawing, Drawn
+from cloister.rendering.drawing import WHOLE, Drawing, Drawn, Part
 from cloister.rendering.process import Limits, Process
 
 _DEFAULT = Limits()
@@ -50,10 +51,10 @@ class Renderers:
             self._closed = True
             for process in self._processes:
                 process.kill()
-        while not self._jobs.empty():
-            job = self._jobs.get()
-            if job is not None and job.future.cancel():
-                job.future.set_running_or_notify_cancel()  # for whoever waits for it
+        with suppress(queue.Empty):
+            while (job := self._jobs.get_nowait()) is not None:
+                if job.future.cancel():
+                    job.future.set_running_or_notify_cancel()  # for whoever waits for it
         for _thread in self._threads:
             self._jobs.put(None)
         for thread in self._threads:
@@ -69,10 +70,10 @@ class Renderers:
         name = str(path.absolute())
         return self._submit(lambda process: process.draw(name, number, drawing))
 
-    def blank(self, path: Path, number: int) -> Future[bool]:
-        """Say whether a page, counted from 1, shows nothing but paper."""
+    def blank(self, path: Path, number: int, part: Part = WHOLE) -> Future[bool]:
+        """Say whether a page, counted from 1, or a half of it, shows nothing but paper."""
         name = str(path.absolute())
-        return self._submit(lambda process: process.blank(name, number))
+        return self._submit(lambda process: process.blank(name, number, part))
 
     def _submit(self, ask: Callable[[Process], Any]) -> Future[Any]:
         job = _Job(Future(), ask)

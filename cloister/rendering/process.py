@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cloister.errors import OcrError
-from cloister.rendering.drawing import Drawing, Drawn, UnreadableError
+from cloister.rendering.drawing import Drawing, Drawn, Part, UnreadableError
 
 _ROOT = Path(__file__).parents[2]  # where `cloister` is found
 # No keys, no tokens; the last two are what some Pythons do not start without.
@@ -49,14 +49,18 @@ class Process:
             *filter(os.path.isabs, os.environ.get("PYTHONPATH", "").split(os.pathsep)),
         ]
         kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "cloister.rendering.worker", str(limits.memory_mib)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=_ROOT,
-            env={**kept, "PYTHONPATH": os.pathsep.join(path)},
-            process_group=0,  # a Ctrl-C before the worker ignores it would print a traceback
-        )
+        command = [sys.executable, "-m", "cloister.rendering.worker", str(limits.memory_mib)]
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                cwd=_ROOT,
+                env={**kept, "PYTHONPATH": os.pathsep.join(path)},
+                process_group=0,  # a Ctrl-C before the worker ignores it would print a traceback
+            )
+        except OSError as error:
+            raise OcrError(f"a rendering process does not start ({error})") from error
         self._read = b""
 
     @property
@@ -77,9 +81,9 @@ class Process:
         answer, _ = self._ask({"do": "count", "path": path}, {"count": int})
         return int(answer["count"])
 
-    def blank(self, path: str, number: int) -> bool:
-        """Return whether a page shows nothing but paper."""
-        job = {"do": "blank", "path": path, "number": number}
+    def blank(self, path: str, number: int, part: Part) -> bool:
+        """Return whether a page, or a half of it, shows nothing but paper."""
+        job = {"do": "blank", "path": path, "number": number, "part": part}
         answer, _ = self._ask(job, {"blank": bool})
         return bool(answer["blank"])
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from cloister.rendering.drawing import Drawing, Drawn, UnreadableError
+from cloister.rendering.drawing import WHOLE, Drawing, Drawn, Part, UnreadableError
 from cloister.rendering.images import ImageFile
 from cloister.rendering.pdf import Pdf
 
@@ -22,8 +22,8 @@ class Pages(Protocol):
     def draw(self, number: int, drawing: Drawing) -> Drawn:
         """Draw a page."""
 
-    def blank(self, number: int) -> bool:
-        """Return whether a page has nothing on it."""
+    def blank(self, number: int, part: Part) -> bool:
+        """Return whether a page, or a half of it, has nothing on it."""
 
     def close(self) -> None:
         """Let go of the file."""
@@ -73,13 +73,13 @@ def draw(path: Path, number: int, drawing: Drawing) -> Drawn:
         return pages.draw(number, drawing)
 
 
-def blank(path: Path, number: int) -> bool:
-    """Return whether a page, counted from 1, shows nothing but paper. Raises UnreadableError.
+def blank(path: Path, number: int, part: Part = WHOLE) -> bool:
+    """Return whether a page, or a half, shows nothing but paper. Raises UnreadableError.
 
     Neither a scanner's grain nor grey paper counts as anything.
     """
     with _opened(path) as pages:
-        return pages.blank(number)
+        return pages.blank(number, part)
 
 
 @contextmanager

@@ -54,7 +54,8 @@ def _done(source: Source, job: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
     if job["do"] == "count":
         return {"count": pages.count}, b""
     if job["do"] == "blank":
-        return {"blank": pages.blank(job["number"])}, b""
+        first, of = job["part"]
+        return {"blank": pages.blank(job["number"], (first, of))}, b""
     drawing = job["drawing"]
     drawn = pages.draw(job["number"], Drawing(**{**drawing, "part": tuple(drawing["part"])}))
     answer = {

@@ -290,7 +290,7 @@ def test_halves_of_a_pdf_have_more_pixels_than_the_whole_may(kept: Any) -> None:
 @pytest.mark.parametrize("size", [(1, 1), (5, 2), (3, 3), (100, 4)])
 def test_the_smallest_pages_can_be_halved(size: tuple[int, int]) -> None:
     for number in (0, 1):
-        assert min(paper.half(Image.new("L", size), number).size) >= 1
+        assert min(paper.part_of(Image.new("L", size), (number, 2)).size) >= 1
 
 
 @pytest.mark.parametrize("kind", [kind for kind in corpus.KINDS if kind != "blank"])
@@ -413,3 +413,13 @@ def test_a_pdf_without_pages_says_so_whatever_came_before(kept: Any) -> None:
     empty = pdf(b"<</Type/Catalog/Pages 2 0 R>>", b"<</Type/Pages/Kids[]/Count 0>>")
     assert "a damaged PDF" in refusal(kept(b"%PDF-1.7"))
     assert refusal(kept(empty)) == "the PDF has no pages"
+
+
+def test_a_blank_half_is_told_from_one_with_text(tmp_path: Path) -> None:
+    pdf = FPDF()
+    pdf.add_page()
+    pdf.set_font("Helvetica", size=12)
+    pdf.text(20, 40, "All that is on this page.")
+    path = tmp_path / "a.pdf"
+    path.write_bytes(bytes(pdf.output()))
+    assert [blank(path, 1, part) for part in ((0, 1), (0, 2), (1, 2))] == [False, False, True]

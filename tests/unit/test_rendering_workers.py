@@ -58,7 +58,7 @@ def test_a_hostile_document_is_drawn_or_refused_and_the_next_one_read(
     path.write_bytes(one.content)
     begun = time.monotonic()
     found = renderers.draw(path, 1, Drawing(max_pixels=2_000_000, text_layer=True)).exception()
-    assert time.monotonic() - begun < LIMITS.page_timeout_s + 3
+    assert time.monotonic() - begun < LIMITS.page_timeout_s + 10
     assert found is None or isinstance(found, UnreadableError)
     if found is None:
         assert one.readable is not False
@@ -83,7 +83,7 @@ def test_a_worker_draws_what_this_process_would(renderers: Renderers, good: Path
 
 def test_no_pipe_is_waited_for(renderers: Renderers, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.pdf")
-    error = renderers.draw(tmp_path / "a.pdf", 1, SMALL).exception(timeout=2)
+    error = renderers.draw(tmp_path / "a.pdf", 1, SMALL).exception(timeout=10)
     assert str(error) == "not a regular file"
 
 
@@ -100,7 +100,7 @@ def test_a_page_that_takes_too_long_is_given_up(good: Path, tmp_path: Path) -> N
         (first,) = workers(renderers)
         begun = time.monotonic()
         error = renderers.draw(tmp_path / "slow.pdf", 1, Drawing()).exception()
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < 5
         assert str(error) == "rendering took longer than 1 s"
         assert not first.is_running()
         assert renderers.count(good).result() == 1
@@ -201,7 +201,7 @@ def test_leaving_the_block_ends_workers_at_once(good: Path, tmp_path: Path) -> N
         found = until(lambda: len(renderers._processes) == 2 and workers(renderers))
         until(lambda: all(job.running() for job in running))
         begun = time.monotonic()
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < 5
     assert not any(worker.is_running() for worker in found)
     assert waiting.cancelled()
     for job in running:
