@@ -79,7 +79,7 @@ class Client:
             ledger.begin()
             ledger.register(documents.walk([os.fspath(path) for path in paths], beside=place))
             if retry_failed:
-                ledger.retry_failed(None)
+                ledger.retry_failed()
             writer = Writer.of(place, ledger, style or Style(), self._service.model)
             for event in self._read(ledger):
                 writer.heard(event)
@@ -115,15 +115,13 @@ class AsyncClient:
         return await to_thread.run_sync(self._client.read, path)
 
 
-def in_order(
-    ledger: Ledger, events: Iterator[Event], only: str | None = None
-) -> Iterator[DocumentResult]:
+def in_order(ledger: Ledger, events: Iterator[Event]) -> Iterator[DocumentResult]:
     """Yield documents in the order in which they were named, each as soon as that can be."""
-    waiting = {entry.id: entry for entry in ledger.entries(only=only, limit=-1)}
+    waiting = {entry.id: entry for entry in ledger.entries(limit=-1)}
     done = set()
     for event in events:
         if isinstance(event, DocumentDone):
             done.add(event.entry.id)
         while waiting and (first := next(iter(waiting))) in done:
             entry = waiting.pop(first)
-            yield DocumentResult(str(entry.document.path), ledger.pages(entry))
+            yield DocumentResult(entry.document.shown, ledger.pages(entry))

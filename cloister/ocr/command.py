@@ -110,9 +110,9 @@ def _into_folder(settings: Settings, wish: Wish, out: Path) -> None:
         recipe = _recipe(ledger, settings, asked)
         writer = Writer.of(out, ledger, style(settings.ocr, wish.format), asked.model)
         if wish.retry_failed:
-            console.say(f"{ledger.retry_failed(wish.only):,} pages are tried again")
+            console.say(f"{ledger.retry_failed():,} pages are tried again")
         begun_s, pages = time.monotonic(), 0
-        events = run.read(ledger, asked, settings.ocr, recipe, only=wish.only, more=more)
+        events = run.read(ledger, asked, settings.ocr, recipe, more=more)
         with _interruptible(ledger):
             for event in _watched(events, ledger):
                 pages += isinstance(event, PageDone)
@@ -132,8 +132,8 @@ def _gathered(ledger: Ledger, wish: Wish, out: Path) -> Callable[[], bool]:
     """Register what was named; return what gives further documents."""
     with console.steps() as report:
         report("looking for documents")
-        ledger.register(documents.walk(wish.paths, beside=out))
-    return Watch(wish.watch, out, ledger).look if wish.watch else lambda: False
+        ledger.register(documents.walk(wish.paths, beside=out, only=wish.only))
+    return Watch(wish.watch, out, ledger, wish.only).look if wish.watch else lambda: False
 
 
 def _recipe(ledger: Ledger, settings: Settings, asked: Service) -> int:
@@ -145,9 +145,9 @@ def _recipe(ledger: Ledger, settings: Settings, asked: Service) -> int:
 
 def _say(event: Event, path: Path | None) -> None:
     if isinstance(event, DocumentOpened) and event.changed:
-        console.say(f"{event.entry.document.path} has changed: it is read anew")
+        console.say(f"{event.entry.document.shown} has changed: it is read anew")
     elif isinstance(event, DocumentDone) and path is not None:
-        console.say(f"{event.entry.document.path} -> {path}")
+        console.say(f"{event.entry.document.shown} -> {path}")
 
 
 @contextmanager
@@ -171,13 +171,13 @@ def _watched(events: Iterator[Event], ledger: Ledger) -> Iterator[Event]:
 def _to_standard_output(settings: Settings, wish: Wish) -> None:
     with closing(Ledger(None)) as ledger:
         ledger.begin()
-        count = ledger.register(documents.walk(wish.paths))
+        count = ledger.register(documents.walk(wish.paths, only=wish.only))
         asked = reach(settings, wish.url)
         recipe = _recipe(ledger, settings, asked)
         chosen = style(settings.ocr, "markdown")
-        events = _watched(run.read(ledger, asked, settings.ocr, recipe, only=wish.only), ledger)
+        events = _watched(run.read(ledger, asked, settings.ocr, recipe), ledger)
         results = []
-        for result in in_order(ledger, events, wish.only):
+        for result in in_order(ledger, events):
             results.append(asdict(result) if wish.as_json else {})
             if not wish.as_json:
                 heading = f"<!-- {result.document} -->\n\n" if count > 1 else ""
@@ -193,7 +193,7 @@ def _to_standard_output(settings: Settings, wish: Wish) -> None:
 def _require_all(ledger: Ledger, hint: str | None) -> None:
     found = ledger.summary()
     present.complain(ledger.failed(limit=100), found.failed)
-    if found.failed or found.unfinished:
+    if found.failed or found.unfinished or found.unopened:
         raise OcrError(
             f"{found.failed + found.unfinished:,} of {found.pages:,} pages were not read", hint=hint
         )

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from cloister.errors import OcrError
@@ -15,6 +16,15 @@ class Document:
 
     path: Path
     name: Path
+
+    @property
+    def shown(self) -> str:
+        """Its path, for people and scripts: file names may have bytes that are no text."""
+        return os.fsencode(self.path).decode(errors="replace")
+
+    def fits(self, pattern: str | None) -> bool:
+        """Tell whether its name fits a pattern, such as `2026/*`, if there is one."""
+        return pattern is None or fnmatchcase(str(self.name), pattern)
 
     def numbered(self, number: int) -> Path:
         """Return a name for its output where others took the plainer ones."""
@@ -40,6 +50,19 @@ class Unreadable:
     reason: str
 
 
+def stored(path: Path) -> str | bytes:
+    """Return a path as SQLite takes it: as bytes where it is no text."""
+    try:
+        return str(path).encode().decode()
+    except UnicodeEncodeError:
+        return os.fsencode(path)
+
+
+def restored(found: str | bytes) -> Path:
+    """Return what was `stored`."""
+    return Path(os.fsdecode(found))
+
+
 def find(arguments: Sequence[str]) -> tuple[Document, ...]:
     """Return the documents that files, folders and patterns name, each once, in order.
 
@@ -51,14 +74,23 @@ def find(arguments: Sequence[str]) -> tuple[Document, ...]:
     return tuple(found.values())
 
 
-def walk(arguments: Sequence[str], *, beside: Path | None = None) -> Iterator[Document]:
+def walk(
+    arguments: Sequence[str], *, beside: Path | None = None, only: str | None = None
+) -> Iterator[Document]:
     """Yield the documents that files, folders and patterns name, as they are found.
 
     Folders are searched to the bottom for the known suffixes, but not the folder `beside`, which
-    is the output's. Raises OcrError for an argument that names nothing.
+    is the output's. `only` is a pattern that names have to fit. Raises OcrError for an argument
+    that names nothing.
     """
+    none = True
     for argument in arguments:
-        yield from _expand(argument, beside.resolve() if beside else None)
+        for document in _expand(argument, beside.resolve() if beside else None):
+            if document.fits(only):
+                none = False
+                yield document
+    if none and arguments:
+        raise OcrError(f"no document's name fits `{only}`")
 
 
 def _expand(argument: str, beside: Path | None) -> Iterator[Document]:

@@ -89,7 +89,9 @@ class Writer:
 
     def path(self, entry: Entry) -> Path:
         """Return where a document's output is."""
-        return self.folder / f"{entry.target}{SUFFIX[self.style.format]}"
+        return self.folder / entry.target.with_name(
+            f"{entry.target.name}{SUFFIX[self.style.format]}"
+        )
 
     def write(self, entry: Entry) -> Path | None:
         """Write a finished document, unless it is there; return where it was written."""
@@ -119,7 +121,7 @@ class Writer:
         One that was read after all is taken out of there.
         """
         name = f"page-{done.result.page:04}" if done.result.page else "document"
-        place = self.folder / QUARANTINE / str(done.entry.target)
+        place = self.folder / QUARANTINE / done.entry.target
         if done.result.read:
             for old in place.glob(f"{name}.*"):
                 old.unlink()

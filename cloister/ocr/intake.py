@@ -29,10 +29,9 @@ class Intake:
         told: "SimpleQueue[Callable[[], None]]",
         events: list[Event],
         recipe: int,
-        only: str | None,
     ) -> None:
         self._ledger, self._renderers, self._told = ledger, renderers, told
-        self._events, self._recipe, self._only = events, recipe, only
+        self._events, self._recipe = events, recipe
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="ocr-opener")
         self._entries: deque[Entry] = deque()
         self._opening: deque[tuple[Entry, Future[Opened]]] = deque()
@@ -60,7 +59,7 @@ class Intake:
     def _open_ahead(self) -> None:
         while len(self._opening) < _AHEAD:
             if not self._entries:
-                self._entries.extend(self._ledger.entries(after=self._last, only=self._only))
+                self._entries.extend(self._ledger.entries(after=self._last))
             if not self._entries:
                 return
             entry = self._entries.popleft()
@@ -77,7 +76,7 @@ class Intake:
         changed = self._ledger.opened(entry.id, found.signature, found.sha256, found.pages)
         entry = self._ledger.entry(entry.id)
         if found.error is not None:
-            result = PageResult(str(entry.document.path), 0, None, found.error)
+            result = PageResult(entry.document.shown, 0, None, found.error)
             self._ledger.finish(entry.id, result, self._recipe)
             self._events.append(DocumentOpened(entry, 1, 1, first, changed))
             self._events.append(PageDone(entry, result, None))

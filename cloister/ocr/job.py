@@ -100,7 +100,7 @@ class Job:
         """Return what became of it; `engine` is who read it where no request of its own did."""
         last = self.last
         return PageResult(
-            document=str(self.entry.document.path),
+            document=self.entry.document.shown,
             page=self.number,
             text=text,
             error=error,

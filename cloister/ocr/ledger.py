@@ -14,7 +14,7 @@ from itertools import chain, count
 from pathlib import Path
 
 from cloister.errors import OcrError
-from cloister.ocr.documents import Document
+from cloister.ocr.documents import Document, restored, stored
 from cloister.ocr.results import PageResult, Summary
 from cloister.ocr.schema import COUNTS, SCHEMA, VERSION
 
@@ -29,7 +29,7 @@ class Entry:
 
     id: int
     document: Document
-    target: str | None
+    target: Path
     signature: str | None
     sha256: str | None
     pages: int | None
@@ -94,7 +94,7 @@ class Ledger:
         new = 0
         with self.together():
             for document in documents:
-                key = str(document.path.absolute())
+                key = stored(document.path.absolute())
                 known = self._base.execute(
                     "SELECT run FROM documents WHERE key = ?", (key,)
                 ).fetchone()
@@ -104,8 +104,8 @@ class Ledger:
                         "VALUES (?, ?, ?, ?, ?)",
                         (
                             key,
-                            str(document.path),
-                            str(document.name),
+                            stored(document.path),
+                            stored(document.name),
                             self._free(document),
                             self.run,
                         ),
@@ -113,32 +113,32 @@ class Ledger:
                 elif known[0] != self.run:
                     self._base.execute(
                         "UPDATE documents SET run = ?, path = ? WHERE key = ?",
-                        (self.run, str(document.path), key),
+                        (self.run, stored(document.path), key),
                     )
                 new += known is None or known[0] != self.run
         return new
 
-    def _free(self, document: Document) -> str:
+    def _free(self, document: Document) -> str | bytes:
         """Return the name of its output without a suffix: one that no other document has."""
         plain = document.name.with_suffix("")
         for target in chain((plain, document.name), map(document.numbered, count(2))):
             taken = self._base.execute(
-                "SELECT 1 FROM documents WHERE target = ?", (str(target),)
+                "SELECT 1 FROM documents WHERE target = ?", (stored(target),)
             ).fetchone()
             if not taken:
-                return str(target)
+                return stored(target)
         raise AssertionError
 
-    def entries(self, *, after: int = 0, only: str | None = None, limit: int = 500) -> list[Entry]:
+    def entries(self, *, after: int = 0, limit: int = 500) -> list[Entry]:
         """Return documents of this run in the order in which they became known."""
         rows = self._base.execute(
             "SELECT id, path, name, target, signature, sha256, pages, finished FROM documents "
-            "WHERE run = ? AND id > ? AND name GLOB ? ORDER BY id LIMIT ?",
-            (self.run, after, only or "*", limit),
+            "WHERE run = ? AND id > ? ORDER BY id LIMIT ?",
+            (self.run, after, limit),
         )
         return [
-            Entry(number, Document(Path(path), Path(name)), *others)
-            for number, path, name, *others in rows
+            Entry(number, Document(restored(path), restored(name)), restored(target), *others)
+            for number, path, name, target, *others in rows
         ]
 
     def opened(self, entry: int, signature: str, sha256: str, pages: int) -> bool:
@@ -164,14 +164,14 @@ class Ledger:
             self._base.execute(f"DELETE FROM {table} WHERE document = ?", (entry,))  # noqa: S608
         self._base.execute("UPDATE documents SET finished = NULL WHERE id = ?", (entry,))
 
-    def retry_failed(self, only: str | None) -> int:
+    def retry_failed(self) -> int:
         """Open the pages again that were not read; return how many."""
         chosen = (
             "(SELECT document, number FROM pages JOIN documents ON id = document "
-            "WHERE state = 'failed' AND run = ? AND name GLOB ?)"
+            "WHERE state = 'failed' AND run = ?)"
         )
         with self.together():
-            found = self._base.execute(f"SELECT * FROM {chosen}", (self.run, only or "*"))  # noqa: S608
+            found = self._base.execute(f"SELECT * FROM {chosen}", (self.run,))  # noqa: S608
             pages = found.fetchall()
             for document, number in pages:
                 if number == 0:  # it could not be opened: is it the same file still?
@@ -243,7 +243,7 @@ class Ledger:
         rows = self._base.execute(
             "SELECT ?, number, text, facts FROM pages WHERE document = ? AND state != 'open' "
             "ORDER BY number",
-            (str(entry.document.path), entry.id),
+            (entry.document.shown, entry.id),
         )
         return tuple(map(_page, rows))
 
@@ -260,7 +260,7 @@ class Ledger:
             "WHERE state = 'failed' AND (run = ? OR ? IS NULL) ORDER BY document, number LIMIT ?",
             (run, run, limit),
         )
-        return list(map(_page, rows))
+        return [_page((Document(restored(path), Path()).shown, *rest)) for path, *rest in rows]
 
     def is_written(self, entry: int, style: str) -> bool:
         """Tell whether a document's output of this style was written."""

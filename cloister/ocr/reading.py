@@ -61,7 +61,6 @@ class Reader:
         rules: Rules,
         *,
         ahead: int,
-        only: str | None = None,
         more: Callable[[], bool] = lambda: False,
     ) -> None:
         self._ledger, self._renderers, self._senders = ledger, renderers, senders
@@ -70,7 +69,7 @@ class Reader:
         self._patience = Patience()
         self._told: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._events: list[Event] = []
-        self._intake = Intake(ledger, renderers, self._told, self._events, rules.recipe, only)
+        self._intake = Intake(ledger, renderers, self._told, self._events, rules.recipe)
         self._jobs = 0
         self._idle_s = 0.0
         self._ready: deque[Job] = deque()

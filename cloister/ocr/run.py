@@ -47,13 +47,12 @@ def read(
     settings: OcrSettings,
     recipe_number: int,
     *,
-    only: str | None = None,
     more: Callable[[], bool] = lambda: False,
 ) -> Iterator[Event]:
     """Read the open pages of the ledger's run, and tell what happens.
 
-    `only` is a pattern of documents' names; `more` is asked for further documents at the end, see
-    `Reader`. Raises OcrError when the service is gone or refuses every page.
+    `more` is asked for further documents at the end, see `Reader`. Raises OcrError when the
+    service is gone or refuses every page.
     """
     workers = settings.renderers or min(_MOST_RENDERERS, max(1, (os.cpu_count() or 1) // 2))
     rules = Rules(
@@ -73,5 +72,5 @@ def read(
     with Renderers(workers, limits) as renderers:
         ahead = max(2 * workers, service.concurrency // 4)
         yield from Reader(
-            ledger, renderers, senders, window, rules, ahead=ahead, only=only, more=more
+            ledger, renderers, senders, window, rules, ahead=ahead, more=more
         ).events()

@@ -14,10 +14,11 @@ _LOOK_S = 1.0
 class Watch:
     """Registers a folder's files once they have stayed as they are from one look to the next."""
 
-    def __init__(self, folder: Path, out: Path, ledger: Ledger) -> None:
+    def __init__(self, folder: Path, out: Path, ledger: Ledger, only: str | None) -> None:
         if not folder.is_dir():
             raise OcrError(f"`{folder}` is no folder to watch")
         self._folder, self._out, self._ledger = folder, out.resolve(), ledger
+        self._only = only
         self._sizes: dict[Path, tuple[int, int]] = {}
         self._looked_s = float("-inf")
 
@@ -36,7 +37,8 @@ class Watch:
             except OSError:
                 continue  # moved away between two looks
             sizes[document.path] = status.st_size, status.st_mtime_ns
-            if self._sizes.get(document.path) == sizes[document.path]:
+            arrived = self._sizes.get(document.path) == sizes[document.path]
+            if arrived and document.fits(self._only):
                 found.append(document)
         self._sizes = sizes
         return found

@@ -1,6 +1,7 @@
 """`invoke ocr` into a run folder, against a model that misbehaves on command."""
 
 import json
+import re
 import signal
 import sqlite3
 import subprocess
@@ -13,7 +14,10 @@ from typing import Any, NamedTuple
 import pytest
 from deployments import ROOT, Stack, eventually
 from fpdf import FPDF
+from hostile_documents import hostile
 from page_stubs import PageStub, document, page_stub
+
+from cloister.rendering import SUFFIXES
 
 
 @pytest.fixture
@@ -342,3 +346,28 @@ def test_flags_that_make_no_sense_are_refused_in_two_lines(
     said = user.invoke("ocr", *placed, code=8).stderr
     assert words in said
     assert len(said.strip().splitlines()) <= 3
+
+
+def test_a_night_over_hostile_files_ends_with_a_result_or_a_reason_for_each(
+    user: Stack, stub: PageStub, tmp_path: Path
+) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    found = list(hostile().values())
+    assert len(found) >= 60
+    for one in found:
+        (source / one.name).write_bytes(one.content)
+    write(source, "zz good.pdf", None, None)
+    flags = ("--set", "ocr.page_timeout_s=5", "--set", "ocr.memory_mib=512", "--json")
+    told = json.loads(ocr(user, stub, source, *flags, code=8).stdout)
+    # Only what has a document's suffix is looked for in a folder.
+    named = [one for one in found if one.name.lower().endswith(SUFFIXES)]
+    assert told["documents"] == len(named) + 1
+    assert told["unfinished"] == 0
+    reasons = {Path(page["document"]).name: page["reason"] for page in told["not_read"]}
+    for one in named:
+        if one.readable is False:
+            assert re.search(one.reason, reasons[one.name]), (one.name, reasons[one.name])
+    assert all(page["state"] == "read" for page in pages(user) if page["name"] == "zz good.pdf")
+    outputs = {path.name for path in (user.state / "out").rglob("*.md")}
+    assert len(outputs) == len(named) + 1  # a document that could not be opened says so in its own

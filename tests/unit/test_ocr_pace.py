@@ -15,7 +15,7 @@ from cloister.ocr.window import Window
 
 def job() -> Job:
     document = Document(Path("a.pdf"), Path("a.pdf"))
-    return Job(Entry(1, document, "a", None, None, 1, None), 1)
+    return Job(Entry(1, document, Path("a"), None, None, 1, None), 1)
 
 
 def test_a_window_grows_by_one_in_a_round_and_only_when_it_is_used_up() -> None:
