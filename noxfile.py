@@ -197,6 +197,14 @@ def bench_survival(session: nox.Session) -> None:
     session.run(*program, *session.posargs, env={"PYTHONPATH": "tests"})
 
 
+@nox.session(name="bench-long", default=False)
+def bench_long(session: nox.Session) -> None:
+    """Read a PDF of 3,000 pages, or many files: memory over time, and the first page."""
+    install(session, "test")
+    program = ("python", "-m", "benchmarks.long_document")
+    session.run(*program, *session.posargs, env={"PYTHONPATH": "tests"})
+
+
 @nox.session(name="bench-encoding", default=False)
 def bench_encoding(session: nox.Session) -> None:
     """Compare image formats for pages: size, time, and how well they are read."""
