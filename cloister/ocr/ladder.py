@@ -17,13 +17,14 @@ class Step:
 
 FIRST = Step()
 # A loop needs other words or another picture, a cut text less of the page, a page that was taken
-# for an empty or unreadable one a better picture. What a broken engine says changes by itself.
+# for an empty one another picture. That is a smaller one first: a model that shrinks pages would
+# make the same of a larger one. What a broken engine says changes by itself.
 _STEPS: Mapping[Kind, Sequence[Step]] = {
     "loop": (Step(0.2), Step(0.4, 0.75), Step(0.2, 1, 2)),
     "truncated": (Step(0, 1, 2), Step(0.2, 1, 2)),
-    "empty": (Step(0, 1.5), Step(0.4), Step(0, 1, 2)),
-    "garbage": (Step(0.2), Step(0.2, 1.25), Step(0, 1, 2)),
-    "refusal": (Step(0.2), Step(0.4, 1.25), Step(0, 1, 2)),
+    "empty": (Step(0, 0.75), Step(0.4, 1.5), Step(0, 1, 2)),
+    "garbage": (Step(0.2), Step(0.2, 0.75), Step(0, 1, 2)),
+    "refusal": (Step(0.2), Step(0.4, 0.75), Step(0, 1, 2)),
     "too large": (Step(0, 0.5), Step(0, 0.25)),
     "engine": (FIRST, FIRST, FIRST),
     "torn": (),
