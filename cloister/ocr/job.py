@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field
 
 from cloister.ocr import ladder
 from cloister.ocr.asking import Outcome
+from cloister.ocr.judging import Fault
 from cloister.ocr.ladder import Step
 from cloister.ocr.ledger import Entry
 from cloister.ocr.results import PageResult
@@ -14,9 +15,10 @@ from cloister.rendering import Drawing, Drawn
 class Job:
     """A page that is drawn, sent and judged; times are seconds of the reader's clock.
 
-    `tried` are the steps so far, the last one of which is under way, and `texts` are the pieces
-    of it that were read. `strikes` are the answers that broke off while other pages were read,
-    `refused_s` is since when the service does not take it. `followers` have the same image.
+    `tried` are the steps so far, the last one of which is under way, `texts` the pieces of it that
+    were read, and `fault` is what was wrong with the one before. `strikes` are the answers that
+    broke off while other pages were read, `refused_s` is since when the service does not take it.
+    `followers` have the same image.
     """
 
     entry: Entry
@@ -26,6 +28,7 @@ class Job:
     first: Drawn | None = None
     drawn: Drawn | None = None
     last: Outcome | None = None
+    fault: Fault | None = None
     kept: str | None = None
     requests: int = 0
     tokens: int = 0

@@ -129,7 +129,10 @@ class Reader:
         try:
             drawn = future.result()
         except UnreadableError as error:
-            self._close(job, job.kept, error.message)
+            if job.fault is None:
+                self._close(job, None, error.message)
+            else:  # only this way of drawing it is too much
+                self._climb(job, job.fault)
             return
         job.drawn = drawn
         if job.first is None and not self._is_wanted(job, drawn):
@@ -221,6 +224,7 @@ class Reader:
 
     def _climb(self, job: Job, fault: Fault) -> None:
         """Try a page in another way, or give it up with what there is of it."""
+        job.fault = fault
         if job.step.pieces == 1 and len(fault.kept or "") > len(job.kept or ""):
             job.kept = fault.kept
         rules = self._rules
