@@ -13,6 +13,7 @@ PYTHON = ["noxfile.py", "tasks", "cloister", "loadtests", "tests", "benchmarks"]
 SHELL = [
     *("scripts/prerequisites.sh", "scripts/setup-nanonets.sh", "scripts/test.sh"),
     *("scripts/local-bases.sh", "scripts/bundle.sh", "images/gateway/collect.sh", ".ci/run"),
+    "scripts/registry-login.sh",
 ]
 
 
@@ -54,6 +55,15 @@ def types(session: nox.Session) -> None:
     session.run("mypy", *(name for name in PYTHON if name != "tests"), env={"MYPYPATH": "tests"})
     for suite in ("unit", "stack", "docker", "clients"):
         session.run("mypy", f"tests/{suite}", env={"MYPYPATH": f"tests:tests/{suite}"})
+
+
+@nox.session
+def workflows(session: nox.Session) -> None:
+    """Check the workflows of GitHub: their schema, and what would let somebody else in."""
+    install(session, "lint")
+    files = [str(path) for path in sorted(Path(".github/workflows").glob("*.yaml"))]
+    session.run("check-jsonschema", "--builtin-schema=vendor.github-workflows", *files)
+    session.run("zizmor", "--offline", "--persona=pedantic", "--strict-collection", *files)
 
 
 @nox.session

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 
 from PIL import Image
 from stubs import stub
@@ -51,7 +51,8 @@ class Bench:
         with client.started(run, self._service, pages, self._question, Crew(), 1) as locust:
             load = shapes.closed(self._concurrency, self._seconds)
             records, _, _ = stages.sent(locust, load, 0, stages.Clock(self._seconds))
-        return _rate([record.done_s for record in records if record.fault is None])
+        done_s = [record.done_s for record in records if record.fault is None]
+        return _rate(done_s, self._concurrency)
 
     def by_client(self, pages: int, draw: Callable[[Path, int], None]) -> float:
         """Return pages a second of `invoke ocr` over a folder of so many pages."""
@@ -71,7 +72,8 @@ class Bench:
             check=True,
         )
         with closing(sqlite3.connect(out / "ledger.sqlite")) as base:
-            return _rate([at for (at,) in base.execute("SELECT at FROM pages")])
+            done_s = [at for (at,) in base.execute("SELECT at FROM pages")]
+        return _rate(done_s, self._concurrency)
 
     def images(self, folder: Path, count: int) -> None:
         """Write files that are sent as they are."""
@@ -99,11 +101,17 @@ def _opened(folder: Path, name: str) -> Image.Image:
         return image
 
 
-def _rate(times_s: list[float]) -> float:
+def _rate(times_s: list[float], concurrency: int) -> float:
+    """Return pages a second from when they were done.
+
+    By how long it takes until as many more are done as are under way: pages that are sent together
+    are done together, and a count between two moments would depend on the moments.
+    """
     times_s.sort()
     edge = int(len(times_s) * _EDGE)
     inner = times_s[edge : len(times_s) - edge]
-    return (len(inner) - 1) / (inner[-1] - inner[0])
+    rounds = [later - sooner for sooner, later in zip(inner, inner[concurrency:], strict=False)]
+    return concurrency / mean(rounds)
 
 
 @contextmanager

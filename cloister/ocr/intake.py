@@ -27,7 +27,7 @@ class Intake:
         ledger: Ledger,
         renderers: Renderers,
         told: "SimpleQueue[Callable[[], None]]",
-        events: list[Event],
+        events: deque[Event],
         recipe: int,
     ) -> None:
         self._ledger, self._renderers, self._told = ledger, renderers, told

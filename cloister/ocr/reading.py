@@ -68,7 +68,7 @@ class Reader:
         self._ahead, self._more = ahead, more
         self._patience = Patience()
         self._told: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self._events: list[Event] = []
+        self._events: deque[Event] = deque()
         self._intake = Intake(ledger, renderers, self._told, self._events, rules.recipe)
         self._jobs = 0
         self._idle_s = 0.0
@@ -81,13 +81,13 @@ class Reader:
         """Read until nothing is left; raises OcrError when the service is gone or shut."""
         try:
             more = True
-            while more:
+            while more or self._events:
                 with self._ledger.together():
                     self._listen()
                     more = self._fill()
-                events = list(self._events)
-                self._events.clear()
-                yield from events
+                # One at a time: while somebody writes a document, pages come and others have to go.
+                if self._events:
+                    yield self._events.popleft()
         finally:
             self._senders.stop()
             self._intake.stop()
@@ -96,6 +96,8 @@ class Reader:
         """Wait until something happened or is due, and take in all that happened."""
         wait_s = None if self._jobs or self._intake.busy else self._idle_s
         self._idle_s = _LOOK_FOR_MORE_S
+        if self._events:
+            wait_s = 0.0
         due_s = [self._waiting[0][0]] if self._waiting else []
         if self._ready and self._window.resumes_s > time.monotonic():
             due_s.append(self._window.resumes_s)
@@ -116,8 +118,7 @@ class Reader:
         while self._jobs < int(self._window.limit) + self._ahead and (page := self._intake.next()):
             self._jobs += 1
             self._draw(Job(*page))
-        for _ in range(min(len(self._ready), self._window.room(self._senders.under_way, now_s))):
-            self._send(self._ready.popleft())
+        self._send_ready()
         return bool(self._jobs or self._intake.busy) or self._more()
 
     def _draw(self, job: Job) -> None:
@@ -156,6 +157,11 @@ class Reader:
         self._leaders[drawn.sha256] = job
         return True
 
+    def _send_ready(self) -> None:
+        room = self._window.room(self._senders.under_way, time.monotonic())
+        for _ in range(min(len(self._ready), room)):
+            self._send(self._ready.popleft())
+
     def _send(self, job: Job) -> None:
         drawn, rules = job.drawn, self._rules
         if drawn is None:
@@ -172,6 +178,8 @@ class Reader:
         self._senders.answered()
         if isinstance(outcome, Exception):
             raise outcome
+        if outcome.status == _OK:
+            self._send_ready()  # before anything else: the engine has a free seat
         job.note(outcome)
         self._ledger.asked(job.entry.id, job.number, job.facts(outcome))
         if outcome.status in _CLOSED:

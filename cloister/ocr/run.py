@@ -16,6 +16,7 @@ from cloister.ocr.window import Window
 from cloister.rendering import Drawing, Limits, Renderers
 
 _MOST_RENDERERS = 4  # each draws about 15 pages a second, and a GPU reads ten
+_MOST_AHEAD = 64  # pages of half a megabyte or so
 _MARGIN_S = 10.0  # the gateway, which has the same time-out, is the one to say so
 
 
@@ -70,7 +71,8 @@ def read(
     limits = Limits(settings.memory_mib, settings.page_timeout_s)
     senders = Senders(service.enter, service.timeout_s + _MARGIN_S)
     with Renderers(workers, limits) as renderers:
-        ahead = max(2 * workers, service.concurrency // 4)
+        # As many as may come back at the same moment, which pages do that were sent together.
+        ahead = max(2 * workers, min(_MOST_AHEAD, service.concurrency))
         yield from Reader(
             ledger, renderers, senders, window, rules, ahead=ahead, more=more
         ).events()

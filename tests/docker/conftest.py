@@ -4,6 +4,7 @@ Without a Docker engine these tests are skipped with the reason; with CI=true th
 """
 
 import itertools
+import json
 import os
 import shutil
 import signal
@@ -17,7 +18,8 @@ from typing import Any
 
 import docker
 import pytest
-from deployments import ROOT, Stack, free_ports
+import requests
+from deployments import ROOT, Stack, eventually, free_ports
 from docker.errors import DockerException
 
 from benchmarks import synthetic_model
@@ -65,6 +67,34 @@ def images(client: docker.DockerClient) -> docker.DockerClient:
     command = [sys.executable, "-m", "invoke", *build]
     subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=_BUILD_S)
     return client
+
+
+@pytest.fixture(scope="session")
+def registry(
+    client: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """A real registry on this machine, empty; engines speak plain HTTP to a loopback address."""
+    del client
+    if shutil.which("docker-registry") is None:
+        reason = "`docker-registry` is not installed"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    folder, address = tmp_path_factory.mktemp("registry"), f"127.0.0.1:{free_ports(1)}"
+    storage = {"filesystem": {"rootdirectory": str(folder / "data")}, "delete": {"enabled": True}}
+    written = {"version": 0.1, "storage": storage, "http": {"addr": address}}
+    (folder / "config.yml").write_text(json.dumps(written))
+    with (
+        (folder / "log").open("wb") as log,
+        subprocess.Popen(
+            ["docker-registry", "serve", str(folder / "config.yml")], stdout=log, stderr=log
+        ) as program,
+    ):
+        try:
+            eventually(lambda: requests.get(f"http://{address}/v2/", timeout=5).raise_for_status())
+            yield address
+        finally:
+            program.terminate()
 
 
 @pytest.fixture(scope="session")

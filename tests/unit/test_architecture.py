@@ -28,7 +28,7 @@ ORDER = (
     *("takeover", "containers", "images", "runtimes", "accesslog", "exporter", "deployment"),
     *("watchdog", "autoscale", "autoscaler"),
     *("models", "keyring", "bundle", "isolation", "rendering", "output", "ocr", "machine"),
-    *("loadtest", "tuning", "capacity", "report"),
+    *("loadtest", "tuning", "capacity", "report", "release"),
 )
 MODULE_LINES, FUNCTION_LINES = 300, 40
 
