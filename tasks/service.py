@@ -107,7 +107,8 @@ def logs(
     url="another service, such as http://localhost:8001 (default: the one that is up)",
     dpi="dots per inch at which PDF pages are rendered",
     concurrency="pages at once (default: as many as the service takes)",
-    text_layer="auto: take a PDF page's own text where it is good",
+    text_layer="a PDF page's own text, where it is good: fallback for pages that were not read, "
+    "auto in place of reading (default: never)",
     json_=JSON,
     set_=SET,
 )

@@ -193,10 +193,10 @@ class OcrSettings(Section):
         description="Ways in which a page is asked for until it is given up: other temperatures, "
         "resolutions, in pieces",
     )
-    text_layer: Literal["never", "auto"] = Field(
+    text_layer: Literal["never", "fallback", "auto"] = Field(
         default="never",
-        description="Whether a PDF page's own text is taken, where it is good, in place of reading "
-        "the page",
+        description="Whether a PDF page's own text is taken, where it is good: for a page that was "
+        "not read, or in place of reading",
     )
     tags: Literal["keep", "strip", "map"] = Field(
         default="keep",

@@ -10,10 +10,12 @@ import requests
 
 from cloister import chat
 from cloister.ocr import judging
+from cloister.ocr.judging import Fault
 from cloister.sse import Answer
 
 _LOOK_CHARACTERS = 1_000  # how much more text there is from one look for a loop to the next
 _CONNECT_S = 5
+_OK, _TOO_LARGE, _SERVER = 200, 413, 500
 _CHARACTERS_A_TOKEN = 3.5  # of Markdown with HTML tables; only for answers that were cut by us
 # Exact repetitions of 8 to 64 tokens. A row of a blank table has 4 tokens a cell and 4 more, and a
 # page up to a hundred of them.
@@ -65,6 +67,14 @@ class Outcome:
     engine: str | None = None
     request_id: str | None = None
     replica: str | None = None
+
+    def fault(self) -> Fault | None:
+        """Return why a whole answer is not a page's text, None if it is."""
+        if self.status == _OK:
+            return judging.fault(self.text, self.finish_reason)
+        if self.status == _TOO_LARGE:
+            return Fault("too large", self.message)
+        return Fault("engine" if self.status >= _SERVER else "rejected", self.message)
 
 
 def ask(

@@ -1,6 +1,7 @@
 """`invoke ocr`: finds the service, reads the documents, writes what came back."""
 
 import os
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -10,7 +11,7 @@ from typing import cast
 
 from cloister import console
 from cloister.config import API_KEY_VARIABLE, OcrSettings, Settings
-from cloister.errors import OcrError
+from cloister.errors import ConfigError, OcrError
 from cloister.ocr import documents, folder, present, run, service
 from cloister.ocr.client import in_order
 from cloister.ocr.events import DocumentDone, DocumentOpened, Event, PageDone
@@ -48,11 +49,13 @@ def wish(  # noqa: PLR0913  # the command's flags
 ) -> Wish:
     """Return what was typed; raises OcrError where it makes no sense."""
     if kind not in SUFFIX:
-        raise OcrError(f"--format is `{kind}`, expected one of {', '.join(SUFFIX)}")
+        raise ConfigError(f"--format is `{kind}`, expected one of {', '.join(SUFFIX)}")
     if out is None and (kind != "markdown" or retry_failed or watch):
-        raise OcrError(
+        raise ConfigError(
             "--format, --retry-failed and --watch need a run folder", hint="--out FOLDER"
         )
+    if url is not None and not url.startswith(("http://", "https://")):
+        raise ConfigError(f"--url is `{url}`, expected one that begins with http:// or https://")
     return Wish(
         paths=paths,
         url=url,
@@ -79,14 +82,14 @@ def reach(settings: Settings, url: str | None) -> Service:
 def status(wish: Wish) -> None:
     """Print what a run folder holds; reads nothing, and may be asked while another command does."""
     if wish.out is None:
-        raise OcrError("--status tells what is in a run folder", hint="--out FOLDER")
+        raise ConfigError("--status tells what is in a run folder", hint="--out FOLDER")
     with closing(folder.existing(wish.out)) as ledger:
         found = ledger.summary(everything=True)
         if wish.as_json:
             present.as_json(found, ledger, wish.out)
             return
-        present.summarise(found, 0, 0)
-        present.complain(ledger.failed(limit=100, everything=True), found.failed)
+        present.summarise(found, 0, 0, console.show)
+        present.complain(ledger.failed(limit=100, everything=True), found.failed, console.show)
 
 
 def read(settings: Settings, wish: Wish) -> None:
@@ -94,8 +97,9 @@ def read(settings: Settings, wish: Wish) -> None:
 
     Raises OcrError when the service is not there, and at the end when a page was not read.
     """
-    if not wish.paths and wish.watch is None:
-        raise OcrError("there is nothing to read", hint="invoke ocr PATH...")
+    known = wish.out is not None and (wish.out / documents.LEDGER).exists()
+    if not (wish.paths or wish.watch or known):
+        raise ConfigError("there is nothing to read", hint="invoke ocr PATH...")
     if wish.out is None:
         _to_standard_output(settings, wish)
     else:
@@ -125,14 +129,17 @@ def _into_folder(settings: Settings, wish: Wish, out: Path) -> None:
             present.as_json(found, ledger, out, seconds)
         else:
             present.summarise(found, seconds, pages)
-        _require_all(ledger, hint=f"invoke ocr ... --out {out} --retry-failed")
+        _require_all(ledger, hint=f"invoke ocr --out {shlex.quote(str(out))} --retry-failed")
 
 
 def _gathered(ledger: Ledger, wish: Wish, out: Path) -> Callable[[], bool]:
-    """Register what was named; return what gives further documents."""
+    """Register what was named, or all that is known; return what gives further documents."""
     with console.steps() as report:
         report("looking for documents")
-        ledger.register(documents.walk(wish.paths, beside=out, only=wish.only))
+        if wish.paths or wish.watch:
+            ledger.register(documents.walk(wish.paths, beside=out, only=wish.only))
+        else:
+            ledger.register(ledger.documents(wish.only))
     return Watch(wish.watch, out, ledger, wish.only).look if wish.watch else lambda: False
 
 
@@ -147,7 +154,7 @@ def _say(event: Event, path: Path | None) -> None:
     if isinstance(event, DocumentOpened) and event.changed:
         console.say(f"{event.entry.document.shown} has changed: it is read anew")
     elif isinstance(event, DocumentDone) and path is not None:
-        console.say(f"{event.entry.document.shown} -> {path}")
+        console.say(f"{event.entry.document.shown} -> {documents.shown(path)}")
 
 
 @contextmanager

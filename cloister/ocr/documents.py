@@ -9,6 +9,9 @@ from pathlib import Path
 from cloister.errors import OcrError
 from cloister.rendering import SUFFIXES, Drawing, Drawn, UnreadableError, source
 
+# What a run folder has beside its documents.
+LEDGER, QUARANTINE = "ledger.sqlite", "quarantine"
+
 
 @dataclass(frozen=True)
 class Document:
@@ -19,8 +22,8 @@ class Document:
 
     @property
     def shown(self) -> str:
-        """Its path, for people and scripts: file names may have bytes that are no text."""
-        return os.fsencode(self.path).decode(errors="replace")
+        """Its path, for people and scripts."""
+        return shown(self.path)
 
     def fits(self, pattern: str | None) -> bool:
         """Tell whether its name fits a pattern, such as `2026/*`, if there is one."""
@@ -29,6 +32,23 @@ class Document:
     def numbered(self, number: int) -> Path:
         """Return a name for its output where others took the plainer ones."""
         return self.name.with_name(f"{self.name.name}.{number}")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A document in the ledger; `pages` is None until it was opened, 0 if that failed.
+
+    `signature` is what the file system says of the file, `finished` when the last page was, in
+    seconds since 1970.
+    """
+
+    id: int
+    document: Document
+    target: Path
+    signature: str | None
+    sha256: str | None
+    pages: int | None
+    finished: float | None
 
 
 @dataclass(frozen=True)
@@ -48,6 +68,12 @@ class Unreadable:
     document: Document
     number: int | None
     reason: str
+
+
+def shown(path: Path) -> str:
+    """Return a path as text that may be printed: names have bytes that are none, and worse."""
+    text = os.fsencode(path).decode(errors="replace")
+    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
 
 
 def stored(path: Path) -> str | bytes:
@@ -123,6 +149,8 @@ def below(folder: Path, beside: Path | None = None) -> Iterator[Document]:
         folders.sort()
         if beside is not None:
             folders[:] = [name for name in folders if Path(place, name).resolve() != beside]
+        if LEDGER in files and QUARANTINE in folders:  # another run's
+            folders.remove(QUARANTINE)
         for name in sorted(files):
             if name.lower().endswith(SUFFIXES):
                 path = Path(place, name)

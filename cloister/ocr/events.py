@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from cloister.ocr.ledger import Entry
+from cloister.ocr.documents import Entry
 from cloister.ocr.results import PageResult
 from cloister.rendering import Drawn
 

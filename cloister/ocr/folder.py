@@ -1,10 +1,11 @@
 """A run folder: the documents' outputs, the ledger, and what was not read."""
 
+import contextlib
 import json
 import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
@@ -13,11 +14,12 @@ from cloister import output
 from cloister.config.profiles import profiles
 from cloister.errors import DeploymentError, OcrError
 from cloister.files import exclusive, write_atomically
+from cloister.ocr.documents import LEDGER, QUARANTINE, Entry
 from cloister.ocr.events import DocumentDone, Event, PageDone
-from cloister.ocr.ledger import Entry, Ledger
-from cloister.output import SUFFIX, Source, Style
+from cloister.ocr.ledger import Ledger
+from cloister.output import SUFFIX, Format, Source, Style
 
-LEDGER, QUARANTINE, _STAGING = "ledger.sqlite", "quarantine", ".partial"
+_STAGING = ".partial"
 _SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg"}
 
 
@@ -87,22 +89,30 @@ class Writer:
             self.set_apart(event)
         return self.write(event.entry) if isinstance(event, DocumentDone) else None
 
-    def path(self, entry: Entry) -> Path:
-        """Return where a document's output is."""
-        return self.folder / entry.target.with_name(
-            f"{entry.target.name}{SUFFIX[self.style.format]}"
-        )
+    def path(self, entry: Entry, kind: Format) -> Path:
+        """Return where a document's file of a format is."""
+        return self.folder / entry.target.with_name(f"{entry.target.name}{SUFFIX[kind]}")
 
     def write(self, entry: Entry) -> Path | None:
-        """Write a finished document, unless it is there; return where it was written."""
-        path, style = self.path(entry), f"{self.style}"
-        if path.exists() and self.ledger.is_written(entry.id, style):
-            return None
-        self._put(path, self._composed(entry))
-        self.ledger.wrote(entry.id, style)
-        return path
+        """Write a finished document, unless it is there; return where it was written.
 
-    def _composed(self, entry: Entry) -> str:
+        Files of other formats that are there are brought to the same state.
+        """
+        if self._is_there(entry, self.style):
+            return None
+        for kind in SUFFIX:
+            style = replace(self.style, format=kind)
+            wanted = kind == self.style.format or self.path(entry, kind).exists()
+            if wanted and not self._is_there(entry, style):
+                self._put(self.path(entry, kind), self._composed(entry, style))
+                self.ledger.wrote(entry.id, kind, str(style))
+        return self.path(entry, self.style.format)
+
+    def _is_there(self, entry: Entry, style: Style) -> bool:
+        written = self.ledger.is_written(entry.id, style.format, str(style))
+        return written and self.path(entry, style.format).exists()
+
+    def _composed(self, entry: Entry, style: Style) -> str:
         pages = self.ledger.pages(entry)
         source = Source(
             name=str(entry.document.name),
@@ -113,7 +123,7 @@ class Writer:
             engines=tuple(dict.fromkeys(page.engine for page in pages if page.engine)),
             date=datetime.fromtimestamp(entry.finished or 0, UTC).isoformat(timespec="seconds"),
         )
-        return output.compose(source, [page.for_output() for page in pages], self.style)
+        return output.compose(source, [page.for_output() for page in pages], style)
 
     def set_apart(self, done: PageDone) -> None:
         """Put a page that was not read into the quarantine: its image, the reason, what was tried.
@@ -123,8 +133,7 @@ class Writer:
         name = f"page-{done.result.page:04}" if done.result.page else "document"
         place = self.folder / QUARANTINE / done.entry.target
         if done.result.read:
-            for old in place.glob(f"{name}.*"):
-                old.unlink()
+            self._take_out(place, name)
             return
         told = {
             "document": done.result.document,
@@ -136,6 +145,14 @@ class Writer:
             suffix = _SUFFIXES.get(done.drawn.mime, ".image")
             self._put(place / f"{name}{suffix}", done.drawn.image)
         self._put(place / f"{name}.json", json.dumps(told, indent=2, ensure_ascii=False))
+
+    def _take_out(self, place: Path, name: str) -> None:
+        found = list(place.glob(f"{name}.*"))
+        for old in found:
+            old.unlink()
+        if found:
+            with contextlib.suppress(OSError):  # others are still in it
+                place.rmdir()
 
     def _put(self, path: Path, content: str | bytes) -> None:
         write_atomically(path, content, staging=self.folder / _STAGING)

@@ -6,8 +6,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 
 from cloister.ocr import opening
+from cloister.ocr.documents import Entry
 from cloister.ocr.events import DocumentDone, DocumentOpened, Event, PageDone
-from cloister.ocr.ledger import Entry, Ledger
+from cloister.ocr.ledger import Ledger
 from cloister.ocr.opening import Opened
 from cloister.ocr.results import PageResult
 from cloister.rendering import Renderers

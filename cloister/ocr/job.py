@@ -4,9 +4,9 @@ from dataclasses import asdict, dataclass, field
 
 from cloister.ocr import ladder
 from cloister.ocr.asking import Outcome
+from cloister.ocr.documents import Entry
 from cloister.ocr.judging import Fault
 from cloister.ocr.ladder import Step
-from cloister.ocr.ledger import Entry
 from cloister.ocr.results import PageResult
 from cloister.rendering import Drawing, Drawn
 
@@ -16,9 +16,9 @@ class Job:
     """A page that is drawn, sent and judged; times are seconds of the reader's clock.
 
     `tried` are the steps so far, the last one of which is under way, `texts` the pieces of it that
-    were read, and `fault` is what was wrong with the one before. `strikes` are the answers that
-    broke off while other pages were read, `refused_s` is since when the service does not take it.
-    `followers` have the same image.
+    were read, `fault` what was wrong with the one before, and `piece_fault` with a piece. `kept` is
+    the best of what was not good. `strikes` are the answers that broke off while other pages were
+    read, `refused_s` is since when the service does not take it. `followers` have the same image.
     """
 
     entry: Entry
@@ -29,6 +29,7 @@ class Job:
     drawn: Drawn | None = None
     last: Outcome | None = None
     fault: Fault | None = None
+    piece_fault: Fault | None = None
     kept: str | None = None
     requests: int = 0
     tokens: int = 0
@@ -64,15 +65,20 @@ class Job:
         self.tried.append(step)
         self.texts = []
         self.useful = 0
+        self.piece_fault = None
         unlike_first = (step.scale, step.pieces) != (1.0, 1)
         self.drawn = None if unlike_first else self.first
 
-    def take(self, outcome: Outcome) -> bool:
+    def take(self, text: str) -> bool:
         """Take the text of a piece; return whether it was the last one."""
-        self.texts.append(outcome.text)
-        self.useful += outcome.tokens
+        self.texts.append(text)
         self.drawn = None
         return len(self.texts) == self.step.pieces
+
+    @property
+    def text(self) -> str:
+        """The texts of its pieces as one."""
+        return "\n\n".join(filter(None, self.texts))
 
     def note(self, outcome: Outcome) -> None:
         """Count a request."""
@@ -100,7 +106,7 @@ class Job:
     def result(
         self, text: str | None, error: str | None, *, reused: bool, engine: str | None
     ) -> PageResult:
-        """Return what became of it; `engine` is who read it where no request of its own did."""
+        """Return what became of it; `engine` is who read it where its last request did not."""
         last = self.last
         return PageResult(
             document=self.entry.document.shown,
@@ -108,7 +114,7 @@ class Job:
             text=text,
             error=error,
             finish_reason=last.finish_reason if last else None,
-            engine=last.engine if last else engine,
+            engine=engine or (last.engine if last else None),
             completion_tokens=self.tokens,
             wasted_tokens=self.tokens - (self.useful if error is None else 0),
             seconds=round(last.seconds, 3) if last else 0.0,

@@ -9,31 +9,14 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import chain, count
 from pathlib import Path
 
 from cloister.errors import OcrError
-from cloister.ocr.documents import Document, restored, stored
+from cloister.ocr.documents import Document, Entry, restored, stored
 from cloister.ocr.results import PageResult, Summary
 from cloister.ocr.schema import COUNTS, SCHEMA, VERSION
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A document in the ledger; `pages` is None until it was opened, 0 if that failed.
-
-    `signature` is what the file system says of the file, `finished` when the last page was, in
-    seconds since 1970.
-    """
-
-    id: int
-    document: Document
-    target: Path
-    signature: str | None
-    sha256: str | None
-    pages: int | None
-    finished: float | None
 
 
 class Ledger:
@@ -117,6 +100,12 @@ class Ledger:
                     )
                 new += known is None or known[0] != self.run
         return new
+
+    def documents(self, only: str | None) -> list[Document]:
+        """Return all documents whose name fits a pattern, of this run or not."""
+        rows = self._base.execute("SELECT path, name FROM documents ORDER BY id")
+        found = (Document(restored(path), restored(name)) for path, name in rows)
+        return [document for document in found if document.fits(only)]
 
     def _free(self, document: Document) -> str | bytes:
         """Return the name of its output without a suffix: one that no other document has."""
@@ -262,18 +251,20 @@ class Ledger:
         )
         return [_page((Document(restored(path), Path()).shown, *rest)) for path, *rest in rows]
 
-    def is_written(self, entry: int, style: str) -> bool:
-        """Tell whether a document's output of this style was written."""
-        key = (entry, style)
+    def is_written(self, entry: int, kind: str, style: str) -> bool:
+        """Tell whether a document's file of this format is there in this style."""
         found = self._base.execute(
-            "SELECT 1 FROM written WHERE document = ? AND style = ?", key
+            "SELECT 1 FROM written WHERE document = ? AND format = ? AND style = ?",
+            (entry, kind, style),
         ).fetchone()
         return found is not None
 
-    def wrote(self, entry: int, style: str) -> None:
-        """Note that a document's output was written."""
+    def wrote(self, entry: int, kind: str, style: str) -> None:
+        """Note in which style a document's file of a format was written."""
         with self.together():
-            self._base.execute("INSERT OR REPLACE INTO written VALUES (?, ?)", (entry, style))
+            self._base.execute(
+                "INSERT OR REPLACE INTO written VALUES (?, ?, ?)", (entry, kind, style)
+            )
 
     def requests(self, entry: int, number: int) -> list[dict[str, object]]:
         """Return what was asked for a page, and what came of it, in its order."""

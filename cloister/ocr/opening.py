@@ -5,7 +5,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloister.ocr.ledger import Entry
+from cloister.ocr.documents import Entry
 from cloister.rendering import Renderers, UnreadableError
 
 

@@ -1,6 +1,7 @@
 """What a person sees of a run: progress while it goes on, and what came of it."""
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -45,7 +46,9 @@ class Progress:
         self._gauge.update(self._done, self._left + ahead, note)
 
 
-def summarise(found: Summary, seconds: float, pages: int) -> None:
+def summarise(
+    found: Summary, seconds: float, pages: int, say: Callable[[str], None] = console.say
+) -> None:
     """Print what a run folder holds, and how fast the last `pages` were read."""
     rows = [
         ("documents", f"{found.documents:,}", f"{found.whole:,} read to their end"),
@@ -56,7 +59,7 @@ def summarise(found: Summary, seconds: float, pages: int) -> None:
     if pages and seconds:
         rows.append(("this run", f"{pages:,} pages", f"{pages / seconds:.2f}/s"))
     for name, count, note in rows:
-        console.say(f"{name:<10}{count:>14}  {note}".rstrip())
+        say(f"{name:<10}{count:>14}  {note}".rstrip())
 
 
 def _pages(found: Summary) -> str:
@@ -84,9 +87,11 @@ def as_json(found: Summary, ledger: Ledger, folder: Path, seconds: float | None 
     console.dump(told)
 
 
-def complain(failed: list[PageResult], total: int) -> None:
+def complain(
+    failed: list[PageResult], total: int, say: Callable[[str], None] = console.say
+) -> None:
     """Print a line for each page that was not read, but not for thousands of them."""
     for page in failed[:_LISTED]:
-        console.say(f"{page.document} page {page.page or '-'}: {page.error}")
+        say(f"{page.document} page {page.page or '-'}: {page.error}")
     if total > _LISTED:
-        console.say(f"... and {total - _LISTED:,} more: `--status --json` lists them")
+        say(f"... and {total - _LISTED:,} more: `--status --json` lists them")

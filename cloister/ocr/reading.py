@@ -4,45 +4,36 @@ One thread decides. Renderers and senders work beside it, and tell it by one que
 their work; whatever they told is in the ledger before anybody hears of it.
 """
 
+import contextlib
 import heapq
 import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from queue import Empty, SimpleQueue
 
 from cloister.errors import OcrError
-from cloister.ocr import judging, ladder
-from cloister.ocr.asking import Outcome, Question
+from cloister.ocr import ladder
+from cloister.ocr.asking import Outcome
 from cloister.ocr.events import DocumentDone, Event, PageDone
 from cloister.ocr.intake import Intake
 from cloister.ocr.job import Job
 from cloister.ocr.judging import Fault
 from cloister.ocr.ledger import Ledger
 from cloister.ocr.patience import Patience
+from cloister.ocr.rules import Rules
 from cloister.ocr.senders import Senders
 from cloister.ocr.window import Window
-from cloister.rendering import Drawing, Drawn, Renderers, UnreadableError
+from cloister.rendering import Drawn, Renderers, UnreadableError
 
 _LOOK_FOR_MORE_S = 1.0
+_TEXT_LAYER = "text layer"  # an engine that is none
 # What a service says that would say the same of every page.
 _CLOSED = frozenset({401, 403, 404, 405, 421})
-_OK, _TOO_LARGE, _BUSY, _SERVER = 200, 413, frozenset({0, 408, 429, 502, 503}), 500
-
-
-@dataclass(frozen=True)
-class Rules:
-    """How pages are read; `recipe` is their number in the ledger."""
-
-    drawing: Drawing
-    question: Question
-    recipe: int
-    temperature: float
-    attempts: int
-    samples: bool
+_OK, _BUSY = 200, frozenset({0, 408, 429, 502, 503})
 
 
 class Reader:
@@ -144,7 +135,7 @@ class Reader:
         """Tell whether a page has to be asked for: it has no text, and no other page its image."""
         job.first = drawn
         if drawn.text is not None:
-            self._close(job, drawn.text, None, engine="text layer")
+            self._close(job, drawn.text, None, engine=_TEXT_LAYER)
             return False
         leader = self._leaders.get(drawn.sha256)
         if leader is not None:
@@ -189,7 +180,7 @@ class Reader:
             return
         self._window.answered(under_way)
         self._patience.answered(job, time.monotonic())
-        fault = _fault(outcome)
+        fault = outcome.fault()
         if fault is None:
             self._take(job, outcome)
         elif fault.kind == "empty":
@@ -199,24 +190,38 @@ class Reader:
                 lambda done: self._told.put(partial(self._looked, job, outcome, fault, done))
             )
         else:
-            self._climb(job, fault)
+            self._fail(job, fault)
 
     def _put_off(self, job: Job, outcome: Outcome) -> None:
         """Ask again later; raises OcrError when the service is gone."""
         now_s = time.monotonic()
         wait_s = self._patience.wait_s(job, outcome, now_s)
         if wait_s is None:
-            self._climb(job, Fault("torn", outcome.message))
+            self._fail(job, Fault("torn", outcome.message))
             return
         if outcome.status in {429, 503}:
             self._window.refused(now_s, wait_s)
         heapq.heappush(self._waiting, (now_s + wait_s, next(self._order), job))
 
     def _take(self, job: Job, outcome: Outcome) -> None:
-        if not job.take(outcome):
+        job.useful += outcome.tokens
+        self._go_on(job, outcome.text)
+
+    def _fail(self, job: Job, fault: Fault) -> None:
+        """Try a page in another way, but first read its other pieces: something may be kept."""
+        if job.step.pieces == 1:
+            self._climb(job, fault)
+        else:
+            job.piece_fault = job.piece_fault or fault
+            self._go_on(job, fault.kept or "")
+
+    def _go_on(self, job: Job, text: str) -> None:
+        if not job.take(text):
             self._draw(job)
-            return
-        self._close(job, "\n\n".join(filter(None, job.texts)), None)
+        elif job.piece_fault is None:
+            self._close(job, job.text, None)
+        else:
+            self._climb(job, replace(job.piece_fault, kept=job.text or None))
 
     def _looked(self, job: Job, outcome: Outcome, fault: Fault, future: "Future[bool]") -> None:
         """Take an empty text for what it is, if nothing is on the page."""
@@ -228,25 +233,45 @@ class Reader:
         if blank:
             self._take(job, outcome)
         else:
-            self._climb(job, fault)
+            self._fail(job, fault)
 
     def _climb(self, job: Job, fault: Fault) -> None:
         """Try a page in another way, or give it up with what there is of it."""
         job.fault = fault
-        if job.step.pieces == 1 and len(fault.kept or "") > len(job.kept or ""):
+        if len(fault.kept or "") > len(job.kept or ""):
             job.kept = fault.kept
         rules = self._rules
         step = ladder.following(
             fault.kind, job.tried, attempts=rules.attempts, samples=rules.samples
         )
         if step is None:
-            self._close(job, job.kept, fault.reason)
+            self._give_up(job, fault)
             return
         job.begin(step)
         if job.drawn is None:
             self._draw(job)
         else:
             self._ready.append(job)
+
+    def _give_up(self, job: Job, fault: Fault) -> None:
+        if not self._rules.falls_back:
+            self._close(job, job.kept, fault.reason)
+            return
+        drawing = replace(self._rules.drawing, text_layer=True)
+        future = self._renderers.draw(job.entry.document.path, job.number, drawing)
+        future.add_done_callback(
+            lambda done: self._told.put(partial(self._fall_back, job, fault, done))
+        )
+
+    def _fall_back(self, job: Job, fault: Fault, future: "Future[Drawn]") -> None:
+        """Take the page's own text, if it has a good one, and say so in it."""
+        with contextlib.suppress(UnreadableError):
+            if (text := future.result().text) is not None:
+                note = f"> **This is the file's own text, not the model's:** {fault.reason}"
+                job.useful = 0
+                self._close(job, f"{note}\n\n{text}", None, engine=_TEXT_LAYER)
+                return
+        self._close(job, job.kept, fault.reason)
 
     def _close(
         self,
@@ -267,11 +292,3 @@ class Reader:
             self._events.append(DocumentDone(self._ledger.entry(job.entry.id)))
         for follower in job.followers:
             self._close(follower, text, error, reused=True, engine=result.engine)
-
-
-def _fault(outcome: Outcome) -> Fault | None:
-    if outcome.status == _OK:
-        return judging.fault(outcome.text, outcome.finish_reason)
-    if outcome.status == _TOO_LARGE:
-        return Fault("too large", outcome.message)
-    return Fault("engine" if outcome.status >= _SERVER else "rejected", outcome.message)

@@ -9,7 +9,8 @@ from cloister.config import OcrSettings
 from cloister.ocr.asking import Question
 from cloister.ocr.events import Event
 from cloister.ocr.ledger import Ledger
-from cloister.ocr.reading import Reader, Rules
+from cloister.ocr.reading import Reader
+from cloister.ocr.rules import Rules
 from cloister.ocr.senders import Senders
 from cloister.ocr.service import Service
 from cloister.ocr.window import Window
@@ -65,6 +66,7 @@ def read(
         temperature=settings.temperature,
         attempts=settings.attempts,
         samples=service.is_vllm,
+        falls_back=settings.text_layer == "fallback",
     )
     least = settings.concurrency or 1
     window = Window(service.concurrency, service.most, least)

@@ -19,22 +19,26 @@ CREATE TABLE requests (
 );
 CREATE INDEX requests_by_page ON requests (document, number);
 CREATE TABLE written (
-    document INTEGER NOT NULL, style TEXT NOT NULL, PRIMARY KEY (document, style)
+    document INTEGER NOT NULL, format TEXT NOT NULL, style TEXT NOT NULL,
+    PRIMARY KEY (document, format)
 ) WITHOUT ROWID;
 CREATE TABLE recipes (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
 CREATE TABLE runs (id INTEGER PRIMARY KEY, begun REAL NOT NULL);
 """
 COUNTS = """
 WITH chosen AS (SELECT * FROM documents WHERE run = ? OR ? IS NULL),
-     theirs AS (SELECT * FROM pages WHERE document IN (SELECT id FROM chosen))
+     theirs AS (SELECT * FROM pages WHERE document IN (SELECT id FROM chosen)),
+     asked AS (SELECT count(*) AS requests,
+                      ifnull(sum(json_extract(facts, '$.tokens')), 0) AS tokens
+               FROM requests WHERE document IN (SELECT id FROM chosen))
 SELECT (SELECT count(*) FROM chosen),
        (SELECT count(*) FROM chosen WHERE finished IS NOT NULL
            AND NOT EXISTS (SELECT 1 FROM pages WHERE document = id AND state = 'failed')),
        (SELECT count(*) FROM chosen WHERE pages IS NULL),
        count(*), ifnull(sum(state = 'read'), 0), ifnull(sum(state = 'failed'), 0),
-       ifnull(sum(json_extract(facts, '$.reused')), 0),
-       ifnull(sum(json_extract(facts, '$.attempts')), 0),
-       ifnull(sum(json_extract(facts, '$.completion_tokens')), 0),
-       ifnull(sum(json_extract(facts, '$.wasted_tokens')), 0)
-FROM theirs
+       ifnull(sum(json_extract(facts, '$.reused')), 0), asked.requests, asked.tokens,
+       asked.tokens - ifnull(sum(CASE WHEN state = 'read' THEN
+           json_extract(facts, '$.completion_tokens') - json_extract(facts, '$.wasted_tokens')
+           ELSE 0 END), 0)
+FROM theirs, asked
 """

@@ -45,12 +45,18 @@ class Drawing:
             raise ValueError(f"nothing can be read in {self.max_pixels} pixels")
 
     def within(self, width: float, height: float) -> float:
-        """Return `scale`, or less where an image of that size in pixels would be too large."""
+        """Return `scale`, or less where an image of that size in pixels would be too large.
+
+        A smaller scale is one of what fits, so that it makes another image in any case.
+        """
+        return self._largest(width, height, max(1.0, self.scale)) * min(1.0, self.scale)
+
+    def _largest(self, width: float, height: float, scale: float) -> float:
         limit = min(self.max_pixels or _MAX_PIXELS, _MAX_PIXELS)
         if self.part != WHOLE:
             limit = int(limit / _LARGEST_HALF)
-        if width * height * self.scale**2 <= limit:
-            return self.scale
+        if width * height * scale**2 <= limit:
+            return scale
         # (w*s + 1) * (h*s + 1) = limit, since each side may be rounded up. This form of the
         # root keeps its precision where a page is all but a line.
         both, area = width + height, width * height

@@ -47,8 +47,7 @@ def test_every_image_tells_its_facts_and_has_a_manifest(
 ) -> None:
     out = tmp_path / "manifests"
     told = {
-        one["image"]: one
-        for one in command.json("images.facts", "--released", "--out", str(out), timeout_s=300)
+        one["image"]: one for one in command.json("images.facts", "--released", "--out", str(out))
     }
     names = {name: set(one["facts"]) for name, one in told.items()}
     assert names == {
@@ -118,17 +117,23 @@ def test_what_torch_was_built_for_is_read_without_a_card(engine: docker.DockerCl
         images.facts(engine, image, f"cloister/vllm-cpu:{TAG}")
 
 
-def test_an_image_with_a_model_says_which(engine: docker.DockerClient, tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text("{}")
+def test_an_image_with_a_model_says_which(
+    command: Containers, engine: docker.DockerClient, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
     settings = config.load(environ={"CLOISTER_CONFIG": "/dev/null", "CLOISTER_DOCKER_TAG": TAG})
     options = images.Options(image="gateway", local=True)
     (built,) = images.plan_builds(options, settings.settings.docker, images.source())
     reference = f"cloister/gateway:{TAG}-model"
     labels = {MODEL_LABEL: "acme/Reader", REVISION_LABEL: REVISION}
-    bake(built, reference, tmp_path, labels, lambda _: None)
+    bake(built, reference, model, labels, lambda _: None)
     try:
-        found = images.facts(engine, built.image, reference)
-        assert found["model"] == REVISION
+        plain, baked = command.json("images.facts", "--image", "gateway")
+        assert "model" not in plain["facts"]
+        assert baked["facts"] == {**plain["facts"], "model": REVISION}
+        assert baked["tags"]["fixed"] == [f"{plain['tags']['fixed'][0]}-model-{REVISION[:8]}"]
         inspected = images.inspect(engine, reference)
         assert inspected.labels[MODEL_LABEL] == "acme/Reader"
         assert images.annotations(inspected.labels)[REVISION_LABEL] == REVISION
@@ -152,9 +157,10 @@ def base(engine: docker.DockerClient, registry: str) -> Iterator[str]:
     engine.images.push(reference)
     yield reference
     for image in engine.images.list(f"{registry}/org/debian"):
-        for name in image.tags:
+        for name in (*image.tags, *image.attrs["RepoDigests"]):
             if name.startswith(registry):
-                engine.images.remove(name)
+                with contextlib.suppress(ImageNotFound):  # it went with its last tag
+                    engine.images.remove(name)
 
 
 @pytest.fixture

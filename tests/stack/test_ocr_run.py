@@ -15,6 +15,7 @@ import pytest
 from deployments import ROOT, Stack, eventually
 from fpdf import FPDF
 from hostile_documents import hostile
+from page_stub import MARKS
 from page_stubs import PageStub, document, page_stub
 
 from cloister.rendering import SUFFIXES
@@ -159,12 +160,12 @@ class Bad(NamedTuple):
 @pytest.mark.parametrize(
     "bad",
     [
-        Bad("loop", 4, "repeated itself", kept=True),
-        Bad("row loop", 4, "repeated itself", kept=True),
-        Bad("truncated", 3, "cut off", kept=True),
-        Bad("empty", 4, "not blank"),
-        Bad("garbage", 4, "no text"),
-        Bad("refusal", 4, "declined"),
+        Bad("loop", 5, "repeated itself", kept=True),
+        Bad("row loop", 5, "repeated itself", kept=True),
+        Bad("truncated", 5, "cut off", kept=True),
+        Bad("empty", 5, "not blank", kept=True),
+        Bad("garbage", 5, "no text", kept=True),
+        Bad("refusal", 5, "declined", kept=True),
         Bad("error", 3, "HTTP 500"),
     ],
     ids=lambda bad: bad.mark,
@@ -178,7 +179,7 @@ def test_a_page_that_misbehaves_is_tried_in_other_ways_and_set_apart(
     assert bad.reason in said
     before, page, after = pages(user)
     assert (before["state"], after["state"]) == ("read", "read")
-    # Of a page in halves the second one has no mark, and is not asked for after the first failed.
+    # Of a page in halves the second one has no mark: it is read, and kept.
     assert page["attempts"] == bad.attempts
     text = (user.state / "out" / "a.md").read_text()
     assert ("**Page 2 is incomplete:**" in text) is bad.kept
@@ -328,24 +329,91 @@ def test_only_some_documents_are_read(user: Stack, stub: PageStub, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("flags", "words"),
+    ("flags", "code", "words"),
     [
-        (("--format", "docx", "--out", "o"), "expected one of markdown, jsonl, html, txt"),
-        (("--format", "html"), "--out FOLDER"),
-        (("--retry-failed",), "--out FOLDER"),
-        (("--status",), "--out FOLDER"),
-        (("--status", "--out", "/nonexistent"), "has no ledger.sqlite"),
-        (("--watch", "/nonexistent", "--out", "o"), "no folder to watch"),
-        ((), "there is nothing to read"),
+        (("--format", "docx", "--out", "o"), 2, "expected one of markdown, jsonl, html, txt"),
+        (("--format", "html"), 2, "--out FOLDER"),
+        (("--retry-failed",), 2, "--out FOLDER"),
+        (("--status",), 2, "--out FOLDER"),
+        (("--status", "--out", "/nonexistent"), 8, "has no ledger.sqlite"),
+        (("--watch", "/nonexistent", "--out", "o"), 8, "no folder to watch"),
+        (("a.pdf", "--url", "127.0.0.1:9"), 2, "begins with http:// or https://"),
+        ((), 2, "there is nothing to read"),
     ],
 )
 def test_flags_that_make_no_sense_are_refused_in_two_lines(
-    user: Stack, tmp_path: Path, flags: tuple[str, ...], words: str
+    user: Stack, tmp_path: Path, flags: tuple[str, ...], code: int, words: str
 ) -> None:
     placed = [str(tmp_path / flag) if flag == "o" else flag for flag in flags]
-    said = user.invoke("ocr", *placed, code=8).stderr
+    said = user.invoke("ocr", *placed, code=code).stderr
     assert words in said
     assert len(said.strip().splitlines()) <= 3
+
+
+def test_a_style_that_was_changed_can_be_changed_back(
+    user: Stack, stub: PageStub, tmp_path: Path
+) -> None:
+    source, written = write(tmp_path, "a.pdf", None), user.state / "out" / "a.md"
+    texts = []
+    for style in ("keep", "map", "keep"):
+        ocr(user, stub, source, "--set", f"ocr.tags={style}")
+        texts.append((written.read_text(), written.stat().st_mtime_ns))
+    (first, first_ns), _, (last, last_ns) = texts
+    assert last == first
+    assert last_ns > first_ns
+    assert sum(stub.counts()["asked"].values()) == 1
+
+
+def test_what_is_healed_is_healed_in_every_format_without_naming_the_documents(
+    user: Stack, stub: PageStub, tmp_path: Path
+) -> None:
+    out = user.state / "out"
+    source = write(tmp_path, "a.pdf", None, "loop once")
+    ocr(user, stub, source, "--set", "ocr.attempts=1", code=8)
+    ocr(user, stub, source, "--set", "ocr.attempts=1", "--format", "html", code=8)
+    assert "incomplete" in (out / "a.html").read_text()
+    said = user.invoke("ocr", "--out", str(out), "--url", stub.url, "--retry-failed").stderr
+    assert "2 read, 0 not read" in said
+    assert "incomplete" not in (out / "a.html").read_text()
+    assert "incomplete" not in (out / "a.md").read_text()
+    assert list((out / "quarantine").iterdir()) == []
+
+
+def test_a_further_attempt_is_another_picture(user: Stack, stub: PageStub, tmp_path: Path) -> None:
+    limit = ("--set", "vllm.max_pixels=200704")
+    ocr(user, stub, write(tmp_path, "a.pdf", "garbage"), *limit, code=8)
+    bodies = stub.counts()["bodies"]
+    sizes = [width * height for width, height in (body["size"] for body in bodies)]
+    assert all(size <= 200_704 for size in sizes)
+    assert sizes[0] == sizes[1]
+    assert 0.5 < sizes[2] / sizes[0] < 0.6  # three quarters of each side
+    assert [body["temperature"] for body in bodies[:3]] == [0, 0.2, 0.2]
+
+
+def test_a_pages_own_text_does_where_the_model_fails_and_says_so(
+    user: Stack, stub: PageStub, tmp_path: Path
+) -> None:
+    pdf = FPDF()
+    pdf.set_font("Helvetica", size=12)
+    pdf.add_page()
+    pdf.set_fill_color(MARKS["refusal"])
+    pdf.rect(0, 0, 30, 30, style="F")
+    pdf.text(40, 80, "The committee met in May and adjourned in the evening of that day.")
+    (tmp_path / "a.pdf").write_bytes(bytes(pdf.output()))
+    ocr(user, stub, tmp_path / "a.pdf", "--text-layer", "fallback", "--set", "ocr.attempts=1")
+    (page,) = pages(user)
+    assert (page["state"], page["engine"]) == ("read", "text layer")
+    text = (user.state / "out" / "a.md").read_text()
+    assert "not the model's:** the model declined" in text
+    assert "The committee met in May" in text
+
+
+def test_a_name_cannot_write_to_the_terminal(user: Stack, stub: PageStub, tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    write(source, "a\x1b[31m\nerror: all is lost.pdf")
+    said = ocr(user, stub, source).stderr
+    assert "\x1b" not in said.replace("\\x1b", "")
+    assert "\nerror: all is lost" not in said
 
 
 def test_a_night_over_hostile_files_ends_with_a_result_or_a_reason_for_each(

@@ -63,6 +63,8 @@ def test_a_page_is_open_until_it_is_finished_and_ends_its_document(ledger: Ledge
     assert not ledger.finish(entry.id, result(2), 1)
     assert ledger.open_pages(entry.id) == [1]
     assert ledger.finish(entry.id, result(1, None, "the reason"), 1)
+    for tokens in (7, 20):
+        ledger.asked(entry.id, 2, {"tokens": tokens})
     (entry,) = ledger.entries()
     assert entry.finished
     assert [(page.page, page.text, page.error) for page in ledger.pages(entry)] == [
@@ -70,7 +72,8 @@ def test_a_page_is_open_until_it_is_finished_and_ends_its_document(ledger: Ledge
         (2, "Text", None),
     ]
     found = ledger.summary()
-    assert (found.whole, found.read, found.failed, found.requests, found.tokens) == (0, 1, 1, 4, 14)
+    assert (found.whole, found.read, found.failed) == (0, 1, 1)
+    assert (found.requests, found.tokens, found.wasted_tokens) == (2, 27, 20)
     assert [page.document for page in ledger.failed(10)] == ["in/a.pdf"]
 
 
@@ -79,12 +82,12 @@ def test_another_content_begins_anew_and_the_same_does_not(ledger: Ledger) -> No
     (entry,) = ledger.entries()
     ledger.opened(entry.id, "one", "hash", 1)
     ledger.finish(entry.id, result(1), 1)
-    ledger.wrote(entry.id, "style")
+    ledger.wrote(entry.id, "html", "style")
     assert not ledger.opened(entry.id, "two", "hash", 1)
-    assert ledger.is_written(entry.id, "style")
+    assert ledger.is_written(entry.id, "html", "style")
     assert ledger.opened(entry.id, "three", "another", 2)
     assert ledger.open_pages(entry.id) == [1, 2]
-    assert not ledger.is_written(entry.id, "style")
+    assert not ledger.is_written(entry.id, "html", "style")
 
 
 def test_failed_pages_are_opened_again_and_documents_that_could_not_be(ledger: Ledger) -> None:

@@ -6,9 +6,8 @@ import pytest
 
 from cloister.errors import OcrError
 from cloister.ocr.asking import Outcome
-from cloister.ocr.documents import Document
+from cloister.ocr.documents import Document, Entry
 from cloister.ocr.job import Job
-from cloister.ocr.ledger import Entry
 from cloister.ocr.patience import Patience
 from cloister.ocr.window import Window
 

@@ -285,6 +285,25 @@ def test_one_whose_tag_was_refused_gets_the_tag_alone(repository: Path) -> None:
     is_whole(repository)
 
 
+def test_what_came_after_the_commit_is_not_tagged(repository: Path) -> None:
+    released(repository)
+    git(repository, "tag", "--delete", "v0.2.0")
+    (repository / "notes.txt").write_text("mine")
+    with pytest.raises(ReleaseError, match=r"notes\.txt"):
+        released(repository)
+    commit(repository)
+    with pytest.raises(ReleaseError, match="not larger"):
+        released(repository)
+    assert git(repository, "tag") == ""
+
+
+def test_a_release_commit_that_is_another_than_the_tagged_one_is_refused(repository: Path) -> None:
+    released(repository)
+    git(repository, "commit", "--quiet", "--amend", "--no-edit", "--author=Another <a@example.org>")
+    with pytest.raises(ReleaseError, match=r"v0\.2\.0 exists"):
+        released(repository)
+
+
 def test_what_a_killed_command_left_of_a_file_is_in_nobodys_way(repository: Path) -> None:
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
@@ -369,37 +388,46 @@ def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace")
 
 
-def test_after_a_release_the_tests_that_know_the_version_pass(repository: Path) -> None:
-    parts = ("cloister", "compose", "docs", "images", "nginx-config", "profiles", "tests", "tuned")
-    for name in parts:
+def test_the_command_releases_a_copy_of_the_project(repository: Path) -> None:
+    parts = ("cloister", "compose", "docs", "images", "nginx-config", "profiles", "tasks", "tests")
+    for name in (*parts, "tuned"):
         shutil.copytree(ROOT / name, repository / name, dirs_exist_ok=True, ignore=_heavy)
     for name in ("pyproject.toml", ".gitignore"):
         shutil.copy(ROOT / name, repository / name)
     _lock_all(repository / "images")
     commit(repository)
-    released(repository, "987.65.43")
+    before = git(repository, "rev-parse", "HEAD")
+    told = run(repository, "invoke", "release", "987.65.43", "--dry-run")
+    assert "git tag --annotate v987.65.43" in told.splitlines()
+    assert git(repository, "rev-parse", "HEAD") == before
+    pushes = "git push --atomic origin main v987.65.43\n"
+    assert run(repository, "invoke", "release", "987.65.43") == pushes
+    assert git(repository, "status", "--porcelain") == ""
     knowing = (
         "test_config.py",
         "test_docker.py::test_the_compose_files_name_the_version_that_is_built",
         "test_openapi.py::test_it_is_an_openapi_document",
     )
+    tests = (f"tests/unit/{name}" for name in knowing)
+    run(repository, "pytest", "-q", "-p", "no:cacheprovider", *tests)
+    refused = run(repository, "invoke", "release", "1.0.0", code=15)
+    assert refused.splitlines() == [
+        "error: 1.0.0 is not larger than the present version, 987.65.43"
+    ]
+
+
+def run(folder: Path, *words: str, code: int = 0) -> str:
+    """Return what a Python program says, of an error what it says of that."""
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            *(f"tests/unit/{name}" for name in knowing),
-        ],
-        cwd=repository,
+        [sys.executable, "-m", *words],
+        cwd=folder,
         capture_output=True,
         text=True,
         check=False,
         timeout=120,
     )
-    assert done.returncode == 0, done.stdout[-3000:]
+    assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stderr if code else done.stdout
 
 
 def _heavy(folder: str, names: list[str]) -> set[str]:

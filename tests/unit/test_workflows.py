@@ -57,6 +57,9 @@ def invoked() -> Iterator[tuple[str, list[str]]]:
             words = shlex.split(line.partition(" >> ")[0])
             if words[0] == ".venv/bin/invoke":
                 yield name, words[1:]
+    text = (ROOT / "docs" / "publishing-ci.md").read_text(encoding="utf-8")
+    for line in re.findall(r"^(?:[$ -]*|images=\"\$\()invoke ([^#|&;)\n]*)", text, re.MULTILINE):
+        yield "publishing-ci.md", [word for word in shlex.split(line) if word != "||"]
 
 
 def test_there_are_these_workflows() -> None:
@@ -152,7 +155,8 @@ def test_no_text_of_others_gets_into_a_shell(name: str) -> None:
 
 def test_every_command_is_one_that_invoke_knows() -> None:
     lines = [words for _, words in invoked()]
-    assert {name for name, _ in invoked()} == {"images.yaml", "publish.yaml", "rebuild.yaml"}
+    sources = {"images.yaml", "publish.yaml", "publishing-ci.md", "rebuild.yaml"}
+    assert {name for name, _ in invoked()} == sources
     # In a process of its own: a task that was parsed once has lost its help texts.
     script = (
         "import json, sys, tasks; from invoke.parser import Parser\n"
