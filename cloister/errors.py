@@ -97,3 +97,9 @@ class TuningError(CloisterError):
     """The tuner could not begin, or nothing that it tried served within the SLO."""
 
     exit_code = 14
+
+
+class ReleaseError(CloisterError):
+    """A release cannot be made of this checkout."""
+
+    exit_code = 15

@@ -206,3 +206,17 @@ require_docker() { # yes, or empty to ask
     command -v ip >/dev/null 2>&1 || install "iproute2" iproute2
     start_docker
 }
+
+# A registry for the tests of what is pushed and pulled; each starts one of its own.
+require_registry() { # yes, or empty to do without
+    command -v docker-registry >/dev/null 2>&1 && return
+    if [ -z "$1" ] || [ "$(id -u)" != 0 ] || [ "$(package_manager)" != apt-get ]; then
+        say "no docker-registry here (Debian: apt-get install docker-registry):"
+        say "the tests that push and pull will be skipped"
+        return
+    fi
+    install "a registry" docker-registry
+    if command -v systemctl >/dev/null 2>&1 && [ -d /run/systemd/system ]; then
+        as_root systemctl disable --now docker-registry >/dev/null 2>&1 || true
+    fi
+}

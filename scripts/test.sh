@@ -10,10 +10,10 @@ usage() {
     cat <<'END'
 usage: scripts/test.sh [--yes] [--help] [arguments of nox]
 
-Installs what the tests need (Python packages into .venv, nginx, curl, poppler, and Docker for the
-container tests) and runs all of them. Docker is installed and started only as root on Debian, after
-asking or with --yes; in CI (CI=true) without asking. An engine that was started here is stopped at
-the end.
+Installs what the tests need (Python packages into .venv, nginx, curl, poppler, and Docker and a
+registry for the container tests) and runs all of them. Docker is installed and started only as root
+on Debian, after asking or with --yes, and the registry with --yes; in CI (CI=true) both without
+asking. An engine that was started here is stopped at the end.
 END
 }
 
@@ -35,5 +35,6 @@ require_environment
 require_nginx
 require_client_tools
 require_docker "$yes"
+require_registry "$yes"
 trap stop_docker EXIT
 .venv/bin/nox "$@"

@@ -8,7 +8,19 @@ from pathlib import Path
 
 from invoke.collection import Collection
 
-from tasks import access, bundles, fleet, images, models, planning, reports, service, tuning
+from tasks import (
+    access,
+    bundles,
+    ci,
+    fleet,
+    images,
+    models,
+    planning,
+    release,
+    reports,
+    service,
+    tuning,
+)
 
 # Of a package Invoke puts nothing on the path, and `cloister` lies beside it.
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -25,6 +37,7 @@ namespace = Collection(
     service.logs,
     service.ocr,
     planning.plan,
+    release.release,
     service.restart,
     fleet.rollout,
     service.samples,
@@ -34,7 +47,15 @@ namespace = Collection(
     service.up,
     service.verify,
     bundle=bundle,
-    images=Collection(build=images.build, list=images.list_, test=images.inspect),
+    images=Collection(
+        build=images.build,
+        facts=images.facts,
+        list=images.list_,
+        lock=images.lock,
+        matrix=ci.matrix,
+        preflight=ci.preflight,
+        test=images.inspect,
+    ),
     keys=Collection(create=access.create, list=access.list_, revoke=access.revoke),
     models=Collection(
         list=models.list_, remove=models.remove, use=models.use, verify=models.verify

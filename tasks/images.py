@@ -10,6 +10,7 @@ from tasks.command import JSON, SET, command, settings
     engine="build vLLM's image too: cuda or cpu",
     base="start from this image instead of the one in images.yaml; needs --image",
     local="start from the stand-ins that scripts/local-bases.sh makes",
+    unlocked="start from what the bases' tags stand for now, not from images.lock.yaml",
     bake="put the model of the model store into vLLM's image, a layer a shard",
     set_=SET,
 )
@@ -19,6 +20,7 @@ def build(
     engine: str | None = None,
     base: str | None = None,
     local: bool = False,
+    unlocked: bool = False,
     bake: bool = False,
     set_: list[str] | None = None,
 ) -> None:
@@ -26,7 +28,9 @@ def build(
     from cloister import images
     from cloister.images import command
 
-    options = images.Options(image=image, engine=engine, base=base, local=local, bake=bake)
+    options = images.Options(
+        image=image, engine=engine, base=base, local=local, unlocked=unlocked, bake=bake
+    )
     command.build(settings(set_ or []), options)
 
 
@@ -38,6 +42,38 @@ def inspect(
     from cloister.images import command
 
     command.test(settings(set_ or []), image, as_json=json_)
+
+
+@command(update="lock what the registries have now, in images/images.lock.yaml", json_=JSON)
+def lock(_: Context, update: bool = False, json_: bool = False) -> None:
+    """Compare the locked digests of the bases with their registries; code 5 if one is missing."""
+    from cloister.images import command
+
+    command.lock(update=update, as_json=json_)
+
+
+@command(
+    image="one image (default: all that were built)",
+    released="the tags of a release, not those of a commit",
+    out="write a manifest for each image into this folder",
+    json_=JSON,
+    set_=SET,
+)
+def facts(
+    _: Context,
+    image: str | None = None,
+    released: bool = False,
+    out: str | None = None,
+    json_: bool = False,
+    set_: list[str] | None = None,
+) -> None:
+    """Run built images to tell the versions inside, and the tags that follow from them."""
+    from pathlib import Path
+
+    from cloister.images import command
+
+    wanted = command.Publication(image, released, Path(out) if out else None)
+    command.facts(settings(set_ or []), wanted, as_json=json_)
 
 
 @command(json_=JSON, set_=SET)

@@ -1,8 +1,7 @@
 """What is in a bundle, as a CycloneDX list: images, Debian and Python packages, the model."""
 
-import email.parser
 import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cyclonedx.model import HashAlgorithm, HashType, Property
@@ -14,10 +13,8 @@ from packaging.utils import parse_wheel_filename
 
 import cloister
 from cloister.bundle.archive import Saved
+from cloister.images.packages import Package, Records
 from cloister.modelstore import Pin
-
-_STATUS = "var/lib/dpkg/status"
-_METADATA = ".dist-info/METADATA"
 
 
 def render(images: Sequence[Saved], wheels: Iterable[Path], pin: Pin | None) -> str:
@@ -51,8 +48,10 @@ def _image(image: Saved) -> Component:
         bom_ref=image.reference,
         hashes=[HashType(alg=algorithm, content=image.digest.removeprefix("sha256:"))],
     )
-    for kind, package, version in sorted(_packages(image)):
-        component.components.add(_package(kind, package, version, image.reference))
+    for package in _packages(image):
+        component.components.add(
+            _package(package.kind, package.name, package.version, image.reference)
+        )
     return component
 
 
@@ -87,27 +86,10 @@ def _package(kind: str, name: str, version: str, where: str) -> Component:
     )
 
 
-def _packages(image: Saved) -> set[tuple[str, str, str]]:
-    """Return (kind, name, version) of every package that the image's own records name."""
-    debian: set[tuple[str, str, str]] = set()
-    python: set[tuple[str, str, str]] = set()
+def _packages(image: Saved) -> tuple[Package, ...]:
+    """Return every package that the image's own records name."""
+    records = Records()
     for layer in image.layers:
         with tarfile.open(layer.path) as archive:
-            for member in archive:
-                content = archive.extractfile(member) if member.isfile() else None
-                if content is None:
-                    continue
-                if member.name == _STATUS:  # a later layer's replaces an earlier one's
-                    debian = {("deb", *found) for found in _paragraphs(content.read().decode())}
-                elif member.name.endswith(_METADATA):
-                    text = content.read().decode(errors="replace")
-                    python |= {("pypi", *found) for found in _paragraphs(text, "Name")}
-    return debian | python
-
-
-def _paragraphs(text: str, key: str = "Package") -> Iterator[tuple[str, str]]:
-    paragraphs = text.split("\n\n") if key == "Package" else [text]
-    for paragraph in paragraphs:
-        headers = email.parser.HeaderParser().parsestr(paragraph)
-        if headers[key] and headers["Version"]:
-            yield str(headers[key]), str(headers["Version"])
+            records.add(archive)
+    return records.packages()

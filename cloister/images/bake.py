@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 
 from cloister import containers, shell
@@ -28,8 +28,14 @@ def dockerfile(base: str, files: tuple[str, ...]) -> str:
     return "\n".join([f"FROM {base}", *copies, ""])
 
 
-def bake(built: Build, reference: str, model: Path, say: Callable[[str], None]) -> None:
-    """Put a model into a built image, as the image `reference`.
+def bake(
+    built: Build,
+    reference: str,
+    model: Path,
+    labels: Mapping[str, str],
+    say: Callable[[str], None],
+) -> None:
+    """Put a model into a built image, as the image `reference` with more `labels`.
 
     Raises ImageError for a file that registries would not take, or when the build fails.
     """
@@ -46,7 +52,11 @@ def bake(built: Build, reference: str, model: Path, say: Callable[[str], None]) 
         file.write(dockerfile(built.reference, files))
         file.flush()
         result = shell.run(
-            (*containers.builder(), "build", f"--file={file.name}", f"--tag={reference}", "."),
+            (
+                *(*containers.builder(), "build", f"--file={file.name}", f"--tag={reference}"),
+                *(f"--label={key}={text}" for key, text in labels.items()),
+                ".",
+            ),
             timeout_s=_BAKE_S,
             check=False,
             environment={"DOCKER_BUILDKIT": "1"},

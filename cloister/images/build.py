@@ -2,7 +2,7 @@
 
 import datetime as dt
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,8 @@ import cloister
 from cloister import containers, shell
 from cloister.config import DockerSettings, project_root
 from cloister.errors import ImageError
-from cloister.images.catalogue import Image, catalogue
+from cloister.images.catalogue import LABEL, Image, catalogue
+from cloister.images.lock import EMPTY, Lock, locked
 
 _BUILD_S = 3600.0
 _TAIL_LINES = 20
@@ -35,13 +36,15 @@ class Options:
     """What `invoke images.build` was asked for.
 
     Without an `image` these are all but vLLM's, and vLLM's for `engine` (`cuda` or `cpu`) too.
-    `base` replaces the base of the one image that is built, `local` takes the stand-ins.
+    `base` replaces the base of the one image that is built, `local` takes the stand-ins, and
+    `unlocked` takes the bases that the tags stand for now.
     """
 
     image: str | None = None
     engine: str | None = None
     base: str | None = None
     local: bool = False
+    unlocked: bool = False
     bake: bool = False
 
 
@@ -54,12 +57,18 @@ class Source:
 
 
 def plan_builds(
-    options: Options, docker: DockerSettings, source: Source, *, authority: Path | None = None
+    options: Options,
+    docker: DockerSettings,
+    source: Source,
+    *,
+    lock: Lock = EMPTY,
+    authority: Path | None = None,
 ) -> tuple[Build, ...]:
     """Return what to build, in order; pure.
 
     `authority` is a file of certificate authorities that the build has to trust too. Raises
-    ImageError for an unknown name, for flags that contradict, and where there is no stand-in.
+    ImageError for an unknown name, for flags that contradict, where there is no stand-in, and for
+    a base that `lock` lacks.
     """
     chosen = _chosen(options)
     if options.base is not None and len(chosen) != 1:
@@ -72,7 +81,11 @@ def plan_builds(
             "`--bake` puts the model into vLLM's image, and none would be built",
             hint="invoke images.build --engine cuda --bake",
         )
-    return tuple(_build(image, docker, source, options, authority) for image in chosen)
+    bases = [_base(image, options, lock) for image in chosen]
+    return tuple(
+        _build(image, image.reference(docker), base, source, authority)
+        for image, base in zip(chosen, bases, strict=True)
+    )
 
 
 def build(planned: Build, say: Callable[[str], None]) -> None:
@@ -90,7 +103,7 @@ def build(planned: Build, say: Callable[[str], None]) -> None:
     if result.code != 0:
         tail = "\n".join(result.stderr.strip().splitlines()[-_TAIL_LINES:])
         hint = None
-        if planned.base == planned.image.base:
+        if planned.base.partition("@")[0] == planned.image.base:
             hint = "nothing can be pulled here? ./scripts/local-bases.sh, then add --local"
         raise ImageError(f"{planned.reference} was not built:\n{tail}", hint=hint)
 
@@ -127,36 +140,50 @@ def _chosen(options: Options) -> tuple[Image, ...]:
     return (*wanted, *((engines[options.engine],) if options.engine else ()))
 
 
-def _build(
-    image: Image,
-    docker: DockerSettings,
-    source: Source,
-    options: Options,
-    authority: Path | None,
-) -> Build:
-    if options.local and options.base is None and image.stand_in is None:
-        raise ImageError(
-            f"{image.name} has no stand-in base; it builds on `{image.base}`",
-            hint="pull that one, or name another with --base",
-        )
-    chosen = options.base or (image.stand_in if options.local else None) or image.base
-    labels = {
+def labels(image: Image, base: str, source: Source) -> Mapping[str, str]:
+    """Return the labels of an image that starts from `base`, a tag, a digest or both; pure."""
+    name, _, digest = base.partition("@")
+    texts = {
         "title": f"cloister {image.name}",
         "description": image.description,
         "version": cloister.VERSION,
         "created": dt.datetime.fromtimestamp(source.epoch_s, dt.UTC).isoformat(),
         "revision": source.revision,
         "licenses": "Apache-2.0",
-        "base.name": chosen,
+        "base.name": name,
+        # Labels are inherited: without ours an image would tell the digest of its base's base.
+        "base.digest": digest,
     }
-    reference = image.reference(docker)
+    return {f"{LABEL}{key}": text for key, text in texts.items()}
+
+
+def _base(image: Image, options: Options, lock: Lock) -> str:
+    """Return what to start from: what somebody named as it is, and what images.yaml names locked.
+
+    One named by hand may be in no registry, and then has no digest.
+    """
+    if options.base is not None:
+        return options.base
+    if options.local:
+        if image.stand_in is None:
+            raise ImageError(
+                f"{image.name} has no stand-in base; it builds on `{image.base}`",
+                hint="pull that one, or name another with --base",
+            )
+        return image.stand_in
+    return image.base if options.unlocked else locked(image.base, lock)
+
+
+def _build(
+    image: Image, reference: str, base: str, source: Source, authority: Path | None
+) -> Build:
     arguments = (
         f"--file={image.folder / 'Dockerfile'}",
         f"--tag={reference}",
-        f"--build-arg=BASE={chosen}",
+        f"--build-arg=BASE={base}",
         f"--build-arg=SOURCE_DATE_EPOCH={source.epoch_s}",
-        *(f"--label=org.opencontainers.image.{key}={text}" for key, text in labels.items()),
+        *(f"--label={key}={text}" for key, text in labels(image, base, source).items()),
         *([f"--secret=id=ca,src={authority}"] if authority else []),
         ".",
     )
-    return Build(image, reference, chosen, arguments)
+    return Build(image, reference, base, arguments)

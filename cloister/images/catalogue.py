@@ -1,14 +1,38 @@
 """images/images.yaml as values: the only list of images."""
 
 import functools
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
 
 from cloister.config import DockerSettings, project_root
+
+LABEL = "org.opencontainers.image."
+MODEL_LABEL, REVISION_LABEL = "cloister.model", "cloister.model.revision"  # of a baked image
+
+
+class Fact(BaseModel):
+    """What a program inside an image prints of it: `run` is the program with its arguments.
+
+    The one group of `pattern` is the value; it becomes a part of a tag.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
+    run: tuple[str, ...] = Field(min_length=1)
+    pattern: re.Pattern[str]
+
+    @field_validator("pattern")
+    @classmethod
+    def _one_group(cls, pattern: re.Pattern[str]) -> re.Pattern[str]:
+        if pattern.groups != 1:
+            raise ValueError(f"`{pattern.pattern}` has {pattern.groups} groups; expected one")
+        return pattern
 
 
 class Image(BaseModel):
@@ -23,6 +47,7 @@ class Image(BaseModel):
     stand_in: str | None = None
     engine: Literal["cuda", "cpu"] | None = None
     platforms: tuple[str, ...]
+    facts: tuple[Fact, ...] = ()
 
     @property
     def folder(self) -> Path:

@@ -1,28 +1,31 @@
 """What is in a built image, read from the image itself, and what must be true of it."""
 
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import docker
 from docker.errors import ImageNotFound
 
 from cloister import containers
 from cloister.errors import ImageError
-from cloister.images.catalogue import Image
+from cloister.images.catalogue import LABEL, Image
+from cloister.images.packages import Package, Records
 
 _OWNER = "10001:10001"
 _SETUID = 0o6000
 _SHELLS = frozenset({"sh", "bash", "dash", "ash", "busybox"})
 _PACKAGE_MANAGERS = frozenset({"apt", "apt-get", "dpkg", "rpm", "apk", "pip"})
 _GATEWAY_MAX_BYTES = 40_000_000
-_LABEL = "org.opencontainers.image."
 
 
 @dataclass(frozen=True)
 class Facts:
-    """One built image: `size_bytes` is unpacked, `files` counts everything but folders."""
+    """One built image: `size_bytes` is unpacked, `files` counts everything but folders.
+
+    `health_check` is its command, or nothing.
+    """
 
     reference: str
     id: str
@@ -32,9 +35,11 @@ class Facts:
     setuid: tuple[str, ...]
     shells: tuple[str, ...]
     package_managers: tuple[str, ...]
-    health_check: bool
+    health_check: str
+    ports: tuple[str, ...]
     labels: Mapping[str, str]
     layers: tuple[str, ...]
+    packages: tuple[Package, ...]
 
 
 def inspect(client: docker.DockerClient, reference: str) -> Facts:
@@ -42,12 +47,9 @@ def inspect(client: docker.DockerClient, reference: str) -> Facts:
 
     Raises ImageError when it was not built.
     """
-    try:
-        attributes = client.images.get(reference).attrs
-    except ImageNotFound as error:
-        raise ImageError(f"`{reference}` was not built", hint="invoke images.build") from error
+    attributes = described(client, reference)
     config = attributes["Config"]
-    members = [member for member in _members(client, reference) if not member.isdir()]
+    members, packages = _contents(client, reference)
     programs = {m.name.rpartition("/")[2]: f"/{m.name}" for m in members if "bin/" in m.name}
     return Facts(
         reference=reference,
@@ -58,10 +60,20 @@ def inspect(client: docker.DockerClient, reference: str) -> Facts:
         setuid=tuple(f"/{m.name}" for m in members if m.isfile() and m.mode & _SETUID),
         shells=tuple(sorted(programs[name] for name in _SHELLS & programs.keys())),
         package_managers=tuple(sorted(programs[n] for n in _PACKAGE_MANAGERS & programs.keys())),
-        health_check=bool((config.get("Healthcheck") or {}).get("Test")),
+        health_check=_health_check(config),
+        ports=tuple(sorted(config.get("ExposedPorts") or {})),
         labels=config.get("Labels") or {},
         layers=tuple(attributes["RootFS"]["Layers"]),
+        packages=packages,
     )
+
+
+def described(client: docker.DockerClient, reference: str) -> dict[str, Any]:
+    """Return what the engine says of an image; raises ImageError when it was not built."""
+    try:
+        return client.images.get(reference).attrs
+    except ImageNotFound as error:
+        raise ImageError(f"`{reference}` was not built", hint="invoke images.build") from error
 
 
 def verify(image: Image, facts: Facts) -> tuple[str, ...]:
@@ -69,7 +81,7 @@ def verify(image: Image, facts: Facts) -> tuple[str, ...]:
     missing = [
         name
         for name in ("title", "version", "revision", "licenses", "base.name")
-        if not facts.labels.get(_LABEL + name)
+        if not facts.labels.get(LABEL + name)
     ]
     wrong = [
         *([f"runs as `{facts.user}`, not as {_OWNER}"] if facts.user != _OWNER else []),
@@ -89,11 +101,24 @@ def _serves(image: Image) -> bool:
     return image.name != "downloader"
 
 
-def _members(client: docker.DockerClient, reference: str) -> Iterator[tarfile.TarInfo]:
+def _health_check(config: Mapping[str, Any]) -> str:
+    kind, *words = (config.get("Healthcheck") or {}).get("Test") or ["NONE"]
+    return "" if kind == "NONE" else " ".join(words)
+
+
+def _contents(
+    client: docker.DockerClient, reference: str
+) -> tuple[list[tarfile.TarInfo], tuple[Package, ...]]:
+    """Read the file system once: everything but folders, and the packages."""
     container = client.containers.create(reference, command=["-"], network_mode="none")
+    members, records = [], Records()
     try:
         exported = cast("Iterable[bytes]", container.export())
         with tarfile.open(fileobj=containers.file_of(exported), mode="r|") as archive:
-            yield from archive
+            for member in archive:
+                records.take(archive, member)
+                if not member.isdir():
+                    members.append(member)
     finally:
         container.remove()
+    return members, records.packages()
