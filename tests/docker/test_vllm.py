@@ -84,6 +84,20 @@ def test_vllm_fetches_nothing_for_a_client(up: Containers) -> None:
     assert "media.invalid" in answer.text
 
 
+def test_the_batch_client_has_vllm_look_for_loops_which_noise_is(
+    up: Containers, tmp_path: Path
+) -> None:
+    """Weights that are noise say one thing for as long as they may."""
+    (tmp_path / "a.png").write_bytes(encoded(page("Page 2345")))
+    flags = ("--set", "ocr.max_tokens=2048", "--set", "ocr.attempts=1")
+    up.invoke("ocr", str(tmp_path), "--out", str(tmp_path / "out"), *flags, code=8, timeout_s=400)
+    told = json.loads((tmp_path / "out" / "quarantine" / "a" / "page-0001.json").read_text())
+    (asked,) = told["requests"]
+    assert asked["status"] == 200
+    assert asked["finish_reason"] == "repetition"
+    assert 100 < asked["tokens"] < 2_000
+
+
 def check(up: Containers, *flags: str) -> str:
     command = ["python3", "-m", "cloister.inside.health", *flags]
     output: bytes = up.container("vllm-1").exec_run(command).output
