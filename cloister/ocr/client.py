@@ -80,7 +80,7 @@ class Client:
             ledger.register(documents.walk([os.fspath(path) for path in paths], beside=place))
             if retry_failed:
                 ledger.retry_failed()
-            writer = Writer.of(place, ledger, style or Style(), self._service.model)
+            writer = Writer.of(place, ledger, style or Style(), self._service)
             for event in self._read(ledger):
                 writer.heard(event)
             return ledger.summary()

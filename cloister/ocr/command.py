@@ -112,7 +112,7 @@ def _into_folder(settings: Settings, wish: Wish, out: Path) -> None:
         more = _gathered(ledger, wish, out)
         asked = reach(settings, wish.url)
         recipe = _recipe(ledger, settings, asked)
-        writer = Writer.of(out, ledger, style(settings.ocr, wish.format), asked.model)
+        writer = Writer.of(out, ledger, style(settings.ocr, wish.format), asked)
         if wish.retry_failed:
             console.say(f"{ledger.retry_failed():,} pages are tried again")
         begun_s, pages = time.monotonic(), 0

@@ -17,6 +17,7 @@ from cloister.files import exclusive, write_atomically
 from cloister.ocr.documents import LEDGER, QUARANTINE, Entry
 from cloister.ocr.events import DocumentDone, Event, PageDone
 from cloister.ocr.ledger import Ledger
+from cloister.ocr.service import Service
 from cloister.output import SUFFIX, Format, Source, Style
 
 _STAGING = ".partial"
@@ -74,13 +75,14 @@ class Writer:
     folder: Path
     ledger: Ledger
     style: Style
-    model: str
+    model: str | None
     profile: str | None
 
     @classmethod
-    def of(cls, folder: Path, ledger: Ledger, style: Style, model: str) -> Self:
-        """Return one that names the profile of the model, where it has one."""
-        found = profiles().get(model)
+    def of(cls, folder: Path, ledger: Ledger, style: Style, service: Service) -> Self:
+        """Return one that names the model, and its profile, where the service has them."""
+        model = service.model if service.serves_model else None
+        found = profiles().get(model or "")
         return cls(folder, ledger, style, model, found[0].stem if found else None)
 
     def heard(self, event: Event) -> Path | None:

@@ -18,13 +18,15 @@ _UNKNOWN, _MOST = 4, 64
 class Service:
     """An OpenAI API that reads pages.
 
-    `is_vllm` tells that it samples, detects loops, and shrinks images beyond `max_pixels`. Begin
-    with `concurrency` pages at once, `most` is the limit.
+    `is_vllm` tells that it samples, detects loops, and shrinks images beyond `max_pixels`;
+    `serves_model` is False for Tesseract, whatever model is asked for. Begin with `concurrency`
+    pages at once, `most` is the limit.
     """
 
     enter: Pass
     model: str
     is_vllm: bool
+    serves_model: bool
     concurrency: int
     most: int
     timeout_s: float
@@ -48,6 +50,7 @@ def here(settings: Settings, key: str | None) -> Service:
         enter,
         model=settings.model.name,
         is_vllm=is_vllm,
+        serves_model=is_vllm,
         concurrency=begin,
         most=settings.ocr.concurrency or 2 * begin,
         timeout_s=up.settings.gateway.timeout_s,
@@ -59,11 +62,13 @@ def at(settings: Settings, url: str, key: str | None) -> Service:
     """Return the service at a URL; raises OcrError when none answers there."""
     enter = chat.by_url(url, key)
     require_healthy(enter)
-    is_vllm = _owner(enter) == "vllm"
+    owner = _owner(enter)
+    is_vllm = owner == "vllm"
     return Service(
         enter,
         model=settings.model.name,
         is_vllm=is_vllm,
+        serves_model=owner != "cloister",
         concurrency=settings.ocr.concurrency or _UNKNOWN,
         most=settings.ocr.concurrency or _MOST,
         timeout_s=settings.gateway.timeout_s,

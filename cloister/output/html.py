@@ -14,6 +14,7 @@ table { border-collapse: collapse; margin: 1rem 0; }
 th, td { border: 1px solid #999; padding: .25rem .5rem; text-align: left; vertical-align: top; }
 pre { padding: .5rem; background: #f4f4f4; white-space: pre-wrap; }
 header table { font: .8rem/1.4 sans-serif; color: #444; }
+header td { overflow-wrap: anywhere; }
 .failed { padding: .5rem 1rem; border-left: .3rem solid #b00; background: #fdeaea; }
 .empty, .page_number, .watermark, .img, .signature { color: #666; }
 .watermark { letter-spacing: .1em; }

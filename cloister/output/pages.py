@@ -23,12 +23,15 @@ class PageText:
 
 @dataclass(frozen=True)
 class Source:
-    """The document that was read, and what read it; `date` is ISO 8601."""
+    """The document that was read, and what read it; `date` is ISO 8601.
+
+    `model` is what was asked for, None where the engine is none.
+    """
 
     name: str
     sha256: str | None
     pages: int
-    model: str
+    model: str | None
     profile: str | None
     engines: tuple[str, ...]
     date: str
@@ -46,13 +49,13 @@ class Style:
 
 def provenance(source: Source, pages: Sequence[PageText]) -> dict[str, object]:
     """Return what a document says about itself: text on one line each, nothing that is unknown."""
-    failed = [page.number for page in pages if page.error is not None]
+    failed = [page.number for page in pages if page.error is not None and page.number]
     known = {
         "source": folded(source.name),
         "sha256": source.sha256,
         "pages": source.pages,
         "failed_pages": failed or None,
-        "model": folded(source.model),
+        "model": source.model and folded(source.model),
         "profile": source.profile and folded(source.profile),
         "engine": [folded(engine) for engine in source.engines],
         "date": folded(source.date),
