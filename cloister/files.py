@@ -48,7 +48,8 @@ def exclusive(path: Path, *, wait_s: float = 5.0) -> Iterator[None]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("w")
+        # A link here would be somebody's way to a file of his choice.
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "w")
     except OSError as error:
         raise DeploymentError(
             f"`{path}` cannot be written: {error.strerror}", hint="set `state_dir`"

@@ -1,15 +1,17 @@
 """The Python API: documents in, pages out, with all that `invoke ocr` does for them."""
 
+import asyncio
 import os
+from collections import deque
 from collections.abc import AsyncIterator, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Self
 
-from anyio import to_thread
-
 from cloister import config
 from cloister.config import API_KEY_VARIABLE, Settings
+from cloister.errors import OcrError
 from cloister.ocr import documents, folder, run, service
 from cloister.ocr.events import DocumentDone, Event
 from cloister.ocr.folder import Writer
@@ -59,8 +61,11 @@ class Client:
             yield from in_order(ledger, self._read(ledger))
 
     def read(self, path: _PathLike) -> DocumentResult:
-        """Return one document."""
-        (document,) = self.documents(path)
+        """Return one document; raises OcrError for a path that names several."""
+        found = self.documents(path)
+        document = next(found)
+        if next(found, None) is not None:
+            raise OcrError(f"`{path}` is more than one document", hint="Client.documents")
         return document
 
     def convert(
@@ -83,6 +88,7 @@ class Client:
             writer = Writer.of(place, ledger, style or Style(), self._service)
             for event in self._read(ledger):
                 writer.heard(event)
+            writer.require_all_written()
             return ledger.summary()
 
     def _read(self, ledger: Ledger) -> Iterator[Event]:
@@ -99,29 +105,34 @@ class AsyncClient:
     @classmethod
     async def at(cls, url: str | None = None, *, api_key: str | None = None) -> Self:
         """Return a client of a service, without blocking; see `Client`."""
-        return cls(await to_thread.run_sync(lambda: Client(url, api_key=api_key)))
+        return cls(await asyncio.to_thread(Client, url, api_key=api_key))
 
     async def pages(self, *paths: _PathLike) -> AsyncIterator[PageResult]:
         """Yield every page of files, folders and patterns, in their order; see `Client.pages`."""
+        # In one thread from begin to end, which is how SQLite wants it. Who is cancelled does not
+        # wait for the page that is under way: it ends the reading after that.
+        thread = ThreadPoolExecutor(1, thread_name_prefix="ocr-reader")
+        loop = asyncio.get_running_loop()
         found = self._client.pages(*paths)
         try:
-            while (page := await to_thread.run_sync(next, found, None)) is not None:
+            while (page := await loop.run_in_executor(thread, next, found, None)) is not None:
                 yield page
         finally:
-            await to_thread.run_sync(found.close)
+            thread.submit(found.close)
+            thread.shutdown(wait=False)
 
     async def read(self, path: _PathLike) -> DocumentResult:
         """Return one document."""
-        return await to_thread.run_sync(self._client.read, path)
+        return await asyncio.to_thread(self._client.read, path)
 
 
 def in_order(ledger: Ledger, events: Iterator[Event]) -> Iterator[DocumentResult]:
     """Yield documents in the order in which they were named, each as soon as that can be."""
-    waiting = {entry.id: entry for entry in ledger.entries(limit=-1)}
-    done = set()
+    waiting = deque(entry.document.path for entry in ledger.entries(limit=-1))
+    done = {}
     for event in events:
         if isinstance(event, DocumentDone):
-            done.add(event.entry.id)
-        while waiting and (first := next(iter(waiting))) in done:
-            entry = waiting.pop(first)
+            done[event.entry.document.path] = event.entry
+        while waiting and waiting[0] in done:
+            entry = done.pop(waiting.popleft())
             yield DocumentResult(entry.document.shown, ledger.pages(entry))

@@ -12,9 +12,9 @@ from typing import cast
 from cloister import console
 from cloister.config import API_KEY_VARIABLE, OcrSettings, Settings
 from cloister.errors import ConfigError, OcrError
-from cloister.ocr import documents, folder, present, run, service
+from cloister.ocr import documents, folder, present, run, service, targets
 from cloister.ocr.client import in_order
-from cloister.ocr.events import DocumentDone, DocumentOpened, Event, PageDone
+from cloister.ocr.events import DocumentDone, DocumentGone, DocumentOpened, Event, PageDone
 from cloister.ocr.folder import Writer
 from cloister.ocr.ledger import Ledger
 from cloister.ocr.service import Service
@@ -48,6 +48,8 @@ def wish(  # noqa: PLR0913  # the command's flags
     as_json: bool,
 ) -> Wish:
     """Return what was typed; raises OcrError where it makes no sense."""
+    if out == "":
+        raise ConfigError("--out names no folder")
     if kind not in SUFFIX:
         raise ConfigError(f"--format is `{kind}`, expected one of {', '.join(SUFFIX)}")
     if out is None and (kind != "markdown" or retry_failed or watch):
@@ -97,7 +99,7 @@ def read(settings: Settings, wish: Wish) -> None:
 
     Raises OcrError when the service is not there, and at the end when a page was not read.
     """
-    known = wish.out is not None and (wish.out / documents.LEDGER).exists()
+    known = wish.out is not None and (wish.out / targets.LEDGER).exists()
     if not (wish.paths or wish.watch or known):
         raise ConfigError("there is nothing to read", hint="invoke ocr PATH...")
     if wish.out is None:
@@ -129,6 +131,7 @@ def _into_folder(settings: Settings, wish: Wish, out: Path) -> None:
             present.as_json(found, ledger, out, seconds)
         else:
             present.summarise(found, seconds, pages)
+        writer.require_all_written()
         _require_all(ledger, hint=f"invoke ocr --out {shlex.quote(str(out))} --retry-failed")
 
 
@@ -139,7 +142,10 @@ def _gathered(ledger: Ledger, wish: Wish, out: Path) -> Callable[[], bool]:
         if wish.paths or wish.watch:
             ledger.register(documents.walk(wish.paths, beside=out, only=wish.only))
         else:
-            ledger.register(ledger.documents(wish.only))
+            known = ledger.documents(wish.only)
+            if wish.only and not known:
+                raise OcrError(f"no document's name fits `{wish.only}`")
+            ledger.register(known)
     return Watch(wish.watch, out, ledger, wish.only).look if wish.watch else lambda: False
 
 
@@ -151,6 +157,8 @@ def _recipe(ledger: Ledger, settings: Settings, asked: Service) -> int:
 
 
 def _say(event: Event, path: Path | None) -> None:
+    if isinstance(event, DocumentGone):
+        console.say(f"{event.entry.document.shown} cannot be read now: {event.reason}")
     if isinstance(event, DocumentOpened) and event.changed:
         console.say(f"{event.entry.document.shown} has changed: it is read anew")
     elif isinstance(event, DocumentDone) and path is not None:

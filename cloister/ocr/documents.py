@@ -1,5 +1,6 @@
 """Files, folders and patterns to documents, and documents to page images."""
 
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,10 +8,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from cloister.errors import OcrError
+from cloister.ocr.targets import LEDGER, QUARANTINE
 from cloister.rendering import SUFFIXES, Drawing, Drawn, UnreadableError, source
-
-# What a run folder has beside its documents.
-LEDGER, QUARANTINE = "ledger.sqlite", "quarantine"
 
 
 @dataclass(frozen=True)
@@ -28,10 +27,6 @@ class Document:
     def fits(self, pattern: str | None) -> bool:
         """Tell whether its name fits a pattern, such as `2026/*`, if there is one."""
         return pattern is None or fnmatchcase(str(self.name), pattern)
-
-    def numbered(self, number: int) -> Path:
-        """Return a name for its output where others took the plainer ones."""
-        return self.name.with_name(f"{self.name.name}.{number}")
 
 
 @dataclass(frozen=True)
@@ -137,15 +132,28 @@ def _expand(argument: str, beside: Path | None) -> Iterator[Document]:
         matches = sorted(anchor.glob(str(path.relative_to(anchor))))
         if not matches:
             raise OcrError(f"nothing matches `{argument}`")
+        fixed = _fixed(path)
         for match in matches:
-            yield from _expand(str(match), beside)
+            for document in _expand(str(match), beside):
+                yield Document(document.path, document.path.relative_to(fixed))
     else:
         raise OcrError(f"`{argument}` does not exist")
 
 
+def _fixed(pattern: Path) -> Path:
+    """Return the folder that all matches of a pattern are in."""
+    parts = itertools.takewhile(lambda part: not set(part) & set("*?["), pattern.parts[:-1])
+    return Path(*parts)
+
+
 def below(folder: Path, beside: Path | None = None) -> Iterator[Document]:
-    """Yield the documents in a folder and all below it, by their names, one folder at a time."""
-    for place, folders, files in os.walk(folder):
+    """Yield the documents in a folder and all below it, by their names, one folder at a time.
+
+    A folder that cannot be looked into is yielded as a document, which nobody will be able to
+    read: what is in it shall not be missed in silence. Links to folders are not followed.
+    """
+    shut: list[OSError] = []
+    for place, folders, files in os.walk(folder, onerror=shut.append):
         folders.sort()
         if beside is not None:
             folders[:] = [name for name in folders if Path(place, name).resolve() != beside]
@@ -155,6 +163,9 @@ def below(folder: Path, beside: Path | None = None) -> Iterator[Document]:
             if name.lower().endswith(SUFFIXES):
                 path = Path(place, name)
                 yield Document(path, path.relative_to(folder))
+    for error in shut:
+        path = Path(os.fsdecode(error.filename))
+        yield Document(path, path.relative_to(folder) / "folder")
 
 
 def count(documents: Sequence[Document]) -> int:

@@ -22,6 +22,14 @@ class DocumentOpened:
 
 
 @dataclass(frozen=True)
+class DocumentGone:
+    """A document has pages to be read, and its file cannot be read now."""
+
+    entry: Entry
+    reason: str
+
+
+@dataclass(frozen=True)
 class PageDone:
     """A page is finished, and in the ledger; `drawn` is its image, if there was one."""
 
@@ -37,4 +45,4 @@ class DocumentDone:
     entry: Entry
 
 
-Event = DocumentOpened | PageDone | DocumentDone
+Event = DocumentOpened | DocumentGone | PageDone | DocumentDone

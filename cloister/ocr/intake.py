@@ -7,7 +7,7 @@ from queue import SimpleQueue
 
 from cloister.ocr import opening
 from cloister.ocr.documents import Entry
-from cloister.ocr.events import DocumentDone, DocumentOpened, Event, PageDone
+from cloister.ocr.events import DocumentDone, DocumentGone, DocumentOpened, Event, PageDone
 from cloister.ocr.ledger import Ledger
 from cloister.ocr.opening import Opened
 from cloister.ocr.results import PageResult
@@ -72,7 +72,11 @@ class Intake:
 
     def _take(self, entry: Entry, found: Opened) -> None:
         if not found.signature and entry.pages:
-            return  # it was read in part, and cannot be read now: that part is not thrown away
+            # What was read of it is not thrown away.
+            whole = entry.finished is not None
+            gone = DocumentGone(entry, found.error or "it is gone")
+            self._events.append(DocumentDone(entry) if whole else gone)
+            return
         first = entry.pages is None
         changed = self._ledger.opened(entry.id, found.signature, found.sha256, found.pages)
         entry = self._ledger.entry(entry.id)

@@ -18,7 +18,7 @@ class Job:
     `tried` are the steps so far, the last one of which is under way, `texts` the pieces of it that
     were read, `fault` what was wrong with the one before, and `piece_fault` with a piece. `kept` is
     the best of what was not good. `strikes` are the answers that broke off while other pages were
-    read, `refused_s` is since when the service does not take it. `followers` have the same image.
+    read, `refusals` the times in a row that it was not taken. `followers` have the same image.
     """
 
     entry: Entry
@@ -36,7 +36,6 @@ class Job:
     useful: int = 0
     strikes: int = 0
     refusals: int = 0
-    refused_s: float | None = None
     sent_s: float = 0.0
     followers: list["Job"] = field(default_factory=list)
 

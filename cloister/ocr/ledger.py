@@ -5,72 +5,28 @@ any crash. One process writes, by the lock beside it.
 """
 
 import json
-import sqlite3
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from itertools import chain, count
 from pathlib import Path
 
 from cloister.errors import OcrError
-from cloister.ocr.documents import Document, Entry, restored, stored
+from cloister.ocr import targets
+from cloister.ocr.documents import Document, Entry, restored, shown, stored
 from cloister.ocr.results import PageResult, Summary
-from cloister.ocr.schema import COUNTS, SCHEMA, VERSION
+from cloister.ocr.schema import COUNTS
+from cloister.ocr.store import Store
 
 
-class Ledger:
+class Ledger(Store):
     """One run folder's documents and pages; `path` None keeps them in a file of no name.
 
     Raises OcrError for a file that is something else.
     """
 
     def __init__(self, path: Path | None) -> None:
-        try:
-            self._base = sqlite3.connect(str(path) if path else "", isolation_level=None)
-            self._base.create_function("now", 0, time.time)
-            self._base.execute("PRAGMA journal_mode = WAL")
-            self._base.execute(f"PRAGMA synchronous = {'FULL' if path else 'OFF'}")
-            self._prepare(path)
-        except sqlite3.Error as error:
-            raise OcrError(f"`{path}` is no ledger of pages: {error}") from error
-        (self.run,) = self._base.execute("SELECT ifnull(max(id), 0) FROM runs").fetchone()
-
-    def _prepare(self, path: Path | None) -> None:
-        (version,) = self._base.execute("PRAGMA user_version").fetchone()
-        if version not in {0, VERSION}:
-            raise OcrError(
-                f"`{path}` was written by another version of Cloister ({version}, expected "
-                f"{VERSION})",
-                hint="another --out",
-            )
-        if version == 0:
-            self._base.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
-
-    def close(self) -> None:
-        """Close the file."""
-        self._base.close()
-
-    def begin(self) -> None:
-        """Begin a run: its documents are those that are registered from now on."""
-        begun = self._base.execute("INSERT INTO runs (begun) VALUES (now())")
-        self.run = int(begun.lastrowid or 0)
-
-    @contextmanager
-    def together(self) -> Iterator[None]:
-        """Make all changes within the block one, synced at its end.
-
-        Raises OcrError when the disk is full.
-        """
-        if self._base.in_transaction:
-            yield
-            return
-        try:
-            self._base.execute("BEGIN")
-            with self._base:
-                yield
-        except sqlite3.OperationalError as error:
-            raise OcrError(f"the ledger cannot be written: {error}") from error
+        super().__init__(path)
+        self._folder = path.parent if path else None
+        self._numbers: dict[Path, int] = {}
 
     def register(self, documents: Iterable[Document]) -> int:
         """Make these the documents of this run, known ones with what is known; return how many."""
@@ -103,18 +59,21 @@ class Ledger:
 
     def documents(self, only: str | None) -> list[Document]:
         """Return all documents whose name fits a pattern, of this run or not."""
-        rows = self._base.execute("SELECT path, name FROM documents ORDER BY id")
-        found = (Document(restored(path), restored(name)) for path, name in rows)
+        rows = self._base.execute("SELECT key, name FROM documents ORDER BY id")
+        found = (Document(restored(key), restored(name)) for key, name in rows)
         return [document for document in found if document.fits(only)]
 
     def _free(self, document: Document) -> str | bytes:
-        """Return the name of its output without a suffix: one that no other document has."""
-        plain = document.name.with_suffix("")
-        for target in chain((plain, document.name), map(document.numbered, count(2))):
-            taken = self._base.execute(
-                "SELECT 1 FROM documents WHERE target = ?", (stored(target),)
-            ).fetchone()
-            if not taken:
+        """Return the name of its output without a suffix: one that nobody has.
+
+        What lies in the folder and is not in the ledger is somebody else's.
+        """
+        begin = self._numbers.get(document.name, 2)
+        for number, target in enumerate(targets.candidates(document.name, begin)):
+            known = "SELECT 1 FROM documents WHERE target = ?"
+            taken = self._base.execute(known, (stored(target),)).fetchone()
+            if not taken and not (self._folder and targets.is_there(self._folder, target)):
+                self._numbers[document.name] = begin + max(0, number - 1)
                 return stored(target)
         raise AssertionError
 
@@ -126,7 +85,7 @@ class Ledger:
             (self.run, after, limit),
         )
         return [
-            Entry(number, Document(restored(path), restored(name)), restored(target), *others)
+            Entry(number, Document(restored(path), restored(name)), _safe(target), *others)
             for number, path, name, target, *others in rows
         ]
 
@@ -149,9 +108,34 @@ class Ledger:
         return changed
 
     def _forget(self, entry: int) -> None:
-        for table in ("pages", "written"):
-            self._base.execute(f"DELETE FROM {table} WHERE document = ?", (entry,))  # noqa: S608
+        self._base.execute("DELETE FROM pages WHERE document = ?", (entry,))
+        self._outdate(entry)
         self._base.execute("UPDATE documents SET finished = NULL WHERE id = ?", (entry,))
+
+    def _outdate(self, entry: int) -> None:
+        """Note that the files of a document are to be written again, in the formats they have."""
+        self._base.execute("UPDATE written SET style = '' WHERE document = ?", (entry,))
+
+    def again(self, document: Document) -> int:
+        """Have a finished document of this run read anew, after all others; return its new id.
+
+        0 for one that is not finished.
+        """
+        with self.together():
+            found = self._base.execute(
+                "SELECT id FROM documents WHERE key = ? AND finished IS NOT NULL",
+                (stored(document.path.absolute()),),
+            ).fetchone()
+            last = 0
+            if found:
+                self._forget(found[0])
+                (last,) = self._base.execute("SELECT max(id) + 1 FROM documents").fetchone()
+                for table in ("written", "requests"):
+                    moved = f"UPDATE {table} SET document = ? WHERE document = ?"  # noqa: S608
+                    self._base.execute(moved, (last, found[0]))
+                reset = "signature = NULL, pages = NULL, id = ?"
+                self._base.execute(f"UPDATE documents SET {reset} WHERE id = ?", (last, found[0]))  # noqa: S608
+        return int(last)
 
     def retry_failed(self) -> int:
         """Open the pages again that were not read; return how many."""
@@ -172,7 +156,7 @@ class Ledger:
                     "UPDATE pages SET state = 'open' WHERE document = ? AND number = ?",
                     (document, number),
                 )
-                self._base.execute("DELETE FROM written WHERE document = ?", (document,))
+                self._outdate(document)
                 self._base.execute("UPDATE documents SET finished = NULL WHERE id = ?", (document,))
         return len(pages)
 
@@ -221,7 +205,10 @@ class Ledger:
             (entry, number, state, recipe, result.sha256, text, json.dumps(facts)),
         )
         left = self._base.execute(
-            "SELECT 1 FROM pages WHERE document = ? AND state = 'open' LIMIT 1", (entry,)
+            # Or SQLite would go through all that are finished, texts and all.
+            "SELECT 1 FROM pages INDEXED BY open_pages WHERE document = ? AND state = 'open' "
+            "LIMIT 1",
+            (entry,),
         ).fetchone()
         if left is None:
             self._base.execute("UPDATE documents SET finished = now() WHERE id = ?", (entry,))
@@ -251,13 +238,11 @@ class Ledger:
         )
         return [_page((Document(restored(path), Path()).shown, *rest)) for path, *rest in rows]
 
-    def is_written(self, entry: int, kind: str, style: str) -> bool:
-        """Tell whether a document's file of this format is there in this style."""
-        found = self._base.execute(
-            "SELECT 1 FROM written WHERE document = ? AND format = ? AND style = ?",
-            (entry, kind, style),
-        ).fetchone()
-        return found is not None
+    def written(self, entry: int) -> dict[str, str]:
+        """Return the formats in which a document was written, and the style of each."""
+        return dict(
+            self._base.execute("SELECT format, style FROM written WHERE document = ?", (entry,))
+        )
 
     def wrote(self, entry: int, kind: str, style: str) -> None:
         """Note in which style a document's file of a format was written."""
@@ -278,6 +263,14 @@ class Ledger:
         """Count this run's documents and pages, or all that the folder ever had."""
         run = None if everything else self.run
         return Summary(*self._base.execute(COUNTS, (run, run)).fetchone())
+
+
+def _safe(found: str | bytes) -> Path:
+    """Return where an output goes; a ledger may have come with its folder from anywhere."""
+    target = restored(found)
+    if not targets.is_safe(target):
+        raise OcrError(f"the ledger names an output outside its folder: `{shown(target)}`")
+    return target
 
 
 def _page(row: Sequence[object]) -> PageResult:

@@ -42,6 +42,17 @@ def look(entry: Entry, renderers: Renderers) -> Opened:
     return Opened(signature, sha256, pages)
 
 
+def is_same(entry: Entry) -> bool:
+    """Tell whether a document's file is still what it was when it was looked at.
+
+    One that is gone is not another one.
+    """
+    try:
+        return _signature(entry.document.path) == entry.signature
+    except OSError:
+        return True
+
+
 def _signature(path: Path) -> str:
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):

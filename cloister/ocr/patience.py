@@ -18,11 +18,12 @@ class Patience:
     """Tells a service that is away from a page that breaks it; seconds are of one clock."""
 
     _read_s: float = float("-inf")
+    _refused_s: float | None = None
 
     def answered(self, job: Job, now_s: float) -> None:
         """Note that a page was answered: the service is there."""
-        self._read_s = now_s
-        job.refused_s, job.refusals = None, 0
+        self._read_s, self._refused_s = now_s, None
+        job.refusals = 0
 
     def wait_s(self, job: Job, outcome: Outcome, now_s: float) -> float | None:
         """Return how long to wait before it is asked again, None when it is its own fault.
@@ -31,15 +32,15 @@ class Patience:
         Raises OcrError when it has not answered any for two minutes.
         """
         job.refusals += 1
-        if job.refused_s is None:
-            job.refused_s = job.sent_s
+        if self._refused_s is None:
+            self._refused_s = now_s
         others_read = self._read_s > job.sent_s
         broke = outcome.broken or outcome.status == 502  # noqa: PLR2004
         if broke and outcome.status != _UNREACHED and others_read:
             job.strikes += 1
             if job.strikes >= _STRIKES:
                 return None
-        away_s = now_s - max(job.refused_s, self._read_s)
+        away_s = now_s - self._refused_s
         if away_s > _PATIENCE_S:
             raise OcrError(
                 f"{outcome.message}, for {away_s:.0f} s now: the pages that are left were not read",

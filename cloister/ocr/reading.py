@@ -14,10 +14,12 @@ from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from queue import Empty, SimpleQueue
+from typing import cast
 
 from cloister.errors import OcrError
-from cloister.ocr import ladder
+from cloister.ocr import ladder, opening
 from cloister.ocr.asking import Outcome
+from cloister.ocr.documents import Entry
 from cloister.ocr.events import DocumentDone, Event, PageDone
 from cloister.ocr.intake import Intake
 from cloister.ocr.job import Job
@@ -67,6 +69,7 @@ class Reader:
         self._waiting: list[tuple[float, int, Job]] = []
         self._order = itertools.count()
         self._leaders: dict[str, Job] = {}
+        self._anew: set[int] = set()  # documents that are read for the second time
 
     def events(self) -> Iterator[Event]:
         """Read until nothing is left; raises OcrError when the service is gone or shut."""
@@ -127,9 +130,8 @@ class Reader:
                 self._climb(job, job.fault)
             return
         job.drawn = drawn
-        if job.first is None and not self._is_wanted(job, drawn):
-            return
-        self._ready.append(job)
+        if job.first is not None or self._is_wanted(job, drawn):
+            self._ready.append(job)
 
     def _is_wanted(self, job: Job, drawn: Drawn) -> bool:
         """Tell whether a page has to be asked for: it has no text, and no other page its image."""
@@ -137,12 +139,10 @@ class Reader:
         if drawn.text is not None:
             self._close(job, drawn.text, None, engine=_TEXT_LAYER)
             return False
-        leader = self._leaders.get(drawn.sha256)
-        if leader is not None:
+        if (leader := self._leaders.get(drawn.sha256)) is not None:
             leader.followers.append(job)
             return False
-        known = self._ledger.same_image(drawn.sha256, self._rules.recipe)
-        if known is not None:
+        if (known := self._ledger.same_image(drawn.sha256, self._rules.recipe)) is not None:
             self._close(job, known.text, None, reused=True, engine=known.engine)
             return False
         self._leaders[drawn.sha256] = job
@@ -154,9 +154,7 @@ class Reader:
             self._send(self._ready.popleft())
 
     def _send(self, job: Job) -> None:
-        drawn, rules = job.drawn, self._rules
-        if drawn is None:
-            raise AssertionError
+        drawn, rules = cast("Drawn", job.drawn), self._rules  # nothing else is ready
         temperature = max(rules.temperature, job.step.temperature)
         job.sent_s = time.monotonic()
         self._senders.send(
@@ -273,6 +271,13 @@ class Reader:
                 return
         self._close(job, job.kept, fault.reason)
 
+    def _end(self, entry: Entry) -> None:
+        """Tell that a document is finished, unless it became another one meanwhile."""
+        if opening.is_same(entry) or entry.id in self._anew:
+            self._events.append(DocumentDone(entry))
+            return
+        self._anew.add(self._ledger.again(entry.document))
+
     def _close(
         self,
         job: Job,
@@ -289,6 +294,6 @@ class Reader:
         whole = self._ledger.finish(job.entry.id, result, self._rules.recipe)
         self._events.append(PageDone(job.entry, result, job.first))
         if whole:
-            self._events.append(DocumentDone(self._ledger.entry(job.entry.id)))
+            self._end(self._ledger.entry(job.entry.id))
         for follower in job.followers:
             self._close(follower, text, error, reused=True, engine=result.engine)

@@ -4,7 +4,7 @@ VERSION = 1
 SCHEMA = """
 CREATE TABLE documents (
     id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, path TEXT NOT NULL, name TEXT NOT NULL,
-    target TEXT NOT NULL UNIQUE,
+    target TEXT NOT NULL UNIQUE COLLATE NOCASE,
     signature TEXT, sha256 TEXT, pages INTEGER, error TEXT, begun REAL, finished REAL,
     run INTEGER NOT NULL
 );
@@ -13,6 +13,7 @@ CREATE TABLE pages (
     document INTEGER NOT NULL, number INTEGER NOT NULL, state TEXT NOT NULL, recipe INTEGER,
     sha256 TEXT, text TEXT, facts TEXT, at REAL, PRIMARY KEY (document, number)
 ) WITHOUT ROWID;
+CREATE INDEX open_pages ON pages (document, number) WHERE state = 'open';
 CREATE INDEX pages_by_image ON pages (sha256, recipe) WHERE state = 'read';
 CREATE TABLE requests (
     document INTEGER NOT NULL, number INTEGER NOT NULL, at REAL NOT NULL, facts TEXT NOT NULL
@@ -36,9 +37,10 @@ SELECT (SELECT count(*) FROM chosen),
            AND NOT EXISTS (SELECT 1 FROM pages WHERE document = id AND state = 'failed')),
        (SELECT count(*) FROM chosen WHERE pages IS NULL),
        count(*), ifnull(sum(state = 'read'), 0), ifnull(sum(state = 'failed'), 0),
-       ifnull(sum(json_extract(facts, '$.reused')), 0), asked.requests, asked.tokens,
-       asked.tokens - ifnull(sum(CASE WHEN state = 'read' THEN
+       ifnull(sum(json_extract(facts, '$.reused')), 0),
+       (SELECT requests FROM asked), (SELECT tokens FROM asked),
+       (SELECT tokens FROM asked) - ifnull(sum(CASE WHEN state = 'read' THEN
            json_extract(facts, '$.completion_tokens') - json_extract(facts, '$.wasted_tokens')
            ELSE 0 END), 0)
-FROM theirs, asked
+FROM theirs
 """

@@ -6,8 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
-from deployments import ROOT, SAMPLES, Stack
+from deployments import ROOT, SAMPLES, Stack, eventually
 from page_stubs import document, page_stub
 
 from cloister import config
@@ -108,3 +109,37 @@ def test_settings_are_taken(tmp_path: Path) -> None:
         (body,) = stub.counts()["bodies"]
     assert body["size"] == [417, 556]  # 300 by 400 points
     assert "repetition_detection" not in body  # that is vLLM's
+
+
+def test_asynchronous_readers_run_side_by_side_and_can_be_cancelled(tmp_path: Path) -> None:
+    for name in "abcd":
+        (tmp_path / f"{name}.pdf").write_bytes(document(name, [None] * 4))
+
+    async def read(client: AsyncClient, name: str) -> int:
+        return len([page async for page in client.pages(tmp_path / f"{name}.pdf")])
+
+    async def play(url: str) -> list[int]:
+        client = await AsyncClient.at(url)
+        counts = await asyncio.gather(*(read(client, name) for name in "abcd"))
+        late = asyncio.create_task(read(client, "a"))
+        await asyncio.sleep(0.1)
+        late.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await late
+        return counts
+
+    with page_stub(delay_ms=100) as stub:
+        assert asyncio.run(play(stub.url)) == [4, 4, 4, 4]
+        eventually(_assert_no_workers)
+
+
+def _assert_no_workers() -> None:
+    children = psutil.Process().children(recursive=True)
+    assert not [one for one in children if "cloister.rendering.worker" in " ".join(one.cmdline())]
+
+
+def test_a_folder_is_not_one_document(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / f"{name}.pdf").write_bytes(document(name, [None]))
+    with page_stub() as stub, pytest.raises(OcrError, match="more than one document"):
+        Client(stub.url).read(tmp_path)

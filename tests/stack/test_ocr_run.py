@@ -416,6 +416,105 @@ def test_a_name_cannot_write_to_the_terminal(user: Stack, stub: PageStub, tmp_pa
     assert "\nerror: all is lost" not in said
 
 
+def test_files_of_others_in_the_folder_are_left_alone(
+    user: Stack, stub: PageStub, tmp_path: Path
+) -> None:
+    folder = tmp_path / "in"
+    source = write(folder, "letter.pdf", None)
+    for name in ("letter.txt", "letter.md"):
+        (folder / name).write_text("mine")
+    words = ("ocr", str(source), "--out", str(folder), "--url", stub.url)
+    user.invoke(*words)
+    user.invoke(*words, "--format", "html")
+    assert (folder / "letter.txt").read_text() == (folder / "letter.md").read_text() == "mine"
+    assert {path.name for path in folder.glob("letter.pdf*")} == {
+        *("letter.pdf", "letter.pdf.md", "letter.pdf.html"),
+    }
+
+
+def test_a_document_that_changes_while_it_is_read_is_read_anew(user: Stack, tmp_path: Path) -> None:
+    source = write(tmp_path, "a.pdf", *[None] * 30)
+    with page_stub(delay_ms=300) as slow:
+        words = ("ocr", str(source), "--out", str(user.state / "out"), "--url", slow.url)
+        command = [sys.executable, "-m", "invoke", *words, "--concurrency", "4"]
+        with subprocess.Popen(command, cwd=ROOT, env=user.environment) as reading:
+            eventually(lambda: _assert_some(user))
+            other = tmp_path / "other.pdf"
+            other.write_bytes(document("other", [None] * 30))
+            other.rename(source)
+            assert reading.wait(60) == 0
+        asked = slow.counts()["asked"]
+    found = pages(user)
+    assert len(found) == 30
+    assert all(page["text"] == f"page {page['sha256']}" for page in found)
+    assert len(asked) >= 30
+    before = {page["sha256"] for page in found}
+    with page_stub() as stub:  # what is there is the new one's: nothing is left to be asked for
+        said = ocr(user, stub, source).stderr
+        assert stub.counts()["asked"] == {}
+    assert "has changed" not in said
+    assert {page["sha256"] for page in pages(user)} == before
+
+
+def test_a_copy_that_paused_is_read_again_by_who_watches(
+    user: Stack, stub: PageStub, tmp_path: Path
+) -> None:
+    inbox, out = tmp_path / "inbox", user.state / "out"
+    inbox.mkdir()
+    whole = document("whole", [None, None])
+    (inbox / "a.pdf").write_bytes(whole[: len(whole) // 3])
+    words = ("ocr", "--watch", str(inbox), "--out", str(out), "--url", stub.url)
+    command = [sys.executable, "-m", "invoke", *words]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=user.environment, stderr=subprocess.DEVNULL
+    ) as watching:
+        eventually(lambda: _assert_says(out / "a.md", "was not read"))
+        (inbox / "a.pdf").write_bytes(whole)
+        eventually(lambda: _assert_says(out / "a.md", 'id="page-2"'))
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(20) == 130
+    assert not (out / "quarantine" / "a").exists()
+
+
+def _assert_says(path: Path, text: str) -> None:
+    assert path.exists()
+    assert text in path.read_text()
+
+
+def test_a_source_that_is_gone_is_still_written_in_another_format(
+    user: Stack, stub: PageStub, tmp_path: Path
+) -> None:
+    source, out = write(tmp_path, "a.pdf", None), user.state / "out"
+    ocr(user, stub, source)
+    source.unlink()
+    user.invoke("ocr", "--out", str(out), "--url", stub.url, "--format", "html")
+    assert (out / "a.html").exists()
+
+
+def test_one_document_that_cannot_be_written_does_not_stop_the_others(
+    user: Stack, stub: PageStub, tmp_path: Path
+) -> None:
+    source, out = tmp_path / "in", user.state / "out"
+    for name in ("a.pdf", "b.pdf", "c.pdf"):
+        write(source, name, None)
+    (out / "b.md").mkdir(parents=True)
+    (out / "b.pdf.md").mkdir()
+    ocr(user, stub, source)
+    assert {path.name for path in out.glob("*.md") if path.is_file()} == {
+        *("a.md", "c.md", "b.pdf.2.md"),
+    }
+
+
+def test_the_lock_is_no_way_to_another_file(user: Stack, stub: PageStub, tmp_path: Path) -> None:
+    out, precious = user.state / "out", tmp_path / "precious"
+    out.mkdir()
+    precious.write_text("mine")
+    (out / ".lock").symlink_to(precious)
+    said = ocr(user, stub, write(tmp_path, "a.pdf"), code=8).stderr
+    assert "cannot be written" in said
+    assert precious.read_text() == "mine"
+
+
 def test_a_night_over_hostile_files_ends_with_a_result_or_a_reason_for_each(
     user: Stack, stub: PageStub, tmp_path: Path
 ) -> None:

@@ -84,10 +84,10 @@ def test_another_content_begins_anew_and_the_same_does_not(ledger: Ledger) -> No
     ledger.finish(entry.id, result(1), 1)
     ledger.wrote(entry.id, "html", "style")
     assert not ledger.opened(entry.id, "two", "hash", 1)
-    assert ledger.is_written(entry.id, "html", "style")
+    assert ledger.written(entry.id) == {"html": "style"}
     assert ledger.opened(entry.id, "three", "another", 2)
     assert ledger.open_pages(entry.id) == [1, 2]
-    assert not ledger.is_written(entry.id, "html", "style")
+    assert ledger.written(entry.id) == {"html": ""}  # the file is there, of the old content
 
 
 def test_failed_pages_are_opened_again_and_documents_that_could_not_be(ledger: Ledger) -> None:
@@ -151,3 +151,56 @@ def test_a_file_that_is_no_ledger_or_anothers_is_refused(tmp_path: Path) -> None
 def test_any_name_of_a_file_comes_back_as_it_was(name: bytes) -> None:
     path = restored(name)
     assert restored(stored(path)) == path
+
+
+def test_a_document_can_be_read_anew_after_all_others(ledger: Ledger) -> None:
+    ledger.register(named("a.pdf", "b.pdf"))
+    a, b = ledger.entries()
+    assert ledger.again(a.document) == 0  # it is not finished
+    ledger.opened(a.id, "one", "hash", 1)
+    ledger.finish(a.id, result(1), 1)
+    last = ledger.again(a.document)
+    assert [entry.id for entry in ledger.entries(after=b.id)] == [last]
+    again = ledger.entry(last)
+    assert (again.target, again.pages, again.finished) == (a.target, None, None)
+
+
+@pytest.mark.parametrize("target", ["/etc/passwd", "../out", "a/../../b", "quarantine/a", ""])
+def test_a_ledger_from_elsewhere_cannot_name_a_place_outside(
+    ledger: Ledger, tmp_path: Path, target: str
+) -> None:
+    ledger.register(named("a.pdf"))
+    base = sqlite3.connect(tmp_path / "ledger.sqlite")
+    with base:
+        base.execute("UPDATE documents SET target = ?", (target,))
+    base.close()
+    with pytest.raises(OcrError, match="outside its folder"):
+        ledger.entries()
+
+
+def test_names_stay_in_the_folder_and_out_of_its_own_parts(ledger: Ledger, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").touch()
+    long = "x" * 251
+    names = (
+        *("..pdf", "...pdf", "quarantine/a.pdf", ".partial/b.pdf", "quarantine.pdf"),
+        *(f"{long}.pdf", "mine.pdf", "Case.pdf", "case.pdf"),
+    )
+    ledger.register(named(*names))
+    targets = [str(entry.target) for entry in ledger.entries()]
+    assert targets[:5] == ["..pdf", "...pdf", "quarantine_/a", ".partial_/b", "quarantine"]
+    assert len(targets[5]) < 230
+    assert targets[6:] == ["mine.pdf", "Case", "case.pdf"]
+
+
+def test_no_pages_are_counted_as_none(ledger: Ledger) -> None:
+    found = ledger.summary()
+    assert (found.pages, found.requests, found.tokens, found.wasted_tokens) == (0, 0, 0, 0)
+
+
+def test_what_another_program_wrote_is_left_alone(tmp_path: Path) -> None:
+    base = sqlite3.connect(tmp_path / "other.sqlite")
+    with base:
+        base.execute("CREATE TABLE theirs (id INTEGER)")
+    base.close()
+    with pytest.raises(OcrError, match="another program's"):
+        Ledger(tmp_path / "other.sqlite")
