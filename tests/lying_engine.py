@@ -49,7 +49,7 @@ class Engine:
             async with self.turn:  # one engine: who comes later waits
                 await asyncio.sleep(2.0 if number % 10 == 9 else 0)
         words = [] if self.mode == "empty" else _WORDS
-        words = ["Total due 12.00. "] * 40 if self.mode == "loop" else words
+        words = ["Total due 12.00. " * 10] * 40 if self.mode == "loop" else words
         cut = self.mode == "cut" and number % 100 == 99
         if self.mode == "late":
             await asyncio.sleep(1.0)
