@@ -13,7 +13,7 @@ PYTHON = ["noxfile.py", "tasks", "cloister", "loadtests", "tests", "benchmarks"]
 SHELL = [
     *("scripts/prerequisites.sh", "scripts/setup-nanonets.sh", "scripts/test.sh"),
     *("scripts/local-bases.sh", "scripts/bundle.sh", "images/gateway/collect.sh", ".ci/run"),
-    "scripts/registry-login.sh",
+    *("scripts/registry-login.sh", "scripts/publish-tools.sh"),
 ]
 
 
@@ -243,6 +243,13 @@ def bench_accuracy(session: nox.Session) -> None:
     session.run("python", "-m", "benchmarks.accuracy", *session.posargs)
 
 
+@nox.session(name="bench-reproducible", default=False)
+def bench_reproducible(session: nox.Session) -> None:
+    """Build every image twice from nothing, and tell which layers differ and by what."""
+    install(session, "runtime")
+    session.run("python", "-m", "benchmarks.reproducible", *session.posargs)
+
+
 @nox.session(name="bench-list", default=False)
 def bench_list(session: nox.Session) -> None:
     """Compare `invoke --list` here with one over an empty tasks file."""
@@ -260,8 +267,8 @@ def requirements(session: nox.Session) -> None:
     for name, extras in {**files, "lint": ("lint", "test", "loadtest")}.items():
         chosen = [f"--extra={extra}" for extra in extras]
         session.run(*compile_, *common, *chosen, "-o", f"requirements/{name}.txt")
-    for group in ("clients", "downloader", "engine-tesseract", "exporter"):
+    for group in ("clients", "downloader", "engine-tesseract", "exporter", "publish"):
         own = ("--generate-hashes", "--no-header", *session.posargs, f"--group={group}")
-        apart = group in {"clients", "downloader"}
+        apart = group in {"clients", "downloader", "publish"}
         pins = () if apart else ("-c", "requirements/runtime.txt")
         session.run(*compile_, *own, *pins, "-o", f"requirements/{group}.txt")

@@ -103,3 +103,9 @@ class ReleaseError(CloisterError):
     """A release cannot be made of this checkout."""
 
     exit_code = 15
+
+
+class PublishError(CloisterError):
+    """An image cannot be published, or is not what its publisher signed."""
+
+    exit_code = 16

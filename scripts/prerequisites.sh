@@ -220,3 +220,13 @@ require_registry() { # yes, or empty to do without
         as_root systemctl disable --now docker-registry >/dev/null 2>&1 || true
     fi
 }
+
+# skopeo, for the tests of publishing. cosign they fetch themselves: Debian 12 has none.
+require_skopeo() { # yes, or empty to do without
+    command -v skopeo >/dev/null 2>&1 && return
+    if [ -z "$1" ] || [ "$(id -u)" != 0 ] || [ "$(package_manager)" != apt-get ]; then
+        say "no skopeo here (Debian: apt-get install skopeo): the tests of publishing will be skipped"
+        return
+    fi
+    install skopeo skopeo
+}

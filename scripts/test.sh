@@ -10,10 +10,10 @@ usage() {
     cat <<'END'
 usage: scripts/test.sh [--yes] [--help] [arguments of nox]
 
-Installs what the tests need (Python packages into .venv, nginx, curl, poppler, and Docker and a
-registry for the container tests) and runs all of them. Docker is installed and started only as root
-on Debian, after asking or with --yes, and the registry with --yes; in CI (CI=true) both without
-asking. An engine that was started here is stopped at the end.
+Installs what the tests need (Python packages into .venv, nginx, curl, poppler, and Docker, a
+registry and skopeo for the container tests) and runs all of them. Docker is installed and started
+only as root on Debian, after asking or with --yes, registry and skopeo with --yes; in CI (CI=true)
+all without asking. An engine that was started here is stopped at the end.
 END
 }
 
@@ -36,5 +36,6 @@ require_nginx
 require_client_tools
 require_docker "$yes"
 require_registry "$yes"
+require_skopeo "$yes"
 trap stop_docker EXIT
 .venv/bin/nox "$@"

@@ -16,6 +16,7 @@ from tasks import (
     images,
     models,
     planning,
+    publishing,
     release,
     reports,
     service,
@@ -54,7 +55,9 @@ namespace = Collection(
         lock=images.lock,
         matrix=ci.matrix,
         preflight=ci.preflight,
+        publish=publishing.publish,
         test=images.inspect,
+        verify=publishing.verify,
     ),
     keys=Collection(create=access.create, list=access.list_, revoke=access.revoke),
     models=Collection(

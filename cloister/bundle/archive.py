@@ -19,6 +19,7 @@ from typing import IO, Any
 from cloister import containers
 
 _CHUNK_BYTES = 1 << 20
+_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _OCI = "application/vnd.oci.image"
 _COMPRESSED = {b"\x1f\x8b": "+gzip", b"\x28\xb5": "+zstd"}
 
@@ -86,7 +87,7 @@ def write(images: Iterable[Saved], out: IO[bytes]) -> None:
     """Write the archive; the same images give the same bytes."""
     saved = sorted(images, key=lambda image: image.reference)
     with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as archive:
-        _add(archive, "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+        _add(archive, "oci-layout", _LAYOUT)
         _add(archive, "index.json", _json(_index(saved)))
         _add(archive, "manifest.json", _json([_docker(image) for image in saved]))
         for image in saved:
@@ -97,6 +98,17 @@ def write(images: Iterable[Saved], out: IO[bytes]) -> None:
             entry.size = blob.size
             with blob.path.open("rb") as content:
                 archive.addfile(entry, content)
+
+
+def lay_out(image: Saved, folder: Path) -> None:
+    """Write one image as a layout in a folder of its own; its blobs are moved there."""
+    blobs = folder / "blobs" / "sha256"
+    blobs.mkdir(parents=True)
+    (folder / "oci-layout").write_bytes(_LAYOUT)
+    (folder / "index.json").write_bytes(_json(_index([image])))
+    (folder / f"blobs/{image.digest.replace(':', '/')}").write_bytes(image.manifest)
+    for blob in {blob.digest: blob for blob in (image.config, *image.layers)}.values():
+        shutil.move(blob.path, folder / blob.name)
 
 
 def _manifest(config: Blob, layers: tuple[Blob, ...]) -> bytes:

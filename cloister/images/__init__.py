@@ -3,7 +3,7 @@
 from cloister.images import lock, manifest
 from cloister.images.build import Build, Options, authority, build, known, plan_builds, source
 from cloister.images.catalogue import Image, catalogue
-from cloister.images.facts import facts
+from cloister.images.facts import facts, smoke
 from cloister.images.inspection import Facts, inspect, verify
 from cloister.images.manifest import Published
 from cloister.images.packages import Package
@@ -27,6 +27,7 @@ __all__ = [
     "lock",
     "manifest",
     "plan_builds",
+    "smoke",
     "source",
     "tags",
     "verify",

@@ -11,7 +11,7 @@ from cloister.images.build import Build
 
 _BAKE_S = 3600.0
 # Registries refuse larger layers: GHCR and most S3-backed ones.
-_MAX_LAYER_BYTES = 10_000_000_000
+MAX_LAYER_BYTES = 10_000_000_000
 
 
 def dockerfile(base: str, files: tuple[str, ...]) -> str:
@@ -42,9 +42,9 @@ def bake(
     files = tuple(sorted(str(p.relative_to(model)) for p in model.rglob("*") if p.is_file()))
     for name in files:
         size = (model / name).stat().st_size
-        if size > _MAX_LAYER_BYTES:
+        if size > MAX_LAYER_BYTES:
             raise ImageError(
-                f"`{name}` is {size} bytes, over the {_MAX_LAYER_BYTES} that registries take",
+                f"`{name}` is {size} bytes, over the {MAX_LAYER_BYTES} that registries take",
                 hint="split the model into smaller safetensors shards",
             )
     say(f"baking {model} into {reference}")

@@ -48,6 +48,7 @@ class Image(BaseModel):
     engine: Literal["cuda", "cpu"] | None = None
     platforms: tuple[str, ...]
     facts: tuple[Fact, ...] = ()
+    smoke: tuple[str, ...] = ("--help",)
 
     @property
     def folder(self) -> Path:

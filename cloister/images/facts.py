@@ -32,6 +32,18 @@ def facts(client: docker.DockerClient, image: Image, reference: str) -> Mapping[
     return found
 
 
+def smoke(client: docker.DockerClient, image: Image, reference: str) -> None:
+    """Start what the image starts, with the arguments that images.yaml calls `smoke`.
+
+    Raises ImageError unless it ends well.
+    """
+    entry = described(client, reference)["Config"].get("Entrypoint") or ()
+    code, printed = _printed(client, reference, (*entry, *image.smoke))
+    if code != 0:
+        last = " ".join(printed.split())[-_TOLD:] or "nothing"
+        raise ImageError(f"`{reference}` does not start: code {code}, and it printed {last}")
+
+
 def _fact(client: docker.DockerClient, reference: str, fact: Fact) -> str:
     code, printed = _printed(client, reference, fact.run)
     match = fact.pattern.search(printed)

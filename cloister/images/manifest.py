@@ -16,13 +16,15 @@ _KINDS = {"deb": "Debian", "pypi": "Python"}
 class Published:
     """Where an image is: `repository` is its name without a tag, with its registry.
 
-    `digest` is that of what was pushed, None before. `verify` are the commands that check it.
+    `digest` is that of what was pushed, None before. `verify` are the commands that check it, none
+    for what nobody signed. `scan` is a line about known vulnerabilities.
     """
 
     repository: str
     tags: Tags
     digest: str | None = None
-    verify: tuple[str, ...] = ()
+    verify: tuple[str, ...] = ("cosign verify --key cosign.pub {}",)
+    scan: str | None = None
 
 
 def render(image: Image, found: Facts, facts: Mapping[str, str], published: Published) -> str:
@@ -65,6 +67,8 @@ def _rows(
     if labels.get(MODEL_LABEL):
         yield "model", f"{_text(labels[MODEL_LABEL])} at {_code(labels[REVISION_LABEL])}"
     yield from ((name, _text(value)) for name, value in facts.items() if name != "model")
+    if published.scan:
+        yield "vulnerabilities", _text(published.scan)
     yield "size unpacked", f"{found.size_bytes / _MB:.0f} MB"
     yield "files", f"{found.files:,}"
     yield "user", _code(found.user)
@@ -78,9 +82,11 @@ def _verification(found: Facts, published: Published) -> list[str]:
     if published.digest is None:
         return [f"It was not pushed. On the machine that built it, it is `{found.id}`."]
     whole = f"{published.repository}@{published.digest}"
-    commands = published.verify or (f"cosign verify --key cloister.pub {whole}",)
-    typed = [f"$ {command}" for command in (*commands, f"docker pull {whole}")]
-    return ["```console", *typed, "```"]
+    commands = [command.format(whole) for command in (*published.verify, "docker pull {}")]
+    signed = (
+        [] if published.verify else ["Nobody signed it: it was published with `--unsigned`.", ""]
+    )
+    return [*signed, "```console", *(f"$ {command}" for command in commands), "```"]
 
 
 def _packages(packages: Iterable[Package]) -> Iterable[str]:

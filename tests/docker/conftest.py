@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import docker
 import pytest
@@ -69,32 +69,62 @@ def images(client: docker.DockerClient) -> docker.DockerClient:
     return client
 
 
-@pytest.fixture(scope="session")
-def registry(
-    client: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
-    """A real registry on this machine, empty; engines speak plain HTTP to a loopback address."""
-    del client
-    if shutil.which("docker-registry") is None:
-        reason = "`docker-registry` is not installed"
+class Registry:
+    """A real registry on this machine that can be killed; engines speak plain HTTP to loopback."""
+
+    def __init__(self, folder: Path) -> None:
+        self.address, self.log = f"127.0.0.1:{free_ports(1)}", folder / "log"
+        self._config = folder / "config.yml"
+        storage = {
+            "filesystem": {"rootdirectory": str(folder / "data")},
+            "delete": {"enabled": True},
+        }
+        written = {"version": 0.1, "storage": storage, "http": {"addr": self.address}}
+        self._config.write_text(json.dumps(written))
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            command = ["docker-registry", "serve", str(self._config)]
+            self._program = subprocess.Popen(command, stdout=log, stderr=log)
+        url = f"http://{self.address}/v2/"
+        eventually(lambda: requests.get(url, timeout=5).raise_for_status())
+
+    def kill(self) -> None:
+        self._program.kill()
+        self._program.wait()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+
+def required(program: str) -> None:
+    """Skip without a program, with the reason; in CI that is a failure."""
+    if shutil.which(program) is None:
+        reason = f"`{program}` is not installed"
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
-    folder, address = tmp_path_factory.mktemp("registry"), f"127.0.0.1:{free_ports(1)}"
-    storage = {"filesystem": {"rootdirectory": str(folder / "data")}, "delete": {"enabled": True}}
-    written = {"version": 0.1, "storage": storage, "http": {"addr": address}}
-    (folder / "config.yml").write_text(json.dumps(written))
-    with (
-        (folder / "log").open("wb") as log,
-        subprocess.Popen(
-            ["docker-registry", "serve", str(folder / "config.yml")], stdout=log, stderr=log
-        ) as program,
-    ):
-        try:
-            eventually(lambda: requests.get(f"http://{address}/v2/", timeout=5).raise_for_status())
-            yield address
-        finally:
-            program.terminate()
+
+
+@pytest.fixture(scope="session")
+def registry_program(
+    client: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Registry]:
+    """A registry, empty at first."""
+    del client
+    required("docker-registry")
+    with Registry(tmp_path_factory.mktemp("registry")) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def registry(registry_program: Registry) -> str:
+    """Its address."""
+    return registry_program.address
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,17 @@ ORDER = (
     *("gpus", "hardware", "placement", "userfile"),
     *("takeover", "containers", "images", "runtimes", "accesslog", "exporter", "deployment"),
     *("watchdog", "autoscale", "autoscaler"),
-    *("models", "keyring", "bundle", "isolation", "rendering", "output", "ocr", "machine"),
+    *(
+        "models",
+        "keyring",
+        "bundle",
+        "publishing",
+        "isolation",
+        "rendering",
+        "output",
+        "ocr",
+        "machine",
+    ),
     *("loadtest", "tuning", "capacity", "report", "release"),
 )
 MODULE_LINES, FUNCTION_LINES = 300, 40
