@@ -6,7 +6,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -166,7 +167,7 @@ def test_files_that_were_written_before_keep_the_day_on_which_that_was() -> None
 
 
 @pytest.fixture
-def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def repository(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A checkout with one commit, of which git knows nothing but what is said here."""
     for name in [name for name in os.environ if name.startswith("GIT_")]:
         monkeypatch.delenv(name)
@@ -175,13 +176,15 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for role in ("AUTHOR", "COMMITTER"):
         monkeypatch.setenv(f"GIT_{role}_NAME", "A Person")
         monkeypatch.setenv(f"GIT_{role}_EMAIL", "person@example.org")
-    root = tmp_path / "checkout"
-    for name, text in FILES.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
-    git(root, "init", "--quiet", "--initial-branch=main")
-    commit(root)
-    return root
+    # Not pytest's own folder: a state folder's path has room for 80 bytes.
+    with tempfile.TemporaryDirectory(prefix="cloister-") as folder:
+        root = Path(folder) / "checkout"
+        for name, text in FILES.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(text)
+        git(root, "init", "--quiet", "--initial-branch=main")
+        commit(root)
+        yield root
 
 
 def git(root: Path, *words: str) -> str:
