@@ -287,8 +287,8 @@ def _assert_some(user: Stack) -> None:
 
 
 def test_two_runs_cannot_share_a_folder(user: Stack, tmp_path: Path) -> None:
-    source = write(tmp_path, "a.pdf", *[None] * 10)
-    with page_stub(delay_ms=500) as slow:
+    source = write(tmp_path, "a.pdf", *[None] * 80)
+    with page_stub(delay_ms=2_000) as slow:
         words = ("ocr", str(source), "--out", str(user.state / "out"), "--url", slow.url)
         with subprocess.Popen(
             [sys.executable, "-m", "invoke", *words], cwd=ROOT, env=user.environment
