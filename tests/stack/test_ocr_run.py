@@ -259,7 +259,7 @@ def test_a_key_that_is_refused_ends_the_run_and_loses_nothing(
 
 def test_ctrl_c_says_how_to_go_on_and_the_rest_is_read_then(user: Stack, tmp_path: Path) -> None:
     source = write(tmp_path, "a.pdf", *[None] * 40)
-    with page_stub(delay_ms=300) as slow:
+    with page_stub(delay_ms=1_000) as slow:
         words = ("ocr", str(source), "--out", str(user.state / "out"), "--url", slow.url)
         command = [sys.executable, "-m", "invoke", *words]
         with subprocess.Popen(
@@ -434,7 +434,7 @@ def test_files_of_others_in_the_folder_are_left_alone(
 
 def test_a_document_that_changes_while_it_is_read_is_read_anew(user: Stack, tmp_path: Path) -> None:
     source = write(tmp_path, "a.pdf", *[None] * 30)
-    with page_stub(delay_ms=300) as slow:
+    with page_stub(delay_ms=600) as slow:
         words = ("ocr", str(source), "--out", str(user.state / "out"), "--url", slow.url)
         command = [sys.executable, "-m", "invoke", *words, "--concurrency", "4"]
         with subprocess.Popen(command, cwd=ROOT, env=user.environment) as reading:
