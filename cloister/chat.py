@@ -11,6 +11,9 @@ from requests.adapters import HTTPAdapter
 
 from cloister.errors import OcrError
 
+# What makes a request's text come as it is written, with the count of tokens at its end.
+STREAMED = {"stream": True, "stream_options": {"include_usage": True}}
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -133,11 +136,10 @@ def complete(
     except requests.RequestException as error:
         raise RefusedError(f"`{url}` cannot be reached: {reason(error)}", 0) from error
     if not answer.ok:
-        retry_after = answer.headers.get("Retry-After", "")
         raise RefusedError(
             f"HTTP {answer.status_code}: {message(answer)}",
             answer.status_code,
-            float(retry_after) if retry_after.isdigit() else None,
+            retry_after_s(answer),
         )
     try:
         parsed = answer.json()
@@ -154,6 +156,12 @@ def complete(
             f"`{url}` does not answer like the OpenAI API: {answer.text[:200]!r}",
             answer.status_code,
         ) from error
+
+
+def retry_after_s(answer: requests.Response) -> float | None:
+    """Return how long a service asked to be left alone, None when it did not."""
+    asked = answer.headers.get("Retry-After", "")
+    return float(asked) if asked.isdigit() else None
 
 
 def message(answer: requests.Response) -> str:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import requests
 from deployments import eventually, free_ports
 from fpdf import FPDF
 from page_stub import MARKS
+from stubs import session
 
 _PROGRAM = Path(__file__).with_name("page_stub.py")
 
@@ -24,19 +24,13 @@ class PageStub:
 
     def counts(self) -> Any:
         """Return `asked`, requests by image, `tokens` by mark, `bodies` and who is in flight."""
-        with _session() as session:
-            return session.get(f"{self.url}/counts", timeout=10).json()
+        with session() as client:
+            return client.get(f"{self.url}/counts", timeout=10).json()
 
     def behave(self, **orders: object) -> None:
         """Set `refusals` to come with `status` and `retry_after`, `delay_s`, or `empty` for all."""
-        with _session() as session:
-            session.post(f"{self.url}/behave", json=orders, timeout=10).raise_for_status()
-
-
-def _session() -> requests.Session:
-    session = requests.Session()
-    session.trust_env = False
-    return session
+        with session() as client:
+            client.post(f"{self.url}/behave", json=orders, timeout=10).raise_for_status()
 
 
 @contextmanager

@@ -13,10 +13,11 @@ from deployments import eventually, free_ports
 _PROGRAM = Path(__file__).with_name("stub.py")
 
 
-def _session() -> requests.Session:
-    session = requests.Session()
-    session.trust_env = False  # a proxy of the environment must not see loopback
-    return session
+def session() -> requests.Session:
+    """Return a session that no proxy of the environment gets to see."""
+    made = requests.Session()
+    made.trust_env = False
+    return made
 
 
 @dataclass
@@ -27,7 +28,7 @@ class Stub:
     port: int
     control: int
     pid: int
-    _client: requests.Session = field(default_factory=_session, repr=False)
+    _client: requests.Session = field(default_factory=session, repr=False)
 
     @property
     def address(self) -> str:

@@ -118,7 +118,7 @@ class Letter:
             max_tokens=question.max_tokens,
             temperature=question.temperature,
         )
-        body |= {"stream": True, "stream_options": {"include_usage": True}}
+        body |= chat.STREAMED
         self._body = body
         self._lengths = question.lengths
         self._before, self._after = self._around(body)

@@ -41,7 +41,7 @@ class Question:
             max_tokens=self.max_tokens,
             temperature=temperature,
         )
-        body |= {"stream": True, "stream_options": {"include_usage": True}}
+        body |= chat.STREAMED
         if self.detects:
             body["repetition_detection"] = _ENGINE_DETECTION
         return orjson.dumps(body)
@@ -107,12 +107,11 @@ def ask(
 
 
 def _refused(response: requests.Response, seconds: float) -> Outcome:
-    wait = response.headers.get("Retry-After", "")
     return Outcome(
         response.status_code,
         seconds,
         message=f"HTTP {response.status_code}: {chat.message(response)}",
-        retry_after_s=float(wait) if wait.isdigit() else None,
+        retry_after_s=chat.retry_after_s(response),
         request_id=response.headers.get("X-Request-ID"),
     )
 

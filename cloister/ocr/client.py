@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from cloister import config
-from cloister.config import API_KEY_VARIABLE, Settings
+from cloister.config import Settings
 from cloister.errors import OcrError
 from cloister.ocr import documents, folder, run, service
 from cloister.ocr.events import DocumentDone, Event
@@ -40,9 +40,7 @@ class Client:
         settings: Settings | None = None,
     ) -> None:
         self._settings = settings or config.load().settings
-        key = api_key or os.environ.get(API_KEY_VARIABLE)
-        make = service.at(self._settings, url, key) if url else service.here(self._settings, key)
-        self._service = make
+        self._service = service.reach(self._settings, url, api_key)
 
     def pages(self, *paths: _PathLike) -> Generator[PageResult, None, None]:
         """Yield every page of files, folders and patterns, in their order.

@@ -1,6 +1,5 @@
 """`invoke ocr`: finds the service, reads the documents, writes what came back."""
 
-import os
 import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from cloister import console
-from cloister.config import API_KEY_VARIABLE, OcrSettings, Settings
+from cloister.config import OcrSettings, Settings
 from cloister.errors import ConfigError, OcrError
 from cloister.ocr import documents, folder, present, run, service, targets
 from cloister.ocr.client import in_order
@@ -47,7 +46,7 @@ def wish(  # noqa: PLR0913  # the command's flags
     retry_failed: bool,
     as_json: bool,
 ) -> Wish:
-    """Return what was typed; raises OcrError where it makes no sense."""
+    """Return what was typed; raises ConfigError where it makes no sense."""
     if out == "":
         raise ConfigError("--out names no folder")
     if kind not in SUFFIX:
@@ -73,12 +72,6 @@ def wish(  # noqa: PLR0913  # the command's flags
 def style(settings: OcrSettings, kind: Format) -> Style:
     """Return how documents are written down."""
     return Style(kind, settings.tags, settings.headers, settings.tables)
-
-
-def reach(settings: Settings, url: str | None) -> Service:
-    """Return the service at a URL, or the one that is up here."""
-    key = os.environ.get(API_KEY_VARIABLE)
-    return service.at(settings, url, key) if url else service.here(settings, key)
 
 
 def status(wish: Wish) -> None:
@@ -112,7 +105,7 @@ def _into_folder(settings: Settings, wish: Wish, out: Path) -> None:
     with folder.opened(out) as ledger:
         ledger.begin()
         more = _gathered(ledger, wish, out)
-        asked = reach(settings, wish.url)
+        asked = service.reach(settings, wish.url)
         recipe = _recipe(ledger, settings, asked)
         writer = Writer.of(out, ledger, style(settings.ocr, wish.format), asked)
         if wish.retry_failed:
@@ -187,7 +180,7 @@ def _to_standard_output(settings: Settings, wish: Wish) -> None:
     with closing(Ledger(None)) as ledger:
         ledger.begin()
         count = ledger.register(documents.walk(wish.paths, only=wish.only))
-        asked = reach(settings, wish.url)
+        asked = service.reach(settings, wish.url)
         recipe = _recipe(ledger, settings, asked)
         chosen = style(settings.ocr, "markdown")
         events = _watched(run.read(ledger, asked, settings.ocr, recipe), ledger)

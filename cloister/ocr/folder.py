@@ -3,7 +3,7 @@
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -122,13 +122,14 @@ class Writer:
         written = self.ledger.written(entry.id)
         if self._is_there(entry, self.style, written):
             return None
-        for page in self.ledger.pages(entry):
+        pages = self.ledger.pages(entry)
+        for page in pages:
             self._complete(entry, page)
         for kind in SUFFIX:
             style = replace(self.style, format=kind)
             wanted = kind == self.style.format or kind in written
             if wanted and not self._is_there(entry, style, written):
-                self._put(self.path(entry, kind), self._composed(entry, style))
+                self._put(self.path(entry, kind), self._composed(entry, pages, style))
                 self.ledger.wrote(entry.id, kind, str(style))
         return self.path(entry, self.style.format)
 
@@ -144,8 +145,7 @@ class Writer:
     def _place(self, entry: Entry) -> Path:
         return self.folder / QUARANTINE / entry.target
 
-    def _composed(self, entry: Entry, style: Style) -> str:
-        pages = self.ledger.pages(entry)
+    def _composed(self, entry: Entry, pages: Sequence[PageResult], style: Style) -> str:
         source = Source(
             name=str(entry.document.name),
             sha256=entry.sha256 or None,

@@ -1,12 +1,13 @@
 """The service that is asked: how to enter it, and what is known of it."""
 
+import os
 from dataclasses import dataclass, replace
 
 import requests
 
 from cloister import chat, deployment
 from cloister.chat import Pass
-from cloister.config import Settings
+from cloister.config import API_KEY_VARIABLE, Settings
 from cloister.engines import ENGINES
 from cloister.errors import OcrError
 
@@ -31,6 +32,12 @@ class Service:
     most: int
     timeout_s: float
     max_pixels: int | None = None
+
+
+def reach(settings: Settings, url: str | None, key: str | None = None) -> Service:
+    """Return the service at a URL, or the one that is up here; the key may be the environment's."""
+    key = key or os.environ.get(API_KEY_VARIABLE)
+    return at(settings, url, key) if url else here(settings, key)
 
 
 def here(settings: Settings, key: str | None) -> Service:
