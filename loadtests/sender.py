@@ -118,6 +118,7 @@ class Sender:
             completion_tokens=answer.completion_tokens,
             cached_tokens=answer.cached_tokens,
             request_id=headers.get("X-Request-ID"),
+            replica=headers.get("X-Cloister-Replica"),
             cer=scoring.cer(sheet.truth, text) if scored and sheet.truth else None,
             fields=scoring.field_recall(sheet.fields, text) if scored and sheet.fields else None,
             facts=len(sheet.fields),

@@ -113,6 +113,7 @@ def _refused(response: requests.Response, seconds: float) -> Outcome:
         message=f"HTTP {response.status_code}: {chat.message(response)}",
         retry_after_s=chat.retry_after_s(response),
         request_id=response.headers.get("X-Request-ID"),
+        replica=response.headers.get("X-Cloister-Replica"),
     )
 
 

@@ -13,10 +13,11 @@ class PageResult:
     """What became of one page: `text`, or the reason why there is none in `error`, or both.
 
     Both is a text that is incomplete. `page` counts from 1, and is 0 for a document that could not
-    be opened. `seconds` is the last request's, `attempts` all requests of the page, `tokens` what
-    the engine wrote for it in all of them and `wasted_tokens` what of that was thrown away, by its
-    own count or, where a runaway answer was cut, by ours. `sha256` is of the page's image. `reused`
-    tells that another page had that image, and was asked for instead.
+    be opened. `seconds`, `replica` and `request_id` are of the last request, `attempts` all
+    requests of the page, `tokens` what the engine wrote for it in all of them and `wasted_tokens`
+    what of that was thrown away, by its own count or, where a runaway answer was cut, by ours.
+    `sha256` is of the page's image. `reused` tells that another page had that image, and was asked
+    for instead.
     """
 
     document: str

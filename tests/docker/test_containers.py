@@ -12,7 +12,7 @@ import pytest
 import requests
 from conftest import Containers
 from deployments import ROOT, SAMPLES, eventually
-from fleets import standings
+from fleets import events, happened, standings
 from pages import data_url, encoded, page, request
 
 from cloister.containers import compose
@@ -37,22 +37,25 @@ def test_a_page_is_read_through_the_gateway(up: Containers) -> None:
 
 
 def test_status_health_and_metrics_tell_of_every_replica(up: Containers) -> None:
-    def running() -> Any:
+    def running() -> None:
         status = up.json("status")
         assert {p["name"]: p["state"] for p in status["programs"]} == dict.fromkeys(
             ("exporter", "tesseract-1", "tesseract-2", "gateway", "watchdog"), "running"
         )
-        return status
+        assert all((program["memory_mib"] or 0) > 0 for program in status["programs"])
+        replicas = [p for p in status["programs"] if p["name"].startswith("tesseract")]
+        # Not while one reads a test page of the watchdog's.
+        assert all(replica["running"] == 0 for replica in replicas)
+
+    def told() -> None:
+        metrics = requests.get(f"{up.url}/metrics", timeout=10).text
+        for number in (1, 2):
+            assert f'cloister_replica_up{{replica="tesseract-{number}"}} 1.0' in metrics
 
     # Old engines make their first health check only after a whole interval.
-    status = eventually(running, within_s=60)
-    assert all(program["memory_mib"] > 0 for program in status["programs"])
-    replicas = [p for p in status["programs"] if p["name"].startswith("tesseract")]
-    assert all(replica["running"] == 0 for replica in replicas)
+    eventually(running, within_s=120)
     assert up.json("health")["engine"].startswith("tesseract/")
-    metrics = requests.get(f"{up.url}/metrics", timeout=10).text
-    for number in (1, 2):
-        assert f'cloister_replica_up{{replica="tesseract-{number}"}} 1.0' in metrics
+    eventually(told)
 
 
 def test_a_stream_and_an_error_come_through(up: Containers) -> None:
@@ -65,9 +68,17 @@ def test_a_stream_and_an_error_come_through(up: Containers) -> None:
 
 
 def test_logs_name_every_request_without_its_body(up: Containers) -> None:
-    identity = read(up, "Page 7777").headers["X-Request-ID"]
-    lines = up.invoke("logs", "--name", "gateway", "--lines", "50").stdout
-    line = next(line for line in lines.splitlines() if identity in line)
+    headers = read(up, "Page 7777").headers
+    identity = headers["X-Request-ID"]
+    assert headers["X-Cloister-Replica"] in {"tesseract-1", "tesseract-2"}
+
+    def logged() -> str:
+        lines = up.invoke("logs", "--name", "gateway", "--lines", "50").stdout.splitlines()
+        found = [line for line in lines if identity in line]
+        assert found  # nginx writes it after its answer
+        return found[0]
+
+    line: str = eventually(logged)
     entry = json.loads(line[line.index("{") :])
     assert (entry["status"], entry["path"]) == (200, "/v1/chat/completions")
     assert "7777" not in line
@@ -94,6 +105,13 @@ def _forbidden(made: Containers) -> None:
 def test_a_killed_engine_comes_back(up: Containers) -> None:
     engine = up.container("tesseract-2")
     before = engine.attrs["State"]["Pid"]
+
+    def watched() -> None:
+        runs = json.loads((up.state / "run" / "watch.json").read_text())["runs"]
+        assert runs.get("tesseract-2", "").startswith(f"{before} ")
+
+    eventually(watched)  # or the watchdog would miss no process
+    already = len(events(up, "tesseract-2"))
     # Not `docker kill`, which Docker takes for a wish to stop.
     subprocess.run(["kill", "-9", str(before)], check=True)
 
@@ -103,6 +121,8 @@ def test_a_killed_engine_comes_back(up: Containers) -> None:
         assert up.json("status")["up"]
         assert set(standings(up).values()) == {"serving"}
 
+    # Until then it may be taken out any moment, and the next test takes the other one.
+    happened(up, "recovered", "tesseract-2", already, within_s=120)
     eventually(back, within_s=60)
     assert read(up, "Page 3456").status_code == 200
 
@@ -178,7 +198,7 @@ def test_plain_compose_runs_the_same_files(images: docker.DockerClient, tmp_path
     files = [f"--file={ROOT}/compose/{name}.yaml" for name in ("compose", "tesseract")]
 
     def run(*arguments: str) -> None:
-        subprocess.run([*compose(), *files, *arguments], env=environment, check=True, timeout=120)
+        subprocess.run([*compose(), *files, *arguments], env=environment, check=True, timeout=400)
 
     try:
         run("up", "--detach", "--wait")

@@ -87,6 +87,20 @@ def test_what_fails_before_the_first_byte_is_moved(mode: str) -> None:
     assert outcome.lost == 0
 
 
+def test_an_answer_names_the_replica_that_gave_it() -> None:
+    names = {"first": "stub-1", "second": "stub-2"}
+    with two() as (door, first, second):
+        answers = [page(door.url).headers for _ in range(8)]
+        assert {told["X-Stub"] for told in answers} == set(names)
+        first.behave("503")
+        answers += [page(door.url).headers for _ in range(4)]
+        assert all(told["X-Cloister-Replica"] == names[told["X-Stub"]] for told in answers)
+        assert answers[-1]["X-Cloister-Replica"] == "stub-2"
+        second.behave("reset-early")
+        assert page(door.url).headers["X-Cloister-Replica"] in names.values(), "the last tried"
+        assert "X-Cloister-Replica" not in requests.get(f"{door.url}/health", timeout=5).headers
+
+
 def test_a_slow_replica_gets_fewer_pages() -> None:
     with two() as (door, first, _):
         first.behave("slow", first_ms=600)

@@ -87,6 +87,7 @@ def test_a_page_is_read_and_its_id_is_in_every_log(stack: Stack) -> None:
     assert "Traced 2345" in answer.json()["choices"][0]["message"]["content"]
     assert answer.json()["id"] == f"chatcmpl-{request_id}"
     assert answer.headers["X-Cloister-Engine"].startswith("tesseract/")
+    assert answer.headers["X-Cloister-Replica"] == "tesseract-1"
     assert answer.json()["model"].startswith("tesseract-")
     assert request_id != "from-the-client"
 

@@ -45,6 +45,7 @@ def test_a_document_is_read_as_the_command_reads_it(stack: Stack) -> None:
     found = Client(stack.url).read(SAMPLES / "two-pages.pdf")
     assert [page.number for page in found.pages] == [1, 2]
     assert not found.failed
+    assert {page.replica for page in found.pages} == {"tesseract-1"}
     assert cer((SAMPLES / "two-pages.md").read_text(), found.markdown) < 0.03
 
 
