@@ -40,12 +40,12 @@ class Replicas(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield each metric once, with the samples of all replicas."""
         with ThreadPoolExecutor(len(self._urls)) as threads:
-            pages = dict(zip(self._urls, threads.map(scrape, self._urls.values()), strict=True))
+            told = dict(zip(self._urls, threads.map(_numbers, self._urls.values()), strict=True))
         up = GaugeMetricFamily("cloister_replica_up", "1 when it answers", labels=["replica"])
         merged: dict[str, Metric] = {}
-        for name, page in pages.items():
-            up.add_metric([name], 0 if page is None else 1)
-            for family in text_string_to_metric_families(page or ""):
+        for name, families in told.items():
+            up.add_metric([name], 0 if families is None else 1)
+            for family in families or ():
                 target = merged.setdefault(
                     family.name, Metric(family.name, family.documentation, family.type)
                 )
@@ -65,6 +65,14 @@ def scrape(url: str, path: str = "/metrics") -> str | None:
     except requests.RequestException:
         return None  # told by `cloister_replica_up` or `cloister_gateway_up`
     return answer.text
+
+
+def _numbers(url: str) -> list[Metric] | None:
+    page = scrape(url)
+    try:
+        return None if page is None else list(text_string_to_metric_families(page))
+    except ValueError:
+        return None  # not in Prometheus' format: one replica must not take the others' page away
 
 
 def listen(host: str, port: int, counters: Counters) -> threading.Thread:

@@ -16,9 +16,13 @@ _ASK_S = 2.0
 
 
 def of(session: requests.Session, url: str) -> dict[str, float]:
-    """Return the gauges and counters of one engine, by sample; nothing when it does not answer."""
+    """Return the gauges and counters of one engine, by sample; nothing when it tells none."""
     sums: dict[str, float] = {}
-    for family in text_string_to_metric_families(get(session, f"{url}/metrics") or ""):
+    try:
+        families = list(text_string_to_metric_families(get(session, f"{url}/metrics") or ""))
+    except ValueError:
+        return {}  # not in Prometheus' format: as if it had not answered
+    for family in families:
         for sample in family.samples if family.type in {"gauge", "counter"} else ():
             sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
     return sums

@@ -3,18 +3,20 @@
 import json
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import docker
 from docker.models.containers import Container
+from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from cloister.errors import IsolationError
 from cloister.inside.probe import Result
 
 _LABEL = "cloister.verify"
 _LISTEN_PORT = 8000
+_START_S = 60
 _PROBE = ("python3", "-m", "cloister.inside.probe")
 _WAIT = ["python3", "-c", "import signal; signal.pause()"]
 _LISTEN = ["python3", "-m", "http.server", f"{_LISTEN_PORT}", "--directory", "/tmp"]  # noqa: S108
@@ -53,14 +55,15 @@ def sweep(client: docker.DockerClient, project: str) -> None:
 
 @contextmanager
 def control(client: docker.DockerClient, image: str, project: str) -> Iterator[Control]:
-    """Run two containers as Docker runs them by default, on a network of their own."""
-    with ExitStack() as cleanup:
+    """Run two containers as Docker runs them by default, on a network of their own.
+
+    Raises IsolationError when the one that is to listen does not: nothing would be proven by it.
+    """
+    try:
         name = f"{project}-verify-{secrets.token_hex(3)}"
-        network = client.networks.create(name, driver="bridge", labels={_LABEL: project})
-        cleanup.callback(network.remove)
-        made = []
-        for command in (_WAIT, _LISTEN):
-            container = client.containers.run(
+        client.networks.create(name, driver="bridge", labels={_LABEL: project})
+        ordinary, listening = (
+            client.containers.run(
                 image,
                 entrypoint=command,
                 command=[],
@@ -69,11 +72,30 @@ def control(client: docker.DockerClient, image: str, project: str) -> Iterator[C
                 labels={_LABEL: project},
                 detach=True,
             )
-            cleanup.callback(container.remove, force=True)
-            made.append(container)
-        made[1].reload()
-        address = made[1].attrs["NetworkSettings"]["Networks"][name]["IPAddress"]
-        yield Control(made[0], (address, _LISTEN_PORT))
+            for command in (_WAIT, _LISTEN)
+        )
+        _await(listening)
+        listening.reload()
+        address = listening.attrs["NetworkSettings"]["Networks"][name]["IPAddress"]
+        yield Control(ordinary, (address, _LISTEN_PORT))
+    finally:
+        sweep(client, project)  # by label: an interrupt may leave what nobody got hold of
+
+
+def _await(listening: Container) -> None:
+    """Wait until it listens: probes that come before would find a neighbour out of reach."""
+    own = [{"kind": "tcp", "host": "127.0.0.1", "port": _LISTEN_PORT}]
+    try:
+        Retrying(
+            retry=retry_if_result(lambda results: not results[0]["reached"]),
+            stop=stop_after_delay(_START_S),
+            wait=wait_fixed(0.1),
+        )(probe, listening, own)
+    except RetryError as error:
+        raise IsolationError(
+            f"a container that is to listen for the proof did not within {_START_S} s",
+            hint="see what keeps Docker busy, then invoke verify again",
+        ) from error
 
 
 @contextmanager

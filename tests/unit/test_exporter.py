@@ -19,10 +19,10 @@ vllm:num_requests_running{engine="0"} 1
 def test_series_are_told_apart_and_each_metric_stands_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    pages = {"http://a": PAGE % 5, "http://b": PAGE % 7, "http://c": None}
+    pages = {"http://a": PAGE % 5, "http://b": PAGE % 7, "http://c": None, "http://d": "{}"}
     monkeypatch.setattr(exporter, "scrape", pages.__getitem__)
     registry = CollectorRegistry()
-    registry.register(exporter.Replicas({"a": "http://a", "b": "http://b", "c": "http://c"}))
+    registry.register(exporter.Replicas({url[-1]: url for url in pages}))
     text = generate_latest(registry).decode()
     assert text.count("# TYPE vllm:prompt_tokens_total") == 1
     samples = {
@@ -33,4 +33,4 @@ def test_series_are_told_apart_and_each_metric_stands_once(
     assert samples["vllm:prompt_tokens_total", "a"] == 5
     assert samples["vllm:prompt_tokens_total", "b"] == 7
     assert samples["vllm:num_requests_running", "b"] == 1
-    assert [samples["cloister_replica_up", name] for name in "abc"] == [1, 1, 0]
+    assert [samples["cloister_replica_up", name] for name in "abcd"] == [1, 1, 0, 0]
