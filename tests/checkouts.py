@@ -46,7 +46,7 @@ class Checkout:
             finally:
                 process.terminate()
 
-    def tuned(self, *flags: str, code: int = 0, timeout_s: float = 400) -> str:
+    def tuned(self, *flags: str, code: int = 0, timeout_s: float = 600) -> str:
         """Tune to the end; return what was said."""
         with self.tuning(*flags) as process:
             said, told = process.communicate(timeout=timeout_s)
@@ -54,7 +54,7 @@ class Checkout:
         assert "Traceback" not in told, told
         return told
 
-    def invoke(self, *arguments: str, timeout_s: float = 120) -> str:
+    def invoke(self, *arguments: str, timeout_s: float = 400) -> str:
         done = subprocess.run(
             [sys.executable, "-m", "invoke", *arguments],
             cwd=self.root,

@@ -8,13 +8,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
-import requests
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 ROOT = Path(__file__).parents[1]
@@ -56,7 +55,7 @@ class Stack:
         return {**inherited, **own, **self.settings}
 
     def invoke(
-        self, *arguments: str, code: int = 0, timeout_s: float = 180
+        self, *arguments: str, code: int = 0, timeout_s: float = 400
     ) -> subprocess.CompletedProcess[str]:
         """Run a task as a user would; fail unless it ends with `code`."""
         done = subprocess.run(
@@ -80,6 +79,11 @@ class Stack:
     def pids(self) -> dict[str, int]:
         return {program["name"]: program["pid"] for program in self.json("status")["programs"]}
 
+    def reading(self) -> int:
+        """Return how many pages the first Tesseract has under way, as `status` says."""
+        programs = {program["name"]: program for program in self.json("status")["programs"]}
+        return int(programs["tesseract-1"]["running"])
+
     def log(self, name: str) -> str:
         return (self.state / "logs" / f"{name}.log").read_text()
 
@@ -95,6 +99,12 @@ class Stack:
             if process.pid != os.getpid() and any(folder in file for file in files):
                 found.append(process)
         return found
+
+    def kill_all(self) -> None:
+        """Kill everything at once, as the end of the machine's power does."""
+        for process in self.processes():
+            with suppress(psutil.NoSuchProcess):  # it ended with the one that it served
+                process.kill()
 
 
 @contextmanager
@@ -113,10 +123,13 @@ def deployed(**settings: object) -> Iterator[Stack]:
             stack.invoke("down")
 
 
-def eventually(check: Callable[[], Any], *, within_s: float = 30) -> Any:
-    """Return what `check` returns once it neither raises an AssertionError nor fails to connect."""
+def eventually(check: Callable[[], Any], *, within_s: float = 60) -> Any:
+    """Return what `check` returns once it raises neither an AssertionError nor an OSError.
+
+    The latter are connections that fail, those of `requests` among them, and files not there yet.
+    """
     for attempt in Retrying(
-        retry=retry_if_exception_type((AssertionError, requests.RequestException)),
+        retry=retry_if_exception_type((AssertionError, OSError)),
         stop=stop_after_delay(within_s),
         wait=wait_fixed(0.1),
         reraise=True,

@@ -11,8 +11,9 @@ from typing import Any
 from deployments import ROOT, Stack, eventually
 
 _PROGRAM = Path(__file__).with_name("faulty_vllm.py")
-# Times of a fleet under test: short, so that what they bound is seen to be bounded by them.
-INTERVAL_S, SILENCE_S, STALL_S, CANARY_S = 1, 3, 3, 2
+# Times of a fleet under test: short, so that what they bound is seen to be bounded by them, and
+# long enough that one look of two seconds that a busy machine leaves without answer is no silence.
+INTERVAL_S, SILENCE_S, STALL_S, CANARY_S = 1, 6, 5, 2
 
 
 class Faulty:
@@ -77,11 +78,13 @@ class Faulty:
 def events(stack: Stack, replica: str | None = None) -> list[dict[str, Any]]:
     """Return what happened, the oldest first."""
     path = stack.state / "events.jsonl"
-    found = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    # The last line may be half written.
+    whole = path.read_text().rpartition("\n")[0] if path.exists() else ""
+    found = [json.loads(line) for line in whole.splitlines()]
     return [event for event in found if replica in {None, event["replica"]}]
 
 
-def happened(stack: Stack, event: str, replica: str, since: int, within_s: float = 60) -> Any:
+def happened(stack: Stack, event: str, replica: str, since: int, within_s: float = 180) -> Any:
     """Wait for an event after the first `since` of a replica; return it."""
 
     def look() -> Any:
@@ -100,7 +103,17 @@ def standings(stack: Stack) -> dict[str, str]:
     return found
 
 
-def until(stack: Stack, reached: Callable[[dict[str, str]], bool], within_s: float = 60) -> None:
+def known(stack: Stack, replica: str, pid: int) -> None:
+    """Wait until the watchdog has seen this process, so that it will see that it ended."""
+
+    def look() -> None:
+        seen = json.loads((stack.state / "run" / "watch.json").read_text())["runs"]
+        assert seen.get(replica, "").split(" ")[0] == str(pid), seen
+
+    eventually(look)
+
+
+def until(stack: Stack, reached: Callable[[dict[str, str]], bool], within_s: float = 180) -> None:
     """Wait until the standings are as they are to be."""
 
     def look() -> None:

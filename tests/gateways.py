@@ -59,7 +59,9 @@ class Gateway:
         return [master, *master.children()]
 
     def log(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.logs / "access.log").read_text().splitlines()]
+        # Without what is after the last newline: a line that is being written.
+        lines = (self.logs / "access.log").read_text().split("\n")[:-1]
+        return [json.loads(line) for line in lines]
 
     def errors(self) -> str:
         return (self.logs / "gateway-error.log").read_text()
@@ -82,6 +84,19 @@ class Gateway:
         wanted = self.write()
         os.kill(self.pid, signal.SIGHUP)
         eventually(lambda: self._tells(wanted))
+
+    def replace_workers(self, door: Door) -> None:
+        """Take up another door, and return once no worker of before is left.
+
+        The old ones are told to end a tenth of a second after the new ones have begun.
+        """
+        before = {process.pid for process in self.processes()[1:]}
+        self.reload(door)
+
+        def gone() -> None:
+            assert before.isdisjoint(process.pid for process in self.processes()[1:])
+
+        eventually(gone)
 
     def start(self) -> None:
         wanted = self.write()

@@ -57,7 +57,7 @@ class Hub:
     cut for ever, `cuts` says after which share of a file each connection is cut, `statuses` are
     answered one after the other before the file itself (also for `api`). `stalls`, by a part of the
     address, holds the answer back, or drips the `head` or the `body` of one. `pace` is in bytes a
-    second.
+    second, of each connection. While `hold` bytes are `sent` in all, no more are.
     """
 
     name: str
@@ -76,6 +76,7 @@ class Hub:
     gated: bool = False
     commit: str = COMMIT
     pace: int | None = None
+    hold: int | None = None
     elsewhere: str | None = None
     port: int = 0
     asked: list[str] = field(default_factory=list)
@@ -211,6 +212,8 @@ class _Handler(BaseHTTPRequestHandler):
         size = min(_SLICE, max(1, self.hub.pace // 20)) if self.hub.pace else _SLICE
         for first in range(0, len(body), size):
             part = body[first : first + size]
+            while self.hub.hold is not None and sum(self.hub.sent.values()) >= self.hub.hold:
+                time.sleep(0.001)
             try:
                 self.wfile.write(part)
             except OSError:  # the client was killed, as it should be

@@ -119,7 +119,7 @@ async def _said(
         for number in range(min(body["max_tokens"], _MOST_TOKENS)):
             yield f"{words[number % len(words)]} ", "length"
             if number % 50 == 0:
-                await asyncio.sleep(0.001)
+                await asyncio.sleep(0.02)  # a client has the time to hang up
     elif mark == "empty":
         yield "", "stop"
     elif mark == "garbage":

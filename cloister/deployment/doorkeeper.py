@@ -86,7 +86,7 @@ class Doorkeeper:
     def _change(self, change: Callable[[Record | None], Record]) -> tuple[Record | None, Record]:
         with exclusive(self._layout.door_lock, wait_s=_DOOR_S):
             before = record.read(self._state)
-            after = change(before)
+            after = change(before).counted(before)
             running = RUNTIMES[after.settings.runtime].make(after.settings)
             admitted = access.read(after.settings)
             changed = self._write(after, running, admitted)

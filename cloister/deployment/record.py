@@ -21,7 +21,9 @@ class Record(BaseModel):
 
     `cores` and `seats` are what it was planned with. `shares` are the replicas' weights while a
     canary is out, and `previous` are the settings to which a rollout would go back. `under_way` is
-    the command that is changing it, or that was killed while it did.
+    the command that is changing it, or that was killed while it did. `taken` counts how often
+    commands took each replica in hand, so that the watchdog, which looks only now and then, does
+    not take one that was replaced in between for one that died.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,10 +35,20 @@ class Record(BaseModel):
     shares: dict[str, int] = Field(default_factory=dict)
     previous: Settings | None = None
     under_way: str | None = None
+    taken: dict[str, int] = Field(default_factory=dict)
 
     def moved(self, standings: dict[str, Standing]) -> "Record":
         """Return the record with replicas in another state."""
         return self.model_copy(update={"standings": {**self.standings, **standings}})
+
+    def counted(self, before: "Record | None") -> "Record":
+        """Return the record with the counts of the one before, and of whom this one takes."""
+        were = before.standings if before else {}
+        taken = dict(before.taken) if before else {}
+        for name, standing in self.standings.items():
+            if standing in {"unproven", "draining"} and were.get(name) != standing:
+                taken[name] = taken.get(name, 0) + 1
+        return self.model_copy(update={"taken": taken})
 
     def serves(self, name: str) -> bool:
         """Tell whether a replica gets pages."""

@@ -38,10 +38,14 @@ class Vitals:
 
 @dataclass
 class Ward:
-    """One replica; times are of the monotonic clock, in seconds."""
+    """One replica; times are of the monotonic clock, in seconds.
+
+    `taken` is how often commands had taken it in hand when it was last looked at.
+    """
 
     name: str
     chart: Chart | None = None
+    taken: int = 0
     verdict: Verdict = "starting"
     seen: Sighting | None = None
     restarts: int = 0

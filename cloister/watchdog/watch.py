@@ -41,7 +41,7 @@ class Watch:
         self._journal = Journal(self._layout, "watchdog")
         self._door = Doorkeeper(state, self._journal)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="watch")
-        self._wards = {name: Ward(name, known) for name, known in self._remembered().items()}
+        self._wards = self._remembered()
 
     def round(self) -> float:
         """Look at everything once and act; return the seconds until the next round."""
@@ -56,6 +56,9 @@ class Watch:
         self._wards = {name: self._wards.get(name) or Ward(name) for name in planned.names}
         for replica in planned.replicas:
             ward, state = self._wards[replica.name], states.get(replica.name)
+            if ward.taken != (taken := now.taken.get(replica.name, 0)):
+                ward.look_away()  # a command may have replaced it since the last look
+                ward.taken = taken
             ill = _Case(now, planned, running, replica, ward, state.state if state else None)
             if replica.name in ours:
                 ward.see(seen[replica.name], ill.patience, ill.ready_s)
@@ -184,15 +187,19 @@ class Watch:
         """Tell `invoke status` what was seen."""
         told = {name: asdict(ward.vitals()) for name, ward in self._wards.items()}
         runs = {name: ward.chart.run for name, ward in self._wards.items() if ward.chart}
-        text = json.dumps({"at": time.time(), "replicas": told, "runs": runs})
+        taken = {name: ward.taken for name, ward in self._wards.items()}
+        text = json.dumps({"at": time.time(), "replicas": told, "runs": runs, "taken": taken})
         write_atomically(self._layout.watch, text)
 
-    def _remembered(self) -> dict[str, Chart]:
+    def _remembered(self) -> dict[str, Ward]:
         """Return what an earlier watchdog knew: who died since it did has to read a page first."""
         path = self._layout.watch
         told = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        runs = told.get("runs", {})
-        return {name: Chart(run, time.monotonic()) for name, run in runs.items()}
+        taken = told.get("taken", {})
+        return {
+            name: Ward(name, Chart(run, time.monotonic()), taken.get(name, 0))
+            for name, run in told.get("runs", {}).items()
+        }
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ def olmocr_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service
         model_name=OLMOCR,
         model_store=folder / "models",
         gateway_max_body_mib=1,
+        healing_enabled="false",  # the stand-in tells no numbers, without which there is no watch
     ) as stack:
         stack.settings["PATH"] = os.pathsep.join([str(folder), os.environ["PATH"]])
         with hub.serving(hub.Hub(OLMOCR, hub.model())) as source:

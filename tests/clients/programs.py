@@ -15,7 +15,7 @@ _FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _OURS = Path(__file__).parent
 # Made by `nox -s clients`: the packages of requirements/clients.txt, and node_modules.
 _ENVIRONMENT = "CLIENTS_ENVIRONMENT"
-_TIMEOUT_S = 120
+_TIMEOUT_S = 600
 
 
 @dataclass(frozen=True)

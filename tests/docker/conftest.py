@@ -26,7 +26,7 @@ from benchmarks import synthetic_model
 
 TAG = "test"
 _NUMBERS = itertools.count(1)  # each deployment has a project and addresses of its own
-_BUILD_S = 1500
+_BUILD_S = 3600
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -35,7 +35,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             Path(__file__).parent in item.path.parents
             and item.get_closest_marker("timeout") is None
         ):
-            item.add_marker(pytest.mark.timeout(900))
+            # The first test's setup builds all images, which has a limit of its own.
+            item.add_marker(pytest.mark.timeout(900, func_only=True))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -87,7 +88,7 @@ class Registry:
             command = ["docker-registry", "serve", str(self._config)]
             self._program = subprocess.Popen(command, stdout=log, stderr=log)
         url = f"http://{self.address}/v2/"
-        eventually(lambda: requests.get(url, timeout=5).raise_for_status())
+        eventually(lambda: requests.get(url, timeout=5).raise_for_status(), within_s=120)
 
     def kill(self) -> None:
         self._program.kill()
@@ -143,6 +144,12 @@ class Containers(Stack):
     @property
     def project(self) -> str:
         return self.settings["CLOISTER_DOCKER_PROJECT"]
+
+    def invoke(
+        self, *arguments: str, code: int = 0, timeout_s: float = 600
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a task as a user would; images and containers take their time."""
+        return super().invoke(*arguments, code=code, timeout_s=timeout_s)
 
     def container(self, service: str) -> Any:
         return docker.from_env().containers.get(f"{self.project}-{service}-1")

@@ -99,7 +99,7 @@ def test_installed_up_and_sealed_without_a_network(
         capture_output=True,
         text=True,
         check=False,
-        timeout=600,
+        timeout=850,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[0] == "0", "the far engine has images of its own"

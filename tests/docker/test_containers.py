@@ -12,7 +12,7 @@ import pytest
 import requests
 from conftest import Containers
 from deployments import ROOT, SAMPLES, eventually
-from fleets import events, happened, standings
+from fleets import events, happened, known, standings
 from pages import data_url, encoded, page, request
 
 from cloister.containers import compose
@@ -105,12 +105,7 @@ def _forbidden(made: Containers) -> None:
 def test_a_killed_engine_comes_back(up: Containers) -> None:
     engine = up.container("tesseract-2")
     before = engine.attrs["State"]["Pid"]
-
-    def watched() -> None:
-        runs = json.loads((up.state / "run" / "watch.json").read_text())["runs"]
-        assert runs.get("tesseract-2", "").startswith(f"{before} ")
-
-    eventually(watched)  # or the watchdog would miss no process
+    known(up, "tesseract-2", before)  # or the watchdog would miss no process
     already = len(events(up, "tesseract-2"))
     # Not `docker kill`, which Docker takes for a wish to stop.
     subprocess.run(["kill", "-9", str(before)], check=True)

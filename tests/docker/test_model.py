@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,7 @@ def made(
         vllm_max_model_len=4096,
         vllm_max_pixels=401_408,
         ocr_max_tokens=1024,
+        healing_enabled="false",  # it would restart the one that reads noise
     )
 
 
@@ -96,13 +98,18 @@ def test_the_container_downloads_what_is_served_and_shows_no_token(
     hub.pace = 20_000_000
     seen: list[str] = []
     done = threading.Event()
+    held = ExitStack()
 
     def look() -> None:
         client = docker.from_env()
         flags: dict[str, Any] = {"label": f"com.docker.compose.project={made.project}"}
         while not done.is_set():
-            seen.extend(json.dumps(c.attrs) for c in client.containers.list(filters=flags))
+            found = client.containers.list(filters=flags, ignore_removed=True)
+            seen.extend(json.dumps(c.attrs) for c in found)
+            if seen:
+                held.close()
 
+    held.enter_context(hub.guard)  # nothing is served before the container was seen
     looking = threading.Thread(target=look)
     looking.start()
     try:
@@ -110,6 +117,7 @@ def test_the_container_downloads_what_is_served_and_shows_no_token(
     finally:
         done.set()
         looking.join()
+        held.close()
     assert "every byte verified" in said.stdout
     assert "licence: none declared" in said.stderr
     assert seen

@@ -11,16 +11,28 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import docker
 import pytest
 import requests
 from conftest import Containers, Registry, required
-from deployments import ROOT, eventually
+from deployments import ROOT, eventually, free_ports
 from docker.errors import ImageNotFound
+from publications import (
+    ASK_S,
+    PASSWORD,
+    Clone,
+    commit,
+    delete,
+    digest_of,
+    git,
+    manifest,
+    put,
+    refused,
+    shim,
+    way,
+)
 
 import cloister
 from cloister import images as our_images
@@ -29,15 +41,9 @@ from cloister.images import lock
 BLOCKS = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / "publishing.md").read_text(), re.DOTALL)
 PUBLISHED = ("gateway", "exporter", "engine-tesseract", "downloader")
 STAND_IN = "cloister-base/debian:trixie-slim"
-PASSWORD = "correct horse"  # noqa: S105  # of a key that lives as long as the test
 TAG = "publishing"
 BRIDGE = "cloister-empty"
 STATEMENTS = ["attest cyclonedx", "attest spdxjson", "attest slsaprovenance1"]
-KINDS = (
-    "application/vnd.oci.image.manifest.v1+json",
-    "application/vnd.docker.distribution.manifest.v2+json",  # what engines push
-)
-_STATED = re.compile(r"^sha256-[0-9a-f]{64}\.(sig|att)$")
 _NUMBERS = itertools.count(1)
 # Debian 12 has no cosign; the stand-in base is a newer Debian.
 _COSIGN = "apt-get -qq update && apt-get -qq install -y --no-install-recommends cosign >&2"
@@ -56,7 +62,7 @@ def tools(images: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory)
     script = f"{_COSIGN} && cat /usr/bin/cosign"
     command = ["docker", "run", "--rm", "--network=host", STAND_IN, "sh", "-ec", script]
     with (folder / "cosign").open("wb") as file:
-        subprocess.run(command, stdout=file, check=True, timeout=300)
+        subprocess.run(command, stdout=file, check=True, timeout=900)
     (folder / "cosign").chmod(0o755)
     return folder
 
@@ -103,87 +109,6 @@ def source(
                     images.images.remove(name)
 
 
-def git(root: Path, *words: str) -> None:
-    person = ("-c", "user.name=a", "-c", "user.email=a@example.org")
-    subprocess.run(["git", "-C", str(root), *person, *words], check=True)
-
-
-def commit(root: Path) -> None:
-    git(root, "add", ".")
-    git(root, "commit", "--quiet", "--message=as it is")
-
-
-@dataclass
-class Clone:
-    """A publisher's clone, with commands as a person types them, and a registry of its own."""
-
-    root: Path
-    environment: dict[str, str]
-    registry: str
-
-    def publish(self, *flags: str, code: int = 0, image: str = "gateway") -> str:
-        return self.invoke(
-            "images.publish", "--registry", self.registry, "--image", image, *flags, code=code
-        ).stderr
-
-    def told(self, *flags: str) -> dict[str, Any]:
-        words = ("images.publish", "--registry", self.registry, "--image", "gateway", "--json")
-        (told,) = json.loads(self.invoke(*words, *flags).stdout)
-        return dict(told)
-
-    def invoke(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "invoke", *words],
-            cwd=self.root,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=600,
-        )
-        assert done.returncode == code, f"{done.stdout}{done.stderr}"
-        assert "Traceback" not in done.stderr, done.stderr
-        if code:
-            assert PASSWORD not in done.stderr
-        return done
-
-    def tags(self, image: str = "gateway") -> list[str]:
-        """Return the tags that are ours to set, as the registry lists them."""
-        host, _, path = self.registry.partition("/")
-        answer = requests.get(f"http://{host}/v2/{path}/{image}/tags/list", timeout=5)
-        return [tag for tag in answer.json().get("tags") or [] if not _STATED.match(tag)]
-
-    def digest(self, tag: str) -> str:
-        return digest_of(f"{self.registry}/gateway", tag)
-
-
-def manifest(name: str, reference: str) -> requests.Response:
-    host, _, path = name.partition("/")
-    url = f"http://{host}/v2/{path}/manifests/{reference}"
-    return requests.get(url, headers={"Accept": ", ".join(KINDS)}, timeout=5)
-
-
-def digest_of(name: str, tag: str) -> str:
-    return manifest(name, tag).headers["Docker-Content-Digest"]
-
-
-def put(name: str, tag: str, content: bytes) -> str:
-    """Put a manifest under a tag, as somebody else would; return its digest."""
-    host, _, path = name.partition("/")
-    kind = json.loads(content)["mediaType"]
-    url = f"http://{host}/v2/{path}/manifests/{tag}"
-    answer = requests.put(url, data=content, headers={"Content-Type": kind}, timeout=5)
-    answer.raise_for_status()
-    return answer.headers["Docker-Content-Digest"]
-
-
-def delete(name: str, tag: str) -> None:
-    """Take away a manifest with all its tags."""
-    host, _, path = name.partition("/")
-    url = f"http://{host}/v2/{path}/manifests/{digest_of(name, tag)}"
-    requests.delete(url, timeout=5).raise_for_status()
-
-
 @pytest.fixture(scope="module")
 def key(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("key")
@@ -220,7 +145,7 @@ def empty_engine(
     command = ["dockerd", f"--host={socket}", *alone, *names, *places]
     with log, subprocess.Popen(command, stdout=log, stderr=log) as program:
         try:
-            eventually(lambda: answers(socket))
+            eventually(lambda: answers(socket), within_s=120)
             made = docker.DockerClient(base_url=socket)
             assert made.images.list() == []
             yield made
@@ -363,20 +288,13 @@ def test_what_cosign_alone_says_and_what_is_carried(
         env={**environment, **own},
         check=True,
         capture_output=True,
-        timeout=120,
+        timeout=600,
     )
     assert digest_of(*internal.rsplit(":", 1)) == own["REFERENCE"].partition("@")[2]
     published.invoke("images.verify", internal, "--key", "../cosign.pub")
 
 
 # Who tampers
-
-
-def refused(clone: Clone, tag: str, key: Path, words: str) -> None:
-    said = clone.invoke(
-        "images.verify", f"{clone.registry}/gateway:{tag}", "--key", f"{key}.pub", code=16
-    ).stderr
-    assert words in said
 
 
 def test_what_somebody_changed_is_not_proven(
@@ -419,20 +337,6 @@ def test_what_somebody_changed_is_not_proven(
 FAILS = 'echo "error: the network is down" >&2; exit 1'
 
 
-def shim(clone: Clone, folder: Path, program: str, words: str, instead: str) -> None:
-    """Put a program in the place of another: it does `instead` when its words match, once."""
-    folder.mkdir()
-    real = shutil.which(program, path=clone.environment["PATH"])
-    (folder / program).write_text(
-        f"#!/bin/bash\nreal={real}\n"
-        f'if [[ "$*" =~ {words} ]] && mkdir {folder}/once 2>/dev/null; then\n{instead}\nfi\n'
-        'exec $real "$@"\n'
-    )
-    (folder / program).chmod(0o755)
-    path = f"{folder}:{clone.environment['PATH']}"
-    clone.environment = {**clone.environment, "PATH": path}
-
-
 VERSION = re.escape(cloister.VERSION)
 
 
@@ -467,22 +371,25 @@ def test_after_a_step_that_fails_nothing_is_half_published_and_the_rerun_goes_on
 
 def test_a_registry_that_dies_while_it_is_sent_to(clone: Clone, key: Path, tmp_path: Path) -> None:
     uploaded = re.compile(r'"PUT /v2/\S+/blobs/uploads/\S+ HTTP/1.1" 201')
+    port = free_ports(1)
+
+    def arrived() -> None:
+        assert uploaded.search(far.log.read_text())
+
     with Registry(tmp_path) as far:
-        clone.registry = f"{far.address}/org"
-        words = ("images.publish", "--registry", clone.registry, "--image", "exporter")
-        follow = ("tail", "--follow", "--lines=+1", "--sleep-interval=0.01", str(far.log))
-        command = [sys.executable, "-m", "invoke", *words, "--key", str(key)]
-        with (
-            subprocess.Popen(follow, stdout=subprocess.PIPE, text=True) as tail,
-            subprocess.Popen(
+        # The rest of the image takes a blink, in which nobody could kill it for certain.
+        with way(far.address, port, ends=True) as address:
+            clone.registry = f"{address}/org"
+            words = ("images.publish", "--registry", clone.registry, "--image", "exporter")
+            command = [sys.executable, "-m", "invoke", *words, "--key", str(key)]
+            with subprocess.Popen(
                 command, cwd=clone.root, env=clone.environment, stderr=subprocess.PIPE, text=True
-            ) as publisher,
-        ):
-            assert tail.stdout is not None
-            assert next(line for line in tail.stdout if uploaded.search(line))
-            far.kill()
-            tail.terminate()
-            said = publisher.communicate(timeout=120)[1]
+            ) as publisher:
+                try:
+                    eventually(arrived, within_s=600)
+                finally:
+                    far.kill()
+                    said = publisher.communicate(timeout=120)[1]
         assert publisher.returncode == 16, said
         assert "did not take the image" in said
         assert "hint: run the same command again" in said
@@ -490,16 +397,17 @@ def test_a_registry_that_dies_while_it_is_sent_to(clone: Clone, key: Path, tmp_p
         assert sent
         assert "connection refused" in clone.publish("--key", str(key), code=16, image="exporter")
         far.start()
-        assert clone.tags("exporter") == []
-        clone.publish("--key", str(key), image="exporter")
+        with way(far.address, port):
+            assert clone.tags("exporter") == []
+            clone.publish("--key", str(key), image="exporter")
+            (tag,) = clone.tags("exporter")
+            name = f"{clone.registry}/exporter:{tag}"
+            clone.invoke("images.verify", name, "--key", str(key.with_suffix(".pub")))
         # What had arrived was not sent again.
         digests = re.findall(
             r'"PUT /v2/\S+digest=sha256%3A(\w+) HTTP/1.1" 201', far.log.read_text()
         )
         assert len(digests) == len(set(digests)) > sent
-        (tag,) = clone.tags("exporter")
-        name = f"{clone.registry}/exporter:{tag}"
-        clone.invoke("images.verify", name, "--key", str(key.with_suffix(".pub")))
 
 
 def test_a_key_that_cannot_be_used_is_told_before_anything_is_done(
@@ -533,7 +441,8 @@ def test_an_image_that_fails_its_test_is_not_sent(clone: Clone, key: Path) -> No
     assert "gateway runs as `0:0`" in said
     assert "pushing" not in said
     host, _, path = clone.registry.partition("/")
-    assert requests.get(f"http://{host}/v2/{path}/gateway/tags/list", timeout=5).status_code == 404
+    listed = requests.get(f"http://{host}/v2/{path}/gateway/tags/list", timeout=ASK_S)
+    assert listed.status_code == 404
 
     dockerfile.write_text(right.replace('"/usr/sbin/nginx", "-p"', '"/usr/sbin/nginx", "-q"'))
     commit(clone.root)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import docker
 import pytest
@@ -142,7 +143,8 @@ def test_an_image_with_a_model_says_which(
 
 
 def left(client: docker.DockerClient) -> list[str]:
-    found = client.containers.list(all=True, filters={"ancestor": f"cloister/exporter:{TAG}"})
+    mine: dict[str, Any] = {"ancestor": f"cloister/exporter:{TAG}"}
+    found = client.containers.list(all=True, filters=mine, ignore_removed=True)
     return [str(container.name) for container in found if container.status == "created"]
 
 

@@ -32,6 +32,18 @@ def failed(findings: Findings, subject: str) -> set[str]:
     }
 
 
+def arrived(world: Outside, before: int) -> list[tuple[str, str]]:
+    """Return what came since; wait for the first, which is noted only after it was sent."""
+
+    def there() -> list[tuple[str, str]]:
+        found = world.arrivals()[before:]
+        assert found, "nothing arrived"
+        return found
+
+    found: list[tuple[str, str]] = eventually(there)
+    return found
+
+
 def test_a_stack_as_shipped_is_sealed(
     make_containers: Callable[..., Containers], world: Outside
 ) -> None:
@@ -44,11 +56,9 @@ def test_a_stack_as_shipped_is_sealed(
         assert finding["verdict"] == "sealed", finding
         assert "an ordinary container: connected" in finding["evidence"]
     subnet = made.settings["CLOISTER_DOCKER_SUBNET"].removesuffix("0/24")
-    arrived = world.arrivals()[before:]
-    assert arrived, "the control did not arrive"
-    assert not [sender for _, sender in arrived if sender.startswith(subnet)]
-    client = docker.from_env()
-    assert [n.name for n in client.networks.list() if "-verify-" in str(n.name)] == []
+    assert not [sender for _, sender in arrived(world, before) if sender.startswith(subnet)]
+    client, own = docker.from_env(), f"{made.project}-verify-"
+    assert [n.name for n in client.networks.list() if str(n.name).startswith(own)] == []
     text = made.invoke("verify")
     assert "unproven" not in text.stdout
     assert text.stderr.splitlines()[-1].startswith("sealed: ")
@@ -193,7 +203,7 @@ def test_a_hole_in_the_network_is_a_hole_for_all(
     for subject in ("tesseract-1", "exporter"):
         assert ways <= failed(findings, subject), subject
     if "outside by TCP" in ways:
-        assert len(world.arrivals()) > before
+        assert arrived(world, before)
     made.invoke("down")
 
 
@@ -213,19 +223,21 @@ def test_a_proof_that_is_cut_short_leaves_nothing_for_long(
     made = make_containers()
     made.invoke("up")
     command = [sys.executable, "-m", "invoke", "verify"]
-    with subprocess.Popen(command, cwd=ROOT, env=made.environment) as verify:
-        eventually(lambda: _are_there(made))
+    with subprocess.Popen(
+        command, cwd=ROOT, env=made.environment, stderr=subprocess.PIPE, text=True
+    ) as verify:
+        assert verify.stderr is not None
+        # By its own word, not by Docker's: that lists what it has not yet got hold of.
+        assert any("from an ordinary container" in line for line in verify.stderr)
+        assert len(throw_aways(made)) >= 3
         verify.send_signal(signal_)
-        assert verify.wait(60) != 0
+        said = verify.communicate(timeout=120)[1]
+    assert verify.returncode != 0, said
     if signal_ is signal.SIGKILL:
         assert throw_aways(made)
         made.verify()
     assert throw_aways(made) == []
     made.invoke("down")
-
-
-def _are_there(made: Containers) -> None:
-    assert len(throw_aways(made)) >= 3
 
 
 def test_a_route_that_is_passed_on_is_named(make_containers: Callable[..., Containers]) -> None:

@@ -30,6 +30,9 @@ def stack() -> Iterator[Stack]:
 
 @pytest.fixture
 def fresh() -> Iterator[Stack]:
-    """One stack that is not up yet, for a test that breaks it."""
-    with deployed() as own:
+    """One stack that is not up yet, for a test that breaks it.
+
+    No test page of the watchdog comes between the pages that are counted or held up.
+    """
+    with deployed(healing_canary_s=3600) as own:
         yield own

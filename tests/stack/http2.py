@@ -15,7 +15,7 @@ _STATUSES = {0x88: 200, 0x89: 204, 0x8A: 206, 0x8B: 304, 0x8C: 400, 0x8D: 404, 0
 _LITERAL = 0x48
 _MASK = 0x7F
 _FIRST = 1
-_WAIT_S = 10
+_WAIT_S = 30
 _HEAD = struct.Struct(">BHBBL")
 
 

@@ -24,8 +24,8 @@ def test_a_fleet_grows_and_shrinks_with_what_waits() -> None:
             command, cwd=ROOT, env=stack.environment, stdout=subprocess.PIPE, text=True
         ) as scaler:
             with load(stack.url, at_once=40) as outcome:
-                until(stack, lambda now: list(now.values()) == ["serving"] * 3, within_s=90)
-            until(stack, lambda now: list(now.values()) == ["serving"], within_s=90)
+                until(stack, lambda now: list(now.values()) == ["serving"] * 3, within_s=240)
+            until(stack, lambda now: list(now.values()) == ["serving"], within_s=240)
             scaler.send_signal(signal.SIGINT)
             said = scaler.communicate()[0]
         why = [event["why"] for event in events(stack) if event["by"] == "autoscale"]

@@ -134,10 +134,12 @@ def test_killed_at_any_byte_it_goes_on_where_it_stopped(
         for number in range(KILLS):
             root, hub.sent = tmp_path / str(number), dict.fromkeys(hub.files, 0)
             after = chance.randrange(1, hub.size)
+            hub.hold = (after + hub.size) // 2  # or it may be over before it is killed
             first = _spawn(hub, root)
             _wait_for(hub, after, first)
             first.kill()
             first.join()
+            hub.hold = None
             assert first.exitcode == -9
             assert not list(root.rglob(READY))
             second = _spawn(hub, root)
@@ -257,7 +259,7 @@ def test_a_full_disk_is_said_and_goes_on_later(hub: Hub, tmp_path: Path) -> None
         # Somebody else fills the disk on the way.
         filler = tmp_path / "filler"
         subprocess.run(["mount", "-o", "remount,size=20m", str(tmp_path)], check=True)
-        hub.pace = 10_000_000
+        hub.pace = 3_000_000
         filler_bytes = 20 * (1 << 20) - hub.size + 3_000_000
         brought = Progress(
             lambda _: filler.write_bytes(bytes(filler_bytes)) and None, lambda _: None, print
@@ -275,10 +277,10 @@ def test_a_full_disk_is_said_and_goes_on_later(hub: Hub, tmp_path: Path) -> None
 
 
 def test_two_at_once_do_not_meet(tmp_path: Path) -> None:
-    with serving(Hub(NAME, model(), pace=1_000_000)) as hub:
+    with serving(Hub(NAME, model(), pace=100_000)) as hub:  # the second begins in time
         both = [_spawn(hub, tmp_path) for _ in range(2)]
         for process in both:
-            process.join(60)
+            process.join(120)
         assert sorted(process.exitcode for process in both) == [0, ModelStoreError.exit_code]
         assert_whole(hub, Store(tmp_path))
 

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -23,14 +22,17 @@ from stubs import Stub, stub
 
 PAGE_MS = 40
 PAGES = 150
+# Where pages are counted out: so slow that they are under way together, however slow we are.
+SHARED_PAGE_MS = 400
+SILENCE_S = 4  # of the gateway's patience, a hundred times what a page takes
 
 
 @contextmanager
-def two(**settings: Any) -> Iterator[tuple[Gateway, Stub, Stub]]:
+def two(*, page_ms: float = PAGE_MS, **settings: Any) -> Iterator[tuple[Gateway, Stub, Stub]]:
     """A gateway before two replicas."""
     with ExitStack() as stack:
         replicas = [
-            stack.enter_context(stub(name, chunks=10, chunk_ms=PAGE_MS / 10))
+            stack.enter_context(stub(name, chunks=10, chunk_ms=page_ms / 10))
             for name in ("first", "second")
         ]
         made = stack.enter_context(gateway([one.address for one in replicas], **settings))
@@ -55,7 +57,7 @@ def test_a_killed_replica_costs_no_page() -> None:
 
 
 def test_a_frozen_replica_costs_time_and_no_page() -> None:
-    with two(timeout_s=2) as (door, first, _), load(door.url) as outcome:
+    with two(timeout_s=SILENCE_S) as (door, first, _), load(door.url) as outcome:
         until(outcome, PAGES)
         os.kill(first.pid, signal.SIGSTOP)
         before = outcome.by_replica["second"]
@@ -67,7 +69,7 @@ def test_a_frozen_replica_costs_time_and_no_page() -> None:
         eventually(lambda: _more(outcome.by_replica["first"], seen + 10))
     say("SIGSTOP", outcome)
     assert outcome.lost == 0
-    assert 2 <= outcome.slowest_s < 5
+    assert SILENCE_S <= outcome.slowest_s < 3 * SILENCE_S
 
 
 def _more(now: int, wanted: int) -> None:
@@ -76,7 +78,7 @@ def _more(now: int, wanted: int) -> None:
 
 @pytest.mark.parametrize("mode", ["reset-early", "half-open", "500", "503", "refuse"])
 def test_what_fails_before_the_first_byte_is_moved(mode: str) -> None:
-    with two(timeout_s=2) as (door, first, _), load(door.url) as outcome:
+    with two(timeout_s=SILENCE_S) as (door, first, _), load(door.url) as outcome:
         until(outcome, PAGES)
         first.behave(mode)
         until(outcome, PAGES)
@@ -103,7 +105,7 @@ def test_an_answer_names_the_replica_that_gave_it() -> None:
 
 def test_a_slow_replica_gets_fewer_pages() -> None:
     with two() as (door, first, _):
-        first.behave("slow", first_ms=600)
+        first.behave("slow", first_ms=3000)
         with load(door.url) as outcome:
             until(outcome, 2 * PAGES)
     say("slow", outcome)
@@ -161,13 +163,13 @@ def test_a_single_replica_is_never_ruled_out() -> None:
 def test_when_all_are_full_the_answer_is_503_at_once_and_health_is_good() -> None:
     with two(max_conns=2) as (door, first, second):
         for one in (first, second):
-            one.behave("slow", first_ms=1500)
+            one.behave("slow", first_ms=8000)
         with ThreadPoolExecutor(12) as threads:
-            started = time.monotonic()
             answers = [threads.submit(page, door.url) for _ in range(12)]
             eventually(lambda: _more(sum(answer.done() for answer in answers), 8))
-            assert time.monotonic() - started < 1.4, "nobody waited for a page to end"
-            assert requests.get(f"{door.url}/health", timeout=5).status_code == 200
+            done = [answer.result().status_code for answer in answers if answer.done()]
+            assert done == [503] * 8, "nobody waited for a page to end"
+            assert requests.get(f"{door.url}/health", timeout=20).status_code == 200
             statuses = [answer.result().status_code for answer in answers]
         refused = next(a.result() for a in answers if a.result().status_code == 503)
     assert sorted(statuses) == [200] * 4 + [503] * 8
@@ -187,20 +189,22 @@ def test_a_storm_of_503_from_all_comes_back_quickly_and_passes() -> None:
         eventually(lambda: _more(outcome.answered, answered + PAGES))
     say("503 from all for a while", outcome)
     assert set(outcome.errors) == {"503"}
-    assert outcome.slowest_s < 2
+    assert outcome.slowest_s < 10, "nobody waited for one that had failed"
 
 
 def test_weights_share_the_pages_out() -> None:
-    with two(weights=[3, 1]) as (door, _, _second), load(door.url, at_once=8) as outcome:
-        until(outcome, 2 * PAGES)
+    weighted = two(weights=[3, 1], page_ms=SHARED_PAGE_MS)
+    with weighted as (door, _, _second), load(door.url, at_once=8) as outcome:
+        until(outcome, PAGES)
     say("weights 3 and 1", dict(outcome.by_replica))
     share = outcome.by_replica["first"] / outcome.sent
     assert 0.68 < share < 0.82
 
 
 def test_least_connections_are_shared_by_all_workers() -> None:
-    with two() as (door, _, _second), load(door.url, at_once=8) as outcome:
-        until(outcome, 2 * PAGES)
+    slow = two(page_ms=SHARED_PAGE_MS)
+    with slow as (door, _, _second), load(door.url, at_once=8) as outcome:
+        until(outcome, PAGES)
     assert outcome.by_replica["first"] == pytest.approx(outcome.by_replica["second"], rel=0.15)
 
 
@@ -216,7 +220,8 @@ def test_without_any_name_server_pages_are_read_and_reloads_work(tmp_path: Path)
                 door.reload(door.door)
                 until(outcome, PAGES)
         finally:
-            subprocess.run(["umount", "/etc/resolv.conf"], check=True)
+            # Lazily: any program on this machine may be reading it at this moment.
+            subprocess.run(["umount", "--lazy", "/etc/resolv.conf"], check=True)
     say("no name server", outcome)
     assert outcome.lost == 0
 
@@ -247,15 +252,17 @@ def test_no_room_for_a_body_is_said_and_small_pages_are_still_read() -> None:
             assert (large.status_code, large.json()["error"]["code"]) == (500, "gateway_error")
             assert large.headers["Retry-After"] == "5"
             assert page(door.url, messages=["x" * 500_000]).status_code == 200
-            assert page(door.url, messages=["x" * (3 << 19)]).status_code == 200, "there is room"
+            # There is room again once nginx has closed what it refused, maybe after its answer.
+            eventually(lambda: _assert_status(door.url, 200, messages=["x" * (3 << 19)]))
         finally:
-            subprocess.run(["umount", str(place)], check=True)
+            # Lazily: a body that was read may be closed after its answer too.
+            subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 def test_running_out_of_descriptors_passes() -> None:
     with two() as (door, _, _second):
         door.descriptors = 40
-        door.reload(without(door.door, "stub-2"))
+        door.replace_workers(without(door.door, "stub-2"))
         workers = {process.pid for process in door.processes()}
         held = [socket.create_connection(("127.0.0.1", door.port), 5) for _ in range(150)]
         try:
@@ -275,5 +282,5 @@ def _assert_in(text: str, log: str) -> None:
     assert text in log
 
 
-def _assert_status(url: str, status: int) -> None:
-    assert page(url).status_code == status
+def _assert_status(url: str, status: int, **more: object) -> None:
+    assert page(url, **more).status_code == status

@@ -6,7 +6,9 @@ import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
+from http.client import HTTPConnection
 from pathlib import Path
 
 import openai
@@ -216,19 +218,24 @@ def test_a_client_that_leaves_frees_its_worker(fresh: Stack) -> None:
     (worker,) = psutil.Process(fresh.pids()["tesseract-1"]).children()
     worker.suspend()
     body = request(data_url(encoded(page("left"))))
-    with pytest.raises(requests.ReadTimeout):
-        requests.post(f"{fresh.url}/v1/chat/completions", json=body, timeout=1)
+    with closing(HTTPConnection("127.0.0.1", fresh.port)) as client:
+        client.request("POST", "/v1/chat/completions", json.dumps(body))
+        eventually(lambda: _assert_reading(fresh, 1))
     body = request(data_url(encoded(page("Next 2345"))))
-    answer = requests.post(f"{fresh.url}/v1/chat/completions", json=body, timeout=20)
+    answer = requests.post(f"{fresh.url}/v1/chat/completions", json=body, timeout=60)
     assert "Next 2345" in answer.text
     assert not worker.is_running()
+
+
+def _assert_reading(stack: Stack, pages: int) -> None:
+    assert stack.reading() == pages
 
 
 def test_the_engine_answers_health_while_a_large_body_comes(stack: Stack) -> None:
     noise = Image.effect_noise((3600, 3600), 100)  # about 13 MB of PNG, 17 MB of base64
     body = json.dumps(request(*[data_url(encoded(noise))] * 2)).encode()
     assert len(body) > 30 << 20
-    slowest_s = 0.0
+    slowest_s, begun_s = 0.0, time.monotonic()
     with ThreadPoolExecutor(1) as pool:
         sent = pool.submit(
             requests.post, f"{stack.url}/v1/chat/completions", data=body, timeout=120
@@ -238,7 +245,8 @@ def test_the_engine_answers_health_while_a_large_body_comes(stack: Stack) -> Non
             assert requests.get(f"{stack.url}/health", timeout=10).ok
             slowest_s = max(slowest_s, time.monotonic() - started_s)
     assert sent.result().status_code == 200
-    assert slowest_s < 2  # far above what it takes, far below what a blocked loop would
+    # Far above what it takes; a blocked loop would not answer for as long as the pages take.
+    assert slowest_s < max(2, (time.monotonic() - begun_s) / 3)
 
 
 def test_the_openai_client_reads_streams_and_lists(stack: Stack) -> None:

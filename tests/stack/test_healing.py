@@ -15,6 +15,8 @@ from fleets import STALL_S, Faulty, events, happened, standings, until
 from load import load
 from load import until as sent
 
+from cloister.files import write_atomically
+
 
 @pytest.fixture(scope="module")
 def faulty() -> Iterator[Faulty]:
@@ -58,17 +60,18 @@ def test_a_replica_that_only_seems_well_is_found_restarted_and_comes_back(
         with faulty.fault(port, fault):
             assert why in happened(fleet, "sick", "vllm-1", before)["why"]
             eventually(lambda: _assert_ended(pid))
+            sent(outcome, 50)  # with those that it had answered, and whose clients were slow
             taken_out = outcome.by_replica[str(port)]
             sent(outcome, 50)
             assert outcome.by_replica[str(port)] == taken_out
             if fault == "garbage":  # the restart did not help, so it stays out
                 count = [event["event"] for event in events(fleet, "vllm-1")].count("failed")
-                eventually(lambda: _assert_more(fleet, count))
+                eventually(lambda: _assert_more(fleet, count), within_s=180)  # it waits longer
                 assert standings(fleet)["vllm-1"] == "sick"
         happened(fleet, "recovered", "vllm-1", before)
         sent(outcome, 50)
     assert outcome.lost == 0, str(outcome)
-    assert outcome.slowest_s < 4 * STALL_S
+    assert outcome.slowest_s < 8 * STALL_S, "the gateway alone would wait for minutes"
     assert fleet.pids()["vllm-1"] != pid
 
 
@@ -125,7 +128,7 @@ def test_a_crash_loop_is_called_one_with_its_likely_cause(fleet: Stack, faulty: 
     before = len(events(fleet, "vllm-1"))
     with load(fleet.url) as outcome, faulty.fault(fleet.first_port, "crash"):
         psutil.Process(fleet.pids()["vllm-1"]).kill()
-        event = happened(fleet, "crash-looping", "vllm-1", before, within_s=90)
+        event = happened(fleet, "crash-looping", "vllm-1", before)
         assert "too little free memory" in event["details"]["likely"]
         assert any("CUDA out of memory" in line for line in event["details"]["log"])
         assert event["details"]["wait_s"] > 10
@@ -149,7 +152,7 @@ def test_what_a_killed_command_left_half_done_is_finished_by_the_watchdog(fleet:
     record = json.loads(path.read_text())
     record["standings"]["vllm-2"] = "draining"
     record["under_way"] = "rollout"
-    path.write_text(json.dumps(record))
+    write_atomically(path, json.dumps(record))
     until(fleet, lambda now: now["vllm-2"] == "serving")
     assert "`invoke rollout` is at work, or was interrupted" in fleet.invoke("status").stderr
 

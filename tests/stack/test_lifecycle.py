@@ -8,18 +8,19 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import psutil
 import pytest
 import requests
-from deployments import ROOT, SAMPLES, Stack, eventually
+from deployments import ROOT, SAMPLES, Stack, deployed, eventually
+from fleets import events, happened, known
 from pages import data_url, encoded, page, request
 
 
 def read(stack: Stack, text: str = "Page 2345") -> requests.Response:
     body = request(data_url(encoded(page(text))))
-    return requests.post(f"{stack.url}/v1/chat/completions", json=body, timeout=30)
+    return requests.post(f"{stack.url}/v1/chat/completions", json=body, timeout=120)
 
 
 def assert_reads(stack: Stack) -> None:
@@ -95,13 +96,12 @@ def test_a_worker_that_crashes_costs_its_own_page_only(fresh: Stack) -> None:
 
 
 def _running(stack: Stack, pages: int) -> None:
-    programs = {program["name"]: program for program in stack.json("status")["programs"]}
-    assert programs["tesseract-1"]["running"] == pages
+    assert stack.reading() == pages
 
 
 @pytest.mark.alone
 def test_a_page_that_takes_too_long_is_given_up_with_a_504(fresh: Stack) -> None:
-    fresh.invoke("up", "--set", "tesseract.workers=1", "--set", "tesseract.page_timeout_s=3")
+    fresh.invoke("up", "--set", "tesseract.workers=1", "--set", "tesseract.page_timeout_s=8")
     (worker,) = psutil.Process(fresh.pids()["tesseract-1"]).children()
     worker.suspend()
     answer = read(fresh)
@@ -109,9 +109,20 @@ def test_a_page_that_takes_too_long_is_given_up_with_a_504(fresh: Stack) -> None
     assert_reads(fresh)
 
 
+def test_a_restart_between_two_looks_of_the_watchdog_is_no_death() -> None:
+    with deployed(healing_interval_s=10) as rarely:
+        rarely.invoke("up")
+        known(rarely, "tesseract-1", rarely.pids()["tesseract-1"])
+        rarely.invoke("restart", "--name", "tesseract-1")
+        known(rarely, "tesseract-1", rarely.pids()["tesseract-1"])
+        assert "sick" not in [event["event"] for event in events(rarely, "tesseract-1")]
+
+
 @pytest.mark.parametrize("program", ["tesseract-1", "gateway", "exporter"])
 def test_a_killed_program_is_restarted(stack: Stack, program: str) -> None:
-    before = stack.pids()
+    before, since = stack.pids(), len(events(stack, program))
+    if program == "tesseract-1":
+        known(stack, program, before[program])
     os.kill(before[program], signal.SIGKILL)
 
     def replaced() -> None:
@@ -124,12 +135,13 @@ def test_a_killed_program_is_restarted(stack: Stack, program: str) -> None:
         assert sum("nginx: master" in name for name in names) == 1, names
 
     eventually(replaced)
+    if program == "tesseract-1":  # it gets pages until its end is seen, and is then out a moment
+        happened(stack, "recovered", program, since)
 
 
 def test_everything_killed_at_once_and_up_again(fresh: Stack) -> None:
     fresh.invoke("up")
-    for process in fresh.processes():
-        process.kill()
+    fresh.kill_all()
     fresh.invoke("status", code=1)
     fresh.invoke("up")
     assert_reads(fresh)
@@ -254,7 +266,8 @@ def test_a_dead_replica_leaves_the_service_up(fresh: Stack) -> None:
     engine = psutil.Process(fresh.pids()["tesseract-1"])
     engine.suspend()  # hangs: it accepts and does not answer
     assert requests.get(f"{fresh.url}/health", timeout=20).status_code == 200
-    engine.kill()
+    with suppress(psutil.NoSuchProcess):  # the watchdog may have found it by now
+        engine.kill()
     for _ in range(6):
         assert_reads(fresh)
 
@@ -321,7 +334,7 @@ def test_logs_follow_what_comes(stack: Stack) -> None:
         read(stack, "followed")
         started = time.monotonic()
         while "chat/completions" not in follower.stdout.readline():
-            assert time.monotonic() - started < 20
+            assert time.monotonic() - started < 60
         follower.terminate()
 
 

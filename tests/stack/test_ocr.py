@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -129,11 +130,22 @@ def test_a_full_queue_is_waited_for(fresh: Stack, tmp_path: Path) -> None:
     fresh.invoke("up", "--set", "tesseract.workers=1", "--set", "tesseract.queue_depth=1")
     for number in range(12):
         write(tmp_path, f"{number:02}.png", f"Waiting {number} 2345")
-    result = fresh.json("ocr", str(tmp_path), "--concurrency", "12")
+    (worker,) = psutil.Process(fresh.pids()["tesseract-1"]).children()
+    with ThreadPoolExecutor(1) as pool:
+        worker.suspend()  # so that the queue is full for certain
+        reading = pool.submit(fresh.json, "ocr", str(tmp_path), "--concurrency", "12")
+        try:
+            eventually(lambda: _assert_in('"status":503', fresh.log("access")))
+        finally:
+            worker.resume()
+        result = reading.result()
     pages = [item for document in result["documents"] for item in document["pages"]]
     assert all(item["error"] is None for item in pages)
     assert max(item["attempts"] for item in pages) > 1
-    assert '"status":503' in fresh.log("access")
+
+
+def _assert_in(text: str, log: str) -> None:
+    assert text in log
 
 
 @pytest.mark.alone
@@ -172,7 +184,7 @@ def test_ctrl_c_stops_without_a_traceback_and_leaves_whole_files_only(
         stderr=subprocess.PIPE,
         text=True,
     ) as reading:
-        eventually(lambda: _assert_any(out))
+        eventually(lambda: _assert_any(out), within_s=120)
         reading.send_signal(signal.SIGINT)
         assert reading.stderr is not None
         errors = reading.stderr.read()
@@ -200,7 +212,7 @@ def test_a_closed_pipe_is_not_a_traceback(stack: Stack) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=180,
     )
     assert "Traceback" not in done.stderr
     assert done.stdout

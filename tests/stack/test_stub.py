@@ -85,7 +85,7 @@ def test_half_open_swallows_a_request_and_sees_the_client_leave(replica: Stub) -
     replica.behave("half-open", times=1)
     before = replica.counts()
     with pytest.raises(requests.ReadTimeout):
-        requests.post(f"{replica.url}/v1/chat/completions", data=BODY, timeout=0.3)
+        requests.post(f"{replica.url}/v1/chat/completions", data=BODY, timeout=1)
 
     def gone() -> None:
         assert replica.counts()["aborted"] == before["aborted"] + 1

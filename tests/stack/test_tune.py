@@ -145,12 +145,12 @@ def test_a_killed_tuning_goes_on_where_it_was(checkout: Checkout, tmp_path: Path
     flags = (*_BRIEF, "--trial", "vllm.kv_cache_gib=2", "--trial", "vllm.kv_cache_gib=4")
     second = out / "trial-02" / "clients-0004" / "report.json"
     with checkout.tuning(*flags, *into(out), "--turns", "0") as process:
-        eventually(lambda: some(second), within_s=200)
+        eventually(lambda: some(second), within_s=400)
         half = out / "trial-02" / "clients-0008" / "locust" / "records.jsonl"
-        eventually(lambda: some(half), within_s=60)
+        eventually(lambda: some(half), within_s=180)
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-    eventually(lambda: no_client(out), within_s=20)
+    eventually(lambda: no_client(out))
     begun = half.read_bytes()
     kept = begun_s(second)
     assert (out / "trial-01" / "trial.json").exists()
@@ -169,9 +169,9 @@ def test_ctrl_c_brings_back_what_was_up(checkout: Checkout, tmp_path: Path) -> N
     before = checkout.settings()
     out = tmp_path / "out"
     with checkout.tuning(*_BRIEF, *into(out), "--trial", "vllm.kv_cache_gib=2") as process:
-        eventually(lambda: some(out / "trial-01" / "worst" / "report.json"), within_s=120)
+        eventually(lambda: some(out / "trial-01" / "worst" / "report.json"), within_s=300)
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=120)
+        _, told = process.communicate(timeout=300)
     assert process.returncode == 130, told
     assert f"go on with: nox -s tune -- --resume {out}" in told
     assert checkout.settings() == before
@@ -197,7 +197,7 @@ def test_what_cannot_begin_says_why(
 ) -> None:
     checkout.stack.settings["CLOISTER_CONFIG"] = "/dev/null"
     with checkout.tuning(*into(tmp_path / "out"), *flags) as process:
-        _, told = process.communicate(timeout=60)
+        _, told = process.communicate(timeout=180)
     assert process.returncode in {2, 9, 14}, told
     assert said in told
     assert len(told.strip().splitlines()) <= 2, told

@@ -10,7 +10,7 @@ _STATUS = re.compile(rb"HTTP/1\.1 ([1-5][0-9]{2}) [ -~]*\r\n")
 _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+): ([\x20-\x7e]*)\r\n")
 _CHUNK = re.compile(rb"([0-9a-f]+)\r\n")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_WAIT_S, _MORE_S = 10, 0.2
+_WAIT_S, _MORE_S = 30, 0.2
 _BODILESS = (204, 304)
 
 

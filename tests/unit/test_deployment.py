@@ -55,6 +55,16 @@ def test_an_engine_without_its_data_says_what_to_install(tmp_path: Path) -> None
     ENGINES["tesseract"].check(load())
 
 
+def test_a_record_counts_how_often_commands_took_a_replica_in_hand() -> None:
+    first = Record(settings=load(), cores=2, standings={"a": "unproven", "b": "serving"})
+    serving = first.counted(None).moved({"a": "serving"}).counted(first.counted(None))
+    assert serving.taken == {"a": 1}
+    sick = serving.moved({"a": "sick", "b": "draining"}).counted(serving)
+    assert sick.taken == {"a": 1, "b": 1}, "who is sick is the watchdog's"
+    anew = first.counted(sick)
+    assert anew.taken == {"a": 2, "b": 1}
+
+
 def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
     settings = load(f"state_dir={tmp_path}"[:90], "replicas=3", "gateway.address=::1")
     kept = Record(
