@@ -2,9 +2,11 @@
 
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from deployments import Stack, deployed
+from page_stubs import PageStub, page_stub
 
 _LONGEST = {"test_lifecycle.py", "test_scale.py", "test_tune.py"}
 
@@ -36,3 +38,17 @@ def fresh() -> Iterator[Stack]:
     """
     with deployed(healing_canary_s=3600) as own:
         yield own
+
+
+@pytest.fixture
+def stub() -> Iterator[PageStub]:
+    """A model that reads pages, and misbehaves where a page is marked to."""
+    with page_stub() as running:
+        yield running
+
+
+@pytest.fixture
+def user(tmp_path: Path) -> Stack:
+    """Somebody who has no service here, and is given the address of another one."""
+    (tmp_path / "cloister.yaml").touch()
+    return Stack(tmp_path, 9)
