@@ -20,6 +20,8 @@ from cloister.ocr.service import Service
 from cloister.ocr.watching import Watch
 from cloister.output import SUFFIX, Format, Style
 
+_REBUILT = "{} is damaged: it was read as far as it goes, and parts of it may be missing"
+
 
 @dataclass(frozen=True)
 class Wish:
@@ -152,7 +154,9 @@ def _recipe(ledger: Ledger, settings: Settings, asked: Service) -> int:
 def _say(event: Event, path: Path | None) -> None:
     if isinstance(event, DocumentGone):
         console.say(f"{event.entry.document.shown} cannot be read now: {event.reason}")
-    if isinstance(event, DocumentOpened) and event.changed:
+    elif isinstance(event, PageDone) and event.result.rebuilt and event.result.page == 1:
+        console.say(_REBUILT.format(event.result.document))
+    elif isinstance(event, DocumentOpened) and event.changed:
         console.say(f"{event.entry.document.shown} has changed: it is read anew")
     elif isinstance(event, DocumentDone) and path is not None:
         console.say(f"{event.entry.document.shown} -> {documents.shown(path)}")
@@ -190,6 +194,8 @@ def _to_standard_output(settings: Settings, wish: Wish) -> None:
             if not wish.as_json:
                 heading = f"<!-- {result.document} -->\n\n" if count > 1 else ""
                 console.show(heading + result.body(chosen))
+            if any(page.rebuilt for page in result.pages):
+                console.say(_REBUILT.format(result.document))
             for page in result.pages:
                 if page.read and not page.text:
                     console.say(f"{page.document} page {page.page}: no text was found on it")

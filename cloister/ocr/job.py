@@ -122,4 +122,5 @@ class Job:
             replica=last.replica if last else None,
             request_id=last.request_id if last else None,
             reused=reused,
+            rebuilt=self.first is not None and self.first.rebuilt,
         )

@@ -17,7 +17,7 @@ class PageResult:
     requests of the page, `tokens` what the engine wrote for it in all of them and `wasted_tokens`
     what of that was thrown away, by its own count or, where a runaway answer was cut, by ours.
     `sha256` is of the page's image. `reused` tells that another page had that image, and was asked
-    for instead.
+    for instead. `rebuilt` tells that the file is damaged, and was read as far as it goes.
     """
 
     document: str
@@ -34,6 +34,7 @@ class PageResult:
     replica: str | None = None
     request_id: str | None = None
     reused: bool = False
+    rebuilt: bool = False
 
     @property
     def number(self) -> int:

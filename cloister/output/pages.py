@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+_REBUILT = "the file was rebuilt, parts of it may be missing"
+
 Format = Literal["markdown", "jsonl", "html", "txt"]
 
 
@@ -55,6 +57,7 @@ def provenance(source: Source, pages: Sequence[PageText]) -> dict[str, object]:
         "sha256": source.sha256,
         "pages": source.pages,
         "failed_pages": failed or None,
+        "damaged": _REBUILT if any(page.facts.get("rebuilt") for page in pages) else None,
         "model": source.model and folded(source.model),
         "profile": source.profile and folded(source.profile),
         "engine": [folded(engine) for engine in source.engines],

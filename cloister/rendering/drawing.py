@@ -67,7 +67,8 @@ class Drawing:
 class Drawn:
     """An encoded page image: its size in pixels, and `sha256`, in hex, of `image`.
 
-    `text` is the page's own text, when it was asked for and is good.
+    `text` is the page's own text, when it was asked for and is good. `rebuilt` tells that the file
+    was damaged, so that parts of it may be missing.
     """
 
     image: bytes
@@ -76,3 +77,4 @@ class Drawn:
     height: int
     sha256: str
     text: str | None = None
+    rebuilt: bool = False

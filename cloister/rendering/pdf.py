@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from pypdfium2.internal import ErrorToStr
 from cloister.rendering import paper
 from cloister.rendering.drawing import Drawing, Drawn, Part, UnreadableError
 from cloister.rendering.encoding import encoded
+from cloister.rendering.salvage import with_trailer
 from cloister.rendering.textlayer import good_text
 
 _POINTS_PER_INCH = 72
@@ -22,18 +24,23 @@ _BLANK = Drawing(dpi=100, max_pixels=4_000_000)
 
 
 class Pdf:
-    """An open PDF; raises UnreadableError for one that is locked, damaged or empty."""
+    """An open PDF; raises UnreadableError for one that is locked, damaged or empty.
+
+    One whose end is lost is read as far as it goes; what is drawn then says that it was rebuilt.
+    """
 
     def __init__(self, path: Path) -> None:
         # Not by PdfDocument: of a PDF without pages it tells why the one before did not open.
         handle = pdfium.FPDF_LoadDocument(os.fsencode(path) + b"\0", None)
+        self._content: bytes | None = None  # pdfium reads from it until the document is closed
         if not handle:
             code = pdfium.FPDF_GetLastError()
-            locked = code == pdfium.FPDF_ERR_PASSWORD
-            detail = ErrorToStr.get(code, f"error {code}")
-            raise UnreadableError(
-                "the PDF needs a password" if locked else f"a damaged PDF ({detail})"
-            )
+            if code == pdfium.FPDF_ERR_FORMAT:
+                self._content = with_trailer(path.read_bytes())
+            if self._content is not None:
+                handle = pdfium.FPDF_LoadMemDocument64(self._content, len(self._content), None)
+            if not handle:
+                raise _refusal(code)
         self._pdf: Any = pypdfium2.PdfDocument(handle)
         self.count = len(self._pdf)
         if self.count < 1:
@@ -55,13 +62,20 @@ class Pdf:
             image = _image(page, scale, colour=colour)
             text = good_text(page) if drawing.text_layer else None
         image = paper.part_of(image, drawing.part)
-        return encoded(image, scale * _POINTS_PER_INCH, text)
+        drawn = encoded(image, scale * _POINTS_PER_INCH, text)
+        return replace(drawn, rebuilt=self._content is not None)
 
     def blank(self, number: int, part: Part) -> bool:
-        """Return whether nothing is on the page, or a half of it. Raises UnreadableError."""
+        """Return whether nothing is on the page, or a half of it. Raises UnreadableError.
+
+        What was on a page of a damaged file may be lost: none of its pages counts as blank.
+        """
         with self._page(number) as page:
             image = _image(page, _scale(page, _BLANK), colour=False)
-        return paper.is_blank(paper.part_of(image, part))
+        found = paper.is_blank(paper.part_of(image, part))
+        if found and self._content is not None:
+            raise UnreadableError("nothing is on it, and the file is damaged")
+        return found
 
     @contextmanager
     def _page(self, number: int) -> Iterator[Any]:
@@ -73,6 +87,12 @@ class Pdf:
                 yield page
         except (pypdfium2.PdfiumError, ValueError) as error:
             raise UnreadableError(f"the page cannot be rendered ({error})") from error
+
+
+def _refusal(code: int) -> UnreadableError:
+    if code == pdfium.FPDF_ERR_PASSWORD:
+        return UnreadableError("the PDF needs a password")
+    return UnreadableError(f"a damaged PDF ({ErrorToStr.get(code, f'error {code}')})")
 
 
 def _scale(page: Any, drawing: Drawing) -> float:

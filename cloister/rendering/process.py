@@ -90,8 +90,8 @@ class Process:
     def draw(self, path: str, number: int, drawing: Drawing) -> Drawn:
         """Draw a page."""
         job = {"do": "draw", "path": path, "number": number, "drawing": asdict(drawing)}
-        shape = {"mime": str, "width": int, "height": int, "text": str | None, "bytes": int}
-        answer, image = self._ask(job, shape)
+        shape = {"mime": str, "width": int, "height": int, "bytes": int}
+        answer, image = self._ask(job, {**shape, "text": str | None, "rebuilt": bool})
         return Drawn(
             image,
             answer["mime"],
@@ -99,6 +99,7 @@ class Process:
             answer["height"],
             hashlib.sha256(image).hexdigest(),
             answer["text"],
+            answer["rebuilt"],
         )
 
     def kill(self) -> None:

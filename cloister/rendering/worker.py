@@ -63,6 +63,7 @@ def _done(source: Source, job: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         "width": drawn.width,
         "height": drawn.height,
         "text": drawn.text,
+        "rebuilt": drawn.rebuilt,
         "bytes": len(drawn.image),
     }
     return answer, drawn.image

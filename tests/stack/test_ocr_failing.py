@@ -186,3 +186,19 @@ def test_a_night_over_hostile_files_ends_with_a_result_or_a_reason_for_each(
     assert all(page["state"] == "read" for page in pages(user) if page["name"] == "zz good.pdf")
     outputs = {path.name for path in (user.state / "out").rglob("*.md")}
     assert len(outputs) == len(named) + 1  # a document that could not be opened says so in its own
+
+
+def test_a_file_whose_end_is_lost_is_read_as_far_as_it_goes_and_says_so(
+    user: Stack, stub: PageStub, tmp_path: Path
+) -> None:
+    source = write(tmp_path, "a.pdf", None, None, None)
+    whole = source.read_bytes()
+    source.write_bytes(whole[: whole.rindex(b"xref", 0, whole.rindex(b"startxref"))])
+    said = ocr(user, stub, source).stderr
+    assert said.count("parts of it may be missing") == 1
+    assert "\ndamaged: the file was rebuilt" in (user.state / "out" / "a.md").read_text()
+    assert all(page["rebuilt"] for page in pages(user))
+    place = whole.rindex(b"endobj", 0, whole.rindex(b"/Type /Page\n"))
+    source.write_bytes(whole[:place])
+    ocr(user, stub, source, code=8)
+    assert [page["state"] for page in pages(user)] == ["read", "read", "failed"]

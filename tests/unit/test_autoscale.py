@@ -171,7 +171,7 @@ def apart(outcome: Outcome, cool_down_s: float) -> bool:
 
 
 # A load closer to what n replicas can read takes longer than this to show that n are too few.
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     full=st.integers(0, 9),
     part=st.floats(0.2, 0.8),

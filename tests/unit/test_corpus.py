@@ -38,7 +38,7 @@ def test_another_seed_gives_another_document(kind: str) -> None:
     assert len({generate(kind, seed).markdown for seed in seeds}) == len(seeds)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from(KIND_AND_PAGES), st.integers(min_value=0))
 def test_the_truth_is_what_the_page_shows(wanted: tuple[str, int], seed: int) -> None:
     kind, pages = wanted

@@ -232,7 +232,7 @@ STEPS = st.tuples(
 )
 
 
-@settings(max_examples=100, derandomize=True, deadline=None)
+@settings(max_examples=100, derandomize=True)
 @given(st.lists(STEPS, min_size=1, max_size=6), st.integers(1, 4))
 def test_any_commands_killed_anywhere_end_in_the_wanted_state(
     steps: list[tuple[str, int, int, int | None]], wanted: int

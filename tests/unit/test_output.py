@@ -101,6 +101,13 @@ def test_front_matter() -> None:
     }
 
 
+def test_front_matter_of_a_damaged_file_says_so() -> None:
+    pages = [PageText(1, "x", facts={"rebuilt": True}), PageText(2, None, "cannot be rendered")]
+    assert "rebuilt" in str(front(compose(SOURCE, pages, Style()))["damaged"])
+    assert "<th>damaged</th>" in compose(SOURCE, pages, Style(format="html"))
+    assert '"rebuilt": true' in compose(SOURCE, pages, Style(format="jsonl"))
+
+
 def test_front_matter_leaves_out_what_is_not_known() -> None:
     text = compose(
         Source("a.pdf", None, 1, "m", None, (), "2026-11-27"), [PageText(1, "x")], Style()

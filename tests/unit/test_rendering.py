@@ -19,6 +19,7 @@ from cloister import corpus
 from cloister.errors import OcrError
 from cloister.rendering import Drawing, Drawn, UnreadableError, blank, count, draw, paper
 from cloister.rendering.encoding import encoded
+from cloister.rendering.salvage import with_trailer
 
 
 @pytest.fixture(name="kept")
@@ -407,6 +408,46 @@ def test_only_files_are_read(tmp_path: Path) -> None:
         "gone": "No such file or directory",
     }
     assert refusal(Path("/dev/zero")) == "not a regular file"
+
+
+def test_a_pdf_whose_end_is_lost_is_read_as_far_as_it_goes(kept: Any) -> None:
+    made = printed("The first page")
+    for text in ("The second page", "The third page"):
+        made.add_page()
+        made.multi_cell(0, text=text)
+    whole = bytes(made.output())
+    assert not draw(kept(whole), 3, Drawing()).rebuilt
+    cut = kept(whole[: whole.rindex(b"xref", 0, whole.rindex(b"startxref"))], "cut.pdf")
+    assert count(cut) == 3
+    for number in (1, 2, 3):
+        drawn = draw(cut, number, Drawing())
+        assert drawn.rebuilt
+        assert drawn.image == draw(kept(whole), number, Drawing()).image
+    # What is gone is missed, and neither left out nor taken for a blank page.
+    torn = kept(whole[: whole.rindex(b"/Type /Page\n")], "torn.pdf")
+    assert count(torn) == 3
+    with pytest.raises(UnreadableError, match="nothing is on it, and the file is damaged"):
+        blank(torn, 3)
+    before = whole.rindex(b"endobj", 0, whole.rindex(b"/Type /Page\n"))
+    shorter = kept(whole[: before + len(b"endobj")], "shorter.pdf")
+    assert count(shorter) == 3
+    with pytest.raises(UnreadableError, match="cannot be rendered"):
+        draw(shorter, 3, Drawing())
+
+
+def test_a_damaged_pdf_whose_key_is_lost_is_not_taken_for_blank_pages(kept: Any) -> None:
+    made = printed("Secret")
+    made.set_encryption(owner_password="o", user_password="")  # noqa: S106  # of a test
+    whole = bytes(made.output())
+    assert "a damaged PDF" in refusal(kept(whole[: whole.rindex(b"trailer")]))
+
+
+@pytest.mark.parametrize("part", [b"1 0 obj\n", b"/Type /Catalog ", b"1 " * 5, b"endobj"])
+def test_a_lost_end_is_looked_for_in_little_time(part: bytes) -> None:
+    content = b"1 0 obj<</Type/Catalog>>" + part * 1_000_000
+    began = time.monotonic()
+    with_trailer(content)
+    assert time.monotonic() - began < 20
 
 
 def test_a_pdf_without_pages_says_so_whatever_came_before(kept: Any) -> None:

@@ -1,5 +1,6 @@
 """Worker processes that draw pages: what a document can do to them, and what it cannot."""
 
+import json
 import os
 import re
 import signal
@@ -168,18 +169,21 @@ def test_what_a_worker_says_is_checked(
 
 
 @pytest.mark.parametrize(
-    "header",
+    "wrong",
     [
-        '{"mime": "text/html", "width": 1, "height": 1, "text": null, "bytes": 3}',
-        '{"mime": "image/png", "width": 1, "height": 1, "text": 5, "bytes": 3}',
-        '{"mime": "image/png", "width": 1, "height": 1, "text": null, "bytes": 99999999999}',
-        '{"mime": "image/png", "width": 1, "height": 1, "text": null, "bytes": -1}',
-        '{"mime": "image/png", "width": 1, "height": 1, "text": null, "bytes": 2}',
+        {"mime": "text/html"},
+        {"text": 5},
+        {"rebuilt": 0},
+        {"bytes": 99_999_999_999},
+        {"bytes": -1},
+        {"bytes": 2},
     ],
 )
 def test_what_a_worker_says_of_an_image_is_checked(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, header: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wrong: dict[str, object]
 ) -> None:
+    right = {"mime": "image/png", "width": 1, "height": 1, "text": None, "rebuilt": False}
+    header = json.dumps({**right, "bytes": 3, **wrong})
     test_what_a_worker_says_is_checked(monkeypatch, tmp_path, f"{header}\nabc".encode())
 
 

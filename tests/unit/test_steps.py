@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as settings_
 from hypothesis import strategies as st
 
 from cloister import config, placement
@@ -97,7 +96,6 @@ def test_the_plans(golden: Callable[[str, str], None]) -> None:
 ENGINES = st.sampled_from(["tesseract", "vllm-cpu", "vllm-cuda"])
 
 
-@settings_(deadline=None)
 @given(ENGINES, st.integers(0, 8), st.integers(1, 8), st.sampled_from([32, 33]))
 def test_a_plan_does_what_has_to_be_done_once_and_keeps_readers_where_it_can(
     engine: str, now: int, then: int, depth: int
@@ -123,7 +121,6 @@ def test_a_plan_does_what_has_to_be_done_once_and_keeps_readers_where_it_can(
     assert left == set(after.names)
 
 
-@settings_(deadline=None)
 @given(st.integers(1, 8), st.integers(1, 8))
 def test_no_two_start_at_once_on_a_card(now: int, then: int) -> None:
     before, after = (planned("vllm-cuda", n, per_gpu=2) for n in (now, then))

@@ -270,7 +270,7 @@ finalists = st.builds(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(trials, max_size=3).map(tuple),
     st.lists(finalists, max_size=2).map(tuple),
