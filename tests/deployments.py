@@ -123,6 +123,17 @@ def deployed(**settings: object) -> Iterator[Stack]:
             stack.invoke("down")
 
 
+@contextmanager
+def program(command: list[str], **more: Any) -> Iterator[Any]:
+    """Run a program; where the test fails meanwhile it is killed, or it would be waited for."""
+    with subprocess.Popen(command, cwd=ROOT, **more) as process:
+        try:
+            yield process
+        except BaseException:
+            process.kill()
+            raise
+
+
 def eventually(check: Callable[[], Any], *, within_s: float = 60) -> Any:
     """Return what `check` returns once it raises neither an AssertionError nor an OSError.
 

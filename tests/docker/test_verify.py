@@ -10,7 +10,7 @@ from typing import Any
 import docker
 import pytest
 from conftest import Containers
-from deployments import ROOT, eventually
+from deployments import eventually, program
 from outside import ADDRESS, PORT, Outside, outside
 
 from cloister.isolation.finding import FAILING
@@ -223,9 +223,7 @@ def test_a_proof_that_is_cut_short_leaves_nothing_for_long(
     made = make_containers()
     made.invoke("up")
     command = [sys.executable, "-m", "invoke", "verify"]
-    with subprocess.Popen(
-        command, cwd=ROOT, env=made.environment, stderr=subprocess.PIPE, text=True
-    ) as verify:
+    with program(command, env=made.environment, stderr=subprocess.PIPE, text=True) as verify:
         assert verify.stderr is not None
         # By its own word, not by Docker's: that lists what it has not yet got hold of.
         assert any("from an ordinary container" in line for line in verify.stderr)

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from deployments import ROOT, deployed
+from deployments import deployed, program
 from fleets import Faulty, events, until
 from load import load
 
@@ -20,9 +20,7 @@ def test_a_fleet_grows_and_shrinks_with_what_waits() -> None:
         stack.settings |= faulty.environment
         stack.invoke("up")
         command = [sys.executable, "-m", "invoke", "autoscale"]
-        with subprocess.Popen(
-            command, cwd=ROOT, env=stack.environment, stdout=subprocess.PIPE, text=True
-        ) as scaler:
+        with program(command, env=stack.environment, stdout=subprocess.PIPE, text=True) as scaler:
             with load(stack.url, at_once=40) as outcome:
                 until(stack, lambda now: list(now.values()) == ["serving"] * 3, within_s=240)
             until(stack, lambda now: list(now.values()) == ["serving"], within_s=240)

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 import psutil
 import pytest
 import requests
-from deployments import ROOT, SAMPLES, Stack, deployed, eventually
+from deployments import ROOT, SAMPLES, Stack, deployed, eventually, program
 from fleets import events, happened, known
 from pages import data_url, encoded, page, request
 
@@ -221,9 +221,8 @@ def test_two_ups_at_once_do_not_mix(fresh: Stack) -> None:
 
 
 def test_an_interrupted_up_says_so_and_the_next_one_works(fresh: Stack) -> None:
-    with subprocess.Popen(
+    with program(
         [sys.executable, "-m", "invoke", "up"],
-        cwd=ROOT,
         env=fresh.environment,
         stderr=subprocess.PIPE,
         text=True,
@@ -326,9 +325,7 @@ def test_logs_are_printed_and_an_unknown_one_is_refused(stack: Stack) -> None:
 
 def test_logs_follow_what_comes(stack: Stack) -> None:
     command = [sys.executable, "-m", "invoke", "logs", "--name", "access", "--follow"]
-    with subprocess.Popen(
-        command, cwd=ROOT, env=stack.environment, stdout=subprocess.PIPE, text=True
-    ) as follower:
+    with program(command, env=stack.environment, stdout=subprocess.PIPE, text=True) as follower:
         assert follower.stdout is not None
         follower.stdout.readline()
         read(stack, "followed")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from deployments import ROOT, SAMPLES, Stack, eventually
+from deployments import ROOT, SAMPLES, Stack, eventually, program
 from fpdf import FPDF
 from pages import encoded, page
 from PIL import Image
@@ -153,9 +153,8 @@ def test_a_restarting_engine_costs_no_page(fresh: Stack, tmp_path: Path) -> None
     fresh.invoke("up")
     for number in range(8):
         write(tmp_path, f"{number}.png", f"Restarted {number} 2345")
-    with subprocess.Popen(
+    with program(
         [sys.executable, "-m", "invoke", "ocr", str(tmp_path), "--json"],
-        cwd=ROOT,
         env=fresh.environment,
         stdout=subprocess.PIPE,
         text=True,
@@ -177,9 +176,8 @@ def test_ctrl_c_stops_without_a_traceback_and_leaves_whole_files_only(
         image = Image.open(SAMPLES / "article.png")
         image.putpixel((0, 0), 200 + number)  # no two alike, or one would do for all
         image.save(source / f"{number:02}.png", dpi=(200, 200))
-    with subprocess.Popen(
+    with program(
         [sys.executable, "-m", "invoke", "ocr", str(source), "--out", str(out)],
-        cwd=ROOT,
         env=fresh.environment,
         stderr=subprocess.PIPE,
         text=True,

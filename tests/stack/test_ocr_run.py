@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from deployments import ROOT, Stack, eventually
+from deployments import Stack, eventually, program
 from ocr_runs import ocr, pages, summary, write
 from page_stubs import PageStub, document, page_stub
 
@@ -116,9 +116,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_rest_is_read_then(user: Stack, tmp_pat
     with page_stub(delay_ms=2_000) as slow:
         words = ("ocr", str(source), "--out", str(user.state / "out"), "--url", slow.url)
         command = [sys.executable, "-m", "invoke", *words]
-        with subprocess.Popen(
-            command, cwd=ROOT, env=user.environment, stderr=subprocess.PIPE, text=True
-        ) as reading:
+        with program(command, env=user.environment, stderr=subprocess.PIPE, text=True) as reading:
             eventually(lambda: _assert_some(user))
             reading.send_signal(signal.SIGINT)
             assert reading.stderr is not None
@@ -148,9 +146,7 @@ def test_two_runs_cannot_share_a_folder(user: Stack, tmp_path: Path) -> None:
     source = write(tmp_path, "a.pdf", *[None] * 80)
     with page_stub(delay_ms=5_000) as slow:
         words = ("ocr", str(source), "--out", str(user.state / "out"), "--url", slow.url)
-        with subprocess.Popen(
-            [sys.executable, "-m", "invoke", *words], cwd=ROOT, env=user.environment
-        ) as reading:
+        with program([sys.executable, "-m", "invoke", *words], env=user.environment) as reading:
             eventually(lambda: _assert_some(user))
             said = user.invoke(*words, code=8).stderr
             assert "another `invoke ocr` writes into" in said
@@ -163,9 +159,7 @@ def test_a_folder_is_watched(user: Stack, stub: PageStub, tmp_path: Path) -> Non
     inbox.mkdir()
     words = ("ocr", "--watch", str(inbox), "--out", str(out), "--url", stub.url)
     command = [sys.executable, "-m", "invoke", *words]
-    with subprocess.Popen(
-        command, cwd=ROOT, env=user.environment, stderr=subprocess.PIPE, text=True
-    ) as watching:
+    with program(command, env=user.environment, stderr=subprocess.PIPE, text=True) as watching:
         for name in ("a.pdf", "below/b.pdf"):
             write(inbox, name)
             written = (out / name).with_suffix(".md")
@@ -243,7 +237,7 @@ def test_a_document_that_changes_while_it_is_read_is_read_anew(user: Stack, tmp_
     with page_stub(delay_ms=1_200) as slow:
         words = ("ocr", str(source), "--out", str(user.state / "out"), "--url", slow.url)
         command = [sys.executable, "-m", "invoke", *words, "--concurrency", "4"]
-        with subprocess.Popen(command, cwd=ROOT, env=user.environment) as reading:
+        with program(command, env=user.environment) as reading:
             eventually(lambda: _assert_some(user))
             other = tmp_path / "other.pdf"
             other.write_bytes(document("other", [None] * 30))
@@ -268,14 +262,15 @@ def test_a_copy_that_paused_is_read_again_by_who_watches(
     inbox, out = tmp_path / "inbox", user.state / "out"
     inbox.mkdir()
     whole = document("whole", [None, None])
-    (inbox / "a.pdf").write_bytes(whole[: len(whole) // 3])
+    (inbox / "a.pdf").write_bytes(whole[:20])
     words = ("ocr", "--watch", str(inbox), "--out", str(out), "--url", stub.url)
     command = [sys.executable, "-m", "invoke", *words]
-    with subprocess.Popen(
-        command, cwd=ROOT, env=user.environment, stderr=subprocess.DEVNULL
-    ) as watching:
+    with program(command, env=user.environment, stderr=subprocess.DEVNULL) as watching:
         eventually(lambda: _assert_says(out / "a.md", "was not read"))
+        (inbox / "a.pdf").write_bytes(whole[: len(whole) // 3])
+        eventually(lambda: _assert_says(out / "a.md", "\ndamaged: "))
         (inbox / "a.pdf").write_bytes(whole)
+        eventually(lambda: _assert_says(out / "a.md", "\npages: 2\nmodel: "))
         eventually(lambda: _assert_says(out / "a.md", 'id="page-2"'))
         eventually(lambda: _assert_gone(out / "quarantine" / "a"))
         watching.send_signal(signal.SIGINT)

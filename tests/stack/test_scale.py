@@ -12,7 +12,7 @@ from functools import partial
 import psutil
 import pytest
 import requests
-from deployments import ROOT, SAMPLES, Stack, deployed, eventually
+from deployments import SAMPLES, Stack, deployed, eventually, program
 from fleets import events, happened, known, standings, until
 from load import PATH, load
 from load import until as sent
@@ -172,9 +172,7 @@ def _both_serve(now: dict[str, str]) -> bool:
 
 def _killed(stack: Stack, arguments: list[str], delay_s: float) -> None:
     command = [sys.executable, "-m", "invoke", *arguments]
-    with subprocess.Popen(
-        command, cwd=ROOT, env=stack.environment, stderr=subprocess.DEVNULL
-    ) as process:
+    with program(command, env=stack.environment, stderr=subprocess.DEVNULL) as process:
         time.sleep(delay_s)  # somewhere in the middle, which is the point
         process.kill()
 
@@ -223,9 +221,7 @@ def test_status_and_events_say_it_all(fleet: Stack) -> None:
     line = fleet.invoke("events", "--lines", "1", "--json").stdout
     assert set(json.loads(line)) == {"at", "by", "event", "replica", "why", "details"}
     watching = [sys.executable, "-m", "invoke", "status", "--watch"]
-    with subprocess.Popen(
-        watching, cwd=ROOT, env=fleet.environment, stdout=subprocess.PIPE, text=True
-    ) as process:
+    with program(watching, env=fleet.environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert any("tesseract-1" in line for line in process.stdout)
         process.send_signal(signal.SIGINT)
