@@ -151,19 +151,26 @@ def _assert_in(text: str, log: str) -> None:
 @pytest.mark.alone
 def test_a_restarting_engine_costs_no_page(fresh: Stack, tmp_path: Path) -> None:
     fresh.invoke("up")
-    for number in range(8):
+    engine = psutil.Process(fresh.pids()["tesseract-1"])
+    before = fresh.log("access").count("chat/completions")
+    for number in range(30):
         write(tmp_path, f"{number}.png", f"Restarted {number} 2345")
+
+    def begun() -> None:
+        assert fresh.log("access").count("chat/completions") > before
+
     with program(
         [sys.executable, "-m", "invoke", "ocr", str(tmp_path), "--json"],
         env=fresh.environment,
         stdout=subprocess.PIPE,
         text=True,
     ) as reading:
-        psutil.Process(fresh.pids()["tesseract-1"]).kill()
+        eventually(begun)  # a service that is away at the begin is an error
+        engine.kill()
         assert reading.stdout is not None
         result = json.loads(reading.stdout.read())
     assert reading.returncode == 0
-    assert len(result["documents"]) == 8
+    assert len(result["documents"]) == 30
 
 
 def test_ctrl_c_stops_without_a_traceback_and_leaves_whole_files_only(
