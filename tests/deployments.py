@@ -79,10 +79,10 @@ class Stack:
     def pids(self) -> dict[str, int]:
         return {program["name"]: program["pid"] for program in self.json("status")["programs"]}
 
-    def reading(self) -> int:
-        """Return how many pages the first Tesseract has under way, as `status` says."""
+    def assert_reading(self, pages: int) -> None:
+        """Require that the first Tesseract has so many pages under way, as `status` says."""
         programs = {program["name"]: program for program in self.json("status")["programs"]}
-        return int(programs["tesseract-1"]["running"])
+        assert programs["tesseract-1"]["running"] == pages
 
     def log(self, name: str) -> str:
         return (self.state / "logs" / f"{name}.log").read_text()

@@ -220,15 +220,11 @@ def test_a_client_that_leaves_frees_its_worker(fresh: Stack) -> None:
     body = request(data_url(encoded(page("left"))))
     with closing(HTTPConnection("127.0.0.1", fresh.port)) as client:
         client.request("POST", "/v1/chat/completions", json.dumps(body))
-        eventually(lambda: _assert_reading(fresh, 1))
+        eventually(lambda: fresh.assert_reading(1))
     body = request(data_url(encoded(page("Next 2345"))))
     answer = requests.post(f"{fresh.url}/v1/chat/completions", json=body, timeout=60)
     assert "Next 2345" in answer.text
     assert not worker.is_running()
-
-
-def _assert_reading(stack: Stack, pages: int) -> None:
-    assert stack.reading() == pages
 
 
 def test_the_engine_answers_health_while_a_large_body_comes(stack: Stack) -> None:

@@ -86,17 +86,13 @@ def test_a_worker_that_crashes_costs_its_own_page_only(fresh: Stack) -> None:
         # Stopped, so that it holds the page for certain when it is killed.
         worker.suspend()
         answer = pool.submit(read, fresh)
-        eventually(lambda: _running(fresh, 1))
+        eventually(lambda: fresh.assert_reading(1))
         worker.kill()
         refused = answer.result()
     assert refused.status_code == 500
     assert refused.json()["error"]["code"] == "worker_crashed"
     assert_reads(fresh)
     assert fresh.pids()["tesseract-1"] == engine.pid
-
-
-def _running(stack: Stack, pages: int) -> None:
-    assert stack.reading() == pages
 
 
 @pytest.mark.alone
@@ -300,7 +296,7 @@ def test_down_lets_a_page_in_flight_finish(fresh: Stack) -> None:
     with ThreadPoolExecutor(2) as pool:
         worker.suspend()
         answer = pool.submit(read, fresh)
-        eventually(lambda: _running(fresh, 1))
+        eventually(lambda: fresh.assert_reading(1))
         stopping = pool.submit(fresh.invoke, "down")
         # The gateway has stopped to listen when it drains; then the worker may go on.
         eventually(lambda: _assert_refused(fresh))
