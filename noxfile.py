@@ -9,7 +9,7 @@ nox.options.default_venv_backend = "uv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_missing_interpreters = True
 
-PYTHON = ["noxfile.py", "tasks", "cloister", "loadtests", "tests", "benchmarks"]
+PYTHON = ["noxfile.py", "tasks", "cloister", "loadtests", "suites", "tests", "benchmarks"]
 SHELL = [
     *("scripts/prerequisites.sh", "scripts/setup-nanonets.sh", "scripts/test.sh"),
     *("scripts/local-bases.sh", "scripts/bundle.sh", "images/gateway/collect.sh", ".ci/run"),
@@ -22,11 +22,17 @@ def install(session: nox.Session, name: str) -> None:
     session.install("--require-hashes", "-r", f"requirements/{name}.txt")
 
 
-def pytest(session: nox.Session, *chosen: str, **environment: str) -> None:
-    """Run the tests that are chosen, or what the command line has in their place."""
+def pytest(session: nox.Session, *chosen: str, workers: int, **environment: str) -> None:
+    """Run the tests that are chosen, or what the command line has in their place.
+
+    Only whole suites are shared out among workers: a few tests are quicker to start in one process.
+    """
     # Where it is set, all that a command under test imports is compiled anew, for each command.
     env = {"PYTHONDONTWRITEBYTECODE": None, **environment}
-    session.run("pytest", *(session.posargs or chosen), env=env)
+    shared = (f"--numprocesses={workers}", "--dist=loadfile", "--no-loadscope-reorder")
+    arguments = session.posargs or (*chosen, *shared)
+    # The plugin tells scripts/test.sh what passed; without it there is nothing to tell.
+    session.run("python", "-m", "pytest", "-p", "tests.runner.progress", *arguments, env=env)
 
 
 @nox.session
@@ -70,27 +76,21 @@ def workflows(session: nox.Session) -> None:
 def unit(session: nox.Session) -> None:
     """Test what needs neither network nor processes."""
     install(session, "test")
-    pytest(session, "tests/unit")
+    pytest(session, "tests/unit", workers=2)
 
 
 @nox.session
 def stack(session: nox.Session) -> None:
     """Test real nginx and real engines as processes; needs nginx."""
     install(session, "test")
-    if session.posargs:
-        pytest(session)
-        return
-    # They wait more than they work. Those that tell the time would hear the others: they are last.
-    beside = ("--numprocesses=3", "--dist=loadfile", "--no-loadscope-reorder")
-    pytest(session, "tests/stack", "-m", "not alone", *beside)
-    pytest(session, "tests/stack", "-m", "alone")
+    pytest(session, "tests/stack", workers=3)
 
 
 @nox.session
 def docker(session: nox.Session) -> None:
     """Test real containers, the seal among them; skipped, but in CI, where there is no Docker."""
     install(session, "test")
-    pytest(session, "tests/docker")
+    pytest(session, "tests/docker", workers=3)
 
 
 @nox.session
@@ -108,7 +108,7 @@ def clients(session: nox.Session) -> None:
     # As UV_SYSTEM_CERTS in scripts/prerequisites.sh: for networks that inspect TLS.
     trust = {"NODE_USE_SYSTEM_CA": "1"}
     session.run_install(*npm, "--no-audit", "--no-fund", env=trust, external=True)
-    pytest(session, "tests/clients", CLIENTS_ENVIRONMENT=str(theirs))
+    pytest(session, "tests/clients", workers=2, CLIENTS_ENVIRONMENT=str(theirs))
 
 
 @nox.session(default=False)

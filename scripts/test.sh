@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests need, then runs every one of them; arguments go to nox.
+# Installs what the tests need, then runs every suite, side by side.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
@@ -8,34 +8,50 @@ cd "$(dirname "$0")/.."
 
 usage() {
     cat <<'END'
-usage: scripts/test.sh [--yes] [--help] [arguments of nox]
+usage: scripts/test.sh [--yes] [--fast] [--help] [TARGET ...]
 
 Installs what the tests need (Python packages into .venv, nginx, curl, poppler, and Docker, a
-registry and skopeo for the container tests) and runs all of them. Docker is installed and started
-only as root on Debian, after asking or with --yes, registry and skopeo with --yes; in CI (CI=true)
-all without asking. An engine that was started here is stopped at the end.
+registry and skopeo for the container tests), runs all suites side by side and prints a summary:
+time and processor time of each suite, its budget, and the ten slowest tests. Logs and summary.json
+are written to reports/tests.
+
+  TARGET   run only these: a suite (lint, types, workflows, unit, stack, docker, clients), a path
+           such as tests/stack/test_ocr.py, or a part of a test's name
+  --fast   run lint, types and unit only, which need no system packages
+  --yes    install and start Docker, a registry and skopeo without asking; only root on Debian can.
+           With CI=true this is the default, and a skipped test is a failure
+  --help   print this text
+
+An engine that was started here is stopped at the end.
 END
 }
 
 yes=""
 [ "${CI:-}" != true ] || yes=yes
-case "${1:-}" in
-    --yes)
-        yes=yes
-        shift
-        ;;
-    --help | -h)
-        usage
-        exit 0
-        ;;
-esac
+arguments=()
+for argument in "$@"; do
+    case "$argument" in
+        --yes) yes=yes ;;
+        --help | -h)
+            usage
+            exit 0
+            ;;
+        --fast) arguments+=(--fast) ;;
+        -*)
+            say "error: unknown flag $argument; there are --yes, --fast and --help"
+            say "hint: for flags of pytest run nox -s unit -- FLAGS"
+            exit 2
+            ;;
+        *) arguments+=("$argument") ;;
+    esac
+done
 
 require_python
 require_environment
-require_nginx
-require_client_tools
-require_docker "$yes"
-require_registry "$yes"
-require_skopeo "$yes"
+# An empty array is an unset variable to bash 3.2.
+needs="$(.venv/bin/python -m suites --needs ${arguments[@]+"${arguments[@]}"})"
 trap stop_docker EXIT
-.venv/bin/nox "$@"
+for need in $needs; do
+    "require_$need" "$yes"
+done
+.venv/bin/python -m suites ${arguments[@]+"${arguments[@]}"}

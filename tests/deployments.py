@@ -1,11 +1,11 @@
 """Deployments under test, driven by the real commands."""
 
+import fcntl
 import itertools
 import json
 import os
 import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -13,17 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import command_server
 import psutil
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "samples"
-# Where the ranges of ports begin. The workers of pytest-xdist share them out: nothing holds a port
-# until it is used, nor while its program is being replaced.
-_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-_RANGES = range(20_000, 30_000, 50)[_WORKER::_WORKERS]
-_numbers = itertools.count(os.getpid() * 37)
+# pytest-xdist's number of this process, and how many there are.
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 
 
 @dataclass
@@ -58,15 +56,7 @@ class Stack:
         self, *arguments: str, code: int = 0, timeout_s: float = 400
     ) -> subprocess.CompletedProcess[str]:
         """Run a task as a user would; fail unless it ends with `code`."""
-        done = subprocess.run(
-            [sys.executable, "-m", "invoke", *arguments],
-            cwd=ROOT,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=timeout_s,
-        )
+        done = command_server.run(arguments, cwd=ROOT, env=self.environment, timeout_s=timeout_s)
         assert done.returncode == code, (
             f"{arguments}: {done.returncode}\n{done.stdout}{done.stderr}"
         )
@@ -150,18 +140,61 @@ def eventually(check: Callable[[], Any], *, within_s: float = 60) -> Any:
     raise AssertionError
 
 
-def free_ports(count: int) -> int:
-    """Return the first of `count` ports in a row that nobody listens on, and nobody was given yet.
+class _Ports:
+    """Ports that no other run of the tests is given.
 
-    Other runs of the tests begin elsewhere.
+    Nothing holds a port until it is used, nor while its program is being replaced, so a process
+    claims ranges by locks on files, which end with it. A process that has its share of ranges
+    begins again with its first, whose programs have ended by then.
     """
-    for _ in _RANGES:
-        first = _RANGES[next(_numbers) % len(_RANGES)]
-        with ExitStack() as sockets:
-            try:
+
+    _RANGES = range(20_000, 30_000, 50)
+    _SHARE = 16  # enough for a dozen processes at once
+    _FOLDER = Path(tempfile.gettempdir()) / "cloister-test-ports"
+
+    def __init__(self) -> None:
+        self._claimed: list[int] = []
+        self._locks: list[int] = []
+        self._turns = itertools.count()
+        self._rest = range(0)
+
+    def take(self, count: int) -> int:
+        """Return the first of `count` ports in a row on which nobody listens."""
+        for _ in range(2 * self._SHARE * self._RANGES.step):
+            if len(self._rest) < count:
+                self._rest = self._next_range()
+            first, self._rest = self._rest[0], self._rest[count:]
+            with ExitStack() as sockets, suppress(OSError):
                 for port in range(first, first + count):
                     sockets.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        return first
-    raise AssertionError("no free ports")
+                return first
+        raise AssertionError("no free ports")
+
+    def _next_range(self) -> range:
+        if len(self._claimed) < self._SHARE:
+            for first in self._RANGES:
+                if first not in self._claimed and self._claim(first):
+                    self._claimed.append(first)
+                    return range(first, first + self._RANGES.step)
+        assert self._claimed, "other runs of the tests hold all ranges of ports"
+        first = self._claimed[next(self._turns) % len(self._claimed)]
+        return range(first, first + self._RANGES.step)
+
+    def _claim(self, first: int) -> bool:
+        self._FOLDER.mkdir(exist_ok=True)
+        file = os.open(self._FOLDER / str(first), os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(file)
+            return False
+        self._locks.append(file)
+        return True
+
+
+_ports = _Ports()
+
+
+def free_ports(count: int) -> int:
+    """Return the first of `count` ports in a row that nobody listens on, and no other test has."""
+    return _ports.take(count)

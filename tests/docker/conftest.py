@@ -19,13 +19,15 @@ from typing import Any, Self
 import docker
 import pytest
 import requests
-from deployments import ROOT, Stack, eventually, free_ports
+from deployments import ROOT, WORKER, WORKERS, Stack, eventually, free_ports
 from docker.errors import DockerException
 
 from benchmarks import synthetic_model
+from cloister.files import exclusive
 
 TAG = "test"
-_NUMBERS = itertools.count(1)  # each deployment has a project and addresses of its own
+# Each deployment has a project and addresses of its own; pytest-xdist's workers share them out.
+_NUMBERS = itertools.count(1 + WORKER, WORKERS)
 _BUILD_S = 3600
 
 
@@ -60,14 +62,30 @@ def client() -> docker.DockerClient:
 
 
 @pytest.fixture(scope="session")
-def images(client: docker.DockerClient) -> docker.DockerClient:
-    """Build what is tested, from the stand-ins, under a tag of its own."""
+def images(
+    client: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory
+) -> docker.DockerClient:
+    """Build what is tested, from the stand-ins, under a tag of its own, once for all workers."""
+    folder = tmp_path_factory.getbasetemp()
+    if WORKERS > 1:
+        folder = folder.parent  # the one that the workers of this run share
+    outcome = folder / "images.txt"
+    with exclusive(folder / "images.lock", wait_s=_BUILD_S):
+        if not outcome.exists():
+            outcome.write_text("the build failed in another worker; see its error")
+            _build_images()
+            outcome.write_text("")
+    if outcome.read_text():
+        pytest.fail(outcome.read_text())
+    return client
+
+
+def _build_images() -> None:
     subprocess.run([str(ROOT / "scripts" / "local-bases.sh")], check=True, timeout=_BUILD_S)
     build = ["images.build", "--local", "--engine", "cpu", "--set", f"docker.tag={TAG}"]
     environment = {**os.environ, "CLOISTER_CONFIG": "/dev/null"}
     command = [sys.executable, "-m", "invoke", *build]
     subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=_BUILD_S)
-    return client
 
 
 class Registry:
@@ -172,7 +190,7 @@ def make_containers(images: docker.DockerClient) -> Iterator[Callable[..., Conta
             state.chmod(0o755)
             cleanup.callback(shutil.rmtree, state)
             (state / "cloister.yaml").touch()
-            port, number = free_ports(1), next(_NUMBERS)
+            port, number = free_ports(10), next(_NUMBERS)
             defaults = {
                 "runtime": "docker",
                 "engine": "tesseract",

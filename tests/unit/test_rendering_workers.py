@@ -157,7 +157,7 @@ def test_what_a_worker_says_is_checked(
     start = subprocess.Popen
 
     def liar(_command: list[str], **options: Any) -> Any:
-        return start(["/bin/sh", "-c", f"cat '{tmp_path}/answer'; sleep 60"], **options)
+        return start(["/bin/sh", "-c", f"cat '{tmp_path}/answer'; exec sleep 60"], **options)
 
     monkeypatch.setattr(subprocess, "Popen", liar)
     monkeypatch.setattr("cloister.rendering.process._LAST_BREATH_S", 0.1)

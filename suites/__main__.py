@@ -1,0 +1,63 @@
+"""Runs the test suites side by side, and sums up what passed, how long it took and what it cost."""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+
+from suites.catalogue import ROOT, UnknownTargetError, select
+from suites.run import ProcessorClock, Run
+from suites.summary import as_json, as_text, totals
+
+_USAGE, _INTERRUPTED = 2, 130
+_HINT = "hint: scripts/test.sh tests/unit/test_keys.py, or a part of a test's name"
+FOLDER = ROOT / "reports" / "tests"
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    """Return 0 when everything passed, 1 when anything failed, 2 for a wrong command line."""
+    parser = argparse.ArgumentParser(prog="scripts/test.sh", description=__doc__)
+    parser.add_argument("targets", nargs="*", metavar="TARGET")
+    parser.add_argument("--fast", action="store_true", help="lint, types and unit tests only")
+    parser.add_argument("--needs", action="store_true", help="print what has to be installed")
+    options = parser.parse_args()
+    try:
+        suites = select(options.targets, fast=options.fast)
+    except UnknownTargetError as error:
+        sys.stderr.write(f"error: {error}\n{_HINT}\n")
+        return _USAGE
+    if options.needs:
+        _print(" ".join(dict.fromkeys(need for suite in suites for need in suite.needs)))
+        return 0
+    clock, started = ProcessorClock(), time.monotonic()
+    run = Run(suites, FOLDER, _print)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: run.interrupted.set())
+    results = run.run()
+    wall_s, machine = time.monotonic() - started, clock.read()
+    summary = as_json(results, wall_s, machine)
+    (FOLDER / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    for result in results:
+        if not result.is_good:
+            _print(f"\n--- {result.log} ---")
+            _print((ROOT / result.log).read_text(encoding="utf-8", errors="replace"))
+    _print(f"\n{as_text(results, wall_s, machine)}\n")
+    passed, failed, skipped = totals(results)
+    # In CI nothing may be skipped; elsewhere the reason was printed.
+    strict = os.environ.get("CI") == "true" and skipped > 0
+    bad = [result.name for result in results if not result.is_good]
+    _print(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
+    if run.interrupted.is_set():
+        return _INTERRUPTED
+    return 1 if bad or strict else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

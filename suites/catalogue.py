@@ -1,0 +1,104 @@
+"""The suites: what each needs, how it is started, and its budget."""
+
+import re
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PYTEST_SUITES = ("unit", "stack", "docker", "clients")
+
+
+@dataclass(frozen=True)
+class Suite:
+    """One nox session as the runner starts it.
+
+    `lane` orders suites: those of one lane run one after the other, lanes run side by side.
+    `budget_min` is wall time in minutes on 2 cores with every other suite running.
+    """
+
+    name: str
+    lane: str
+    budget_min: float
+    needs: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """Return the arguments for nox."""
+        posargs = ("--", *self.arguments) if self.arguments else ()
+        return ("--session", self.name, "--error-on-missing-interpreters", *posargs)
+
+    @property
+    def shown(self) -> str:
+        """Return the command as a person types it."""
+        return shlex.join(
+            ("nox", "-s", self.name, *(("--", *self.arguments) * bool(self.arguments)))
+        )
+
+
+# The lane with the longest wait begins first; the small suites share one lane.
+SUITES = (
+    Suite("docker", "docker", 20, ("nginx", "docker", "registry", "skopeo")),
+    Suite("stack", "stack", 18, ("nginx",)),
+    Suite("lint", "small", 1),
+    Suite("types", "small", 3),
+    Suite("workflows", "small", 1),
+    Suite("unit", "small", 4),
+    Suite("clients", "small", 5, ("nginx", "client_tools")),
+)
+FAST = ("lint", "types", "unit")
+TOTAL_BUDGET_MIN = 25
+
+
+class UnknownTargetError(Exception):
+    """A word that is neither a suite, a path below tests/, nor in the name of a test."""
+
+
+def select(targets: Iterable[str], *, fast: bool = False) -> tuple[Suite, ...]:
+    """Return the suites that `targets` name, each with the pytest arguments for just those tests.
+
+    A target is a suite's name, a path below tests/ (pytest's `::` included), or a part of a test's
+    name. Without targets: all suites, or the fast ones. Raises UnknownTargetError.
+    """
+    chosen: dict[str, list[str]] = {}
+    for target in targets:
+        for name, arguments in _resolve(target).items():
+            chosen.setdefault(name, []).extend(arguments)
+    if not chosen:
+        return tuple(s for s in SUITES if s.name in FAST) if fast else SUITES
+    return tuple(
+        replace(suite, arguments=tuple(chosen[suite.name]))
+        for suite in SUITES
+        if suite.name in chosen
+    )
+
+
+def _resolve(target: str) -> dict[str, list[str]]:
+    if any(suite.name == target for suite in SUITES):
+        return {target: []}
+    file = Path(target.partition("::")[0])
+    path = file if file.is_absolute() else ROOT / file
+    if path.exists():
+        parts = path.resolve().relative_to(ROOT).parts if path.is_relative_to(ROOT) else ()
+        match parts:
+            case ("tests", suite) if suite in PYTEST_SUITES:
+                return {suite: []}
+            case ("tests", suite, *_) if suite in PYTEST_SUITES:
+                return {suite: [str(Path(*parts)) + target[len(str(file)) :]]}
+        raise UnknownTargetError(f"`{target}` is in none of tests/{{{','.join(PYTEST_SUITES)}}}")
+    found: dict[str, list[str]] = {}
+    for name in PYTEST_SUITES:
+        for test_file in sorted((ROOT / "tests" / name).glob("test_*.py")):
+            tests = re.findall(r"^def (test_\w+)", test_file.read_text(), re.MULTILINE)
+            relative = str(test_file.relative_to(ROOT))
+            if target in test_file.stem:
+                found.setdefault(name, []).append(relative)
+            else:
+                matching = [f"{relative}::{test}" for test in tests if target in test]
+                found.setdefault(name, []).extend(matching)
+    found = {name: arguments for name, arguments in found.items() if arguments}
+    if not found:
+        raise UnknownTargetError(f"no suite, path or test has `{target}` in its name")
+    return found

@@ -1,0 +1,75 @@
+"""Runs one command, and reports the processor time of it and of all that it started.
+
+Daemons that the tests start become children of this process when their parents end (a Linux
+"child subreaper"), so their processor time is counted too, and what is still running at the end is
+known by name. Elsewhere than on Linux daemons are not counted.
+"""
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+_PR_SET_CHILD_SUBREAPER = 36
+_END_S = 20.0  # a supervisor that stops its programs in order takes some seconds
+
+
+def main() -> int:
+    """Run `RESULT COMMAND...`, and write RESULT as JSON: code, wall_s, processor_s, left."""
+    result, command = Path(sys.argv[1]), sys.argv[2:]
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    started = time.monotonic()
+    process = subprocess.Popen(command)
+    # The group gets a Ctrl-C as a whole; this process waits for what comes of it.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    code = _wait(process.pid)
+    left = _end_rest()
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    written = {
+        "code": code,
+        "wall_s": time.monotonic() - started,
+        "processor_s": usage.ru_utime + usage.ru_stime,
+        "left": left,
+    }
+    result.write_text(json.dumps(written), encoding="utf-8")
+    return 0 if code == 0 else 1
+
+
+def _wait(pid: int) -> int:
+    """Collect every child that ends, until this one does; return its exit code."""
+    while True:
+        ended, status = os.wait()
+        if ended == pid:
+            return os.waitstatus_to_exitcode(status)
+
+
+def _end_rest() -> list[str]:
+    """End what the command left running; return its command lines."""
+    left = psutil.Process().children(recursive=True)
+    names = []
+    for process in left:
+        with suppress(psutil.NoSuchProcess):
+            names.append(" ".join(process.cmdline()) or process.name())
+            process.terminate()
+    _, alive = psutil.wait_procs(left, timeout=_END_S)
+    for process in alive:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG) != (0, 0):
+            pass
+    return names
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

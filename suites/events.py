@@ -1,0 +1,19 @@
+"""Events that a suite's processes append to the file CLOISTER_TEST_EVENTS, as JSON lines.
+
+The runner reads them while the suite runs. Without the variable nothing is recorded.
+"""
+
+import json
+import os
+from pathlib import Path
+
+EVENTS = "CLOISTER_TEST_EVENTS"
+
+
+def append(**event: object) -> None:
+    """Append one event."""
+    path = os.environ.get(EVENTS)
+    if path:
+        # One write to a file opened for appending: lines of several processes do not mix.
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(event) + "\n")

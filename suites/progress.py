@@ -1,0 +1,60 @@
+"""A pytest plugin that records each test's outcome as an event of events.py.
+
+`{"event": "collected", "tests": N}` comes once, then for each test
+`{"event": "test", "id": ..., "outcome": "passed|failed|skipped", "seconds": S, "message": ...}`,
+where S is the wall time of setup, call and teardown together.
+"""
+
+from typing import Any
+
+import pytest
+
+from suites.events import append
+
+
+class _Recorder:
+    """Adds up the phases of each test."""
+
+    def __init__(self) -> None:
+        self._phases: dict[str, list[pytest.TestReport]] = {}
+        self._collected = 0
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        if session.items:
+            append(event="collected", tests=len(session.items))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
+        if not self._collected:  # every worker collects the same tests
+            self._collected = len(ids)
+            append(event="collected", tests=len(ids))
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        phases = self._phases.setdefault(report.nodeid, [])
+        phases.append(report)
+        if report.when == "teardown":
+            self._write(report.nodeid, self._phases.pop(report.nodeid))
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self._write(report.nodeid, [report])
+
+    @staticmethod
+    def _write(identity: str, phases: list[Any]) -> None:
+        failed = [phase for phase in phases if phase.failed]
+        skipped = [phase for phase in phases if phase.skipped]
+        outcome = "failed" if failed else "skipped" if skipped else "passed"
+        seconds = sum(getattr(phase, "duration", 0.0) for phase in phases)
+        message = ""
+        if failed:
+            crash = getattr(failed[0].longrepr, "reprcrash", None)
+            message = str(crash.message if crash else failed[0].longrepr)
+        elif skipped and isinstance(skipped[0].longrepr, tuple):
+            message = str(skipped[0].longrepr[2])
+        append(event="test", id=identity, outcome=outcome, seconds=seconds, message=message)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Record in the process that controls the others, not in xdist's workers."""
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_Recorder(), "cloister-progress")

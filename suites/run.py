@@ -1,0 +1,185 @@
+"""Runs suites in lanes side by side, prints what they do as they do it, and sums up."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from suites.catalogue import ROOT, Suite
+from suites.events import EVENTS
+from suites.summary import Machine, SuiteResult, minutes
+
+_PRINT_EVERY_S = 20.0
+_LOOK_EVERY_S = 0.5
+_END_S = 60.0  # from Ctrl-C to SIGKILL: tests take their stacks down
+
+
+@dataclass
+class _Lane:
+    """Suites that run one after the other."""
+
+    waiting: list[Suite]
+    running: "_Running | None" = None
+
+
+@dataclass
+class _Running:
+    """One suite's process, and the events that were read so far."""
+
+    process: "subprocess.Popen[bytes]"
+    result: SuiteResult
+    events: Path
+    outcome: Path
+    position: int = 0
+
+    def read_events(self) -> list[tuple[str, str]]:
+        """Take what came since; return the tests that failed meanwhile."""
+        before = len(self.result.failed)
+        with self.events.open("rb") as file:
+            file.seek(self.position)
+            text = file.read()
+        whole = text[: text.rfind(b"\n") + 1]
+        self.position += len(whole)
+        for line in whole.splitlines():
+            self.result.take(json.loads(line))
+        return self.result.failed[before:]
+
+
+@dataclass
+class Run:
+    """All suites of one call; `folder` gets a log, the events and the cost of each."""
+
+    suites: Sequence[Suite]
+    folder: Path
+    say: Callable[[str], None]
+    started: float = field(default_factory=time.monotonic)
+    interrupted: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> list[SuiteResult]:
+        """Run every suite to its end, in the order of the lanes; return their results."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lanes: dict[str, _Lane] = {}
+        for suite in self.suites:
+            lanes.setdefault(suite.lane, _Lane([])).waiting.append(suite)
+        results: list[SuiteResult] = []
+        printed = time.monotonic()
+        try:
+            while any(lane.waiting or lane.running for lane in lanes.values()):
+                for lane in lanes.values():
+                    self._advance(lane, results)
+                if time.monotonic() - printed >= _PRINT_EVERY_S:
+                    printed = time.monotonic()
+                    self._print_progress([lane.running for lane in lanes.values() if lane.running])
+                self.interrupted.wait(_LOOK_EVERY_S)
+                if self.interrupted.is_set():
+                    break
+        finally:
+            self._end([lane.running for lane in lanes.values() if lane.running])
+        order = [suite.name for suite in self.suites]
+        return sorted(results, key=lambda result: order.index(result.name))
+
+    def _advance(self, lane: _Lane, results: list[SuiteResult]) -> None:
+        if lane.running:
+            ended = lane.running.process.poll() is not None
+            for test, message in lane.running.read_events():
+                self._print(f"{lane.running.result.name}: FAILED {test}: {message[:300]}")
+            if not ended:
+                return
+            self._finish(lane.running)
+            lane.running = None
+        if lane.waiting:
+            lane.running = self._start(lane.waiting.pop(0))
+            results.append(lane.running.result)
+
+    def _start(self, suite: Suite) -> _Running:
+        log, events, outcome = (
+            self.folder / f"{suite.name}.{kind}" for kind in ("log", "events", "json")
+        )
+        events.write_bytes(b"")
+        outcome.unlink(missing_ok=True)
+        nox = (sys.executable, "-m", "nox", *suite.command)
+        with log.open("wb") as file:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "suites.child", str(outcome), *nox],
+                cwd=ROOT,
+                env={**os.environ, EVENTS: str(events)},
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._print(f"{suite.name}: started: {suite.shown}")
+        result = SuiteResult(
+            suite.name, suite.shown, str(log.relative_to(ROOT)), suite.budget_min * 60
+        )
+        return _Running(process, result, events, outcome)
+
+    def _finish(self, running: _Running) -> None:
+        result = running.result
+        result.code = running.process.returncode
+        if running.outcome.exists():
+            cost = json.loads(running.outcome.read_text(encoding="utf-8"))
+            result.code, result.left = cost["code"], cost["left"]
+            result.wall_s, result.processor_s = cost["wall_s"], cost["processor_s"]
+        verdict = "passed" if result.is_good else f"FAILED with code {result.code}"
+        tests = f"{result.passed} of {result.collected} tests, " if result.collected else ""
+        self._print(f"{result.name}: {verdict}: {tests}{minutes(result.wall_s)} min")
+
+    def _print_progress(self, running: Sequence[_Running]) -> None:
+        for each in running:
+            result = each.result
+            if result.collected:
+                left = result.collected - result.done
+                self._print(
+                    f"{result.name}: {result.passed} passed, {len(result.failed)} failed, "
+                    f"{left} left"
+                )
+            else:
+                self._print(f"{result.name}: running")
+
+    def _print(self, text: str) -> None:
+        self.say(f"[{minutes(time.monotonic() - self.started)}] {text}")
+
+    def _end(self, running: Sequence[_Running]) -> None:
+        """Interrupt what still runs, as Ctrl-C would, and wait for it."""
+        for each in running:
+            os.killpg(each.process.pid, signal.SIGINT)
+        for each in running:
+            try:
+                each.process.wait(_END_S)
+            except subprocess.TimeoutExpired:
+                os.killpg(each.process.pid, signal.SIGKILL)
+                each.process.wait()
+            each.read_events()
+            self._finish(each)
+
+
+class ProcessorClock:
+    """The machine's processor time since this was made; None where there is no /proc/stat."""
+
+    def __init__(self) -> None:
+        self._begin = self._read()
+
+    @staticmethod
+    def _read() -> tuple[float, float] | None:
+        try:
+            first = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:]
+        except OSError:
+            return None
+        user, nice, system, idle, iowait, irq, softirq = (int(word) for word in first[:7])
+        hertz = os.sysconf("SC_CLK_TCK")
+        return (user + nice + system + irq + softirq) / hertz, (idle + iowait) / hertz
+
+    def read(self) -> Machine | None:
+        """Return what was spent since."""
+        now = self._read()
+        if now is None or self._begin is None:
+            return None
+        busy, idle = (after - before for before, after in zip(self._begin, now, strict=True))
+        return Machine(os.cpu_count() or 1, busy, idle)

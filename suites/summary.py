@@ -1,0 +1,159 @@
+"""What came of a run, as text for people and as JSON for scripts; pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from suites.catalogue import TOTAL_BUDGET_MIN
+
+SLOWEST = 10
+
+
+@dataclass
+class SuiteResult:
+    """One suite, while it runs and afterwards; times in seconds."""
+
+    name: str
+    shown: str
+    log: str
+    budget_s: float
+    collected: int = 0
+    passed: int = 0
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    starts: dict[str, int] = field(default_factory=dict)
+    code: int | None = None
+    wall_s: float = 0.0
+    processor_s: float = 0.0
+    left: list[str] = field(default_factory=list)
+
+    def take(self, event: dict[str, object]) -> None:
+        """Add one event of the plugin in progress.py, or of what tests count."""
+        match event:
+            case {"event": "collected", "tests": int(tests)}:
+                self.collected += tests
+            case {"event": "starts", "what": str(what), "count": int(count)}:
+                self.starts[what] = self.starts.get(what, 0) + count
+            case {
+                "event": "test",
+                "id": str(test),
+                "outcome": str(outcome),
+                "seconds": float(seconds),
+                "message": str(message),
+            }:
+                self.seconds[test] = seconds
+                if outcome == "passed":
+                    self.passed += 1
+                else:
+                    kind = self.failed if outcome == "failed" else self.skipped
+                    kind.append((test, message))
+            case _:
+                raise ValueError(f"not an event of a suite: {event}")
+
+    @property
+    def done(self) -> int:
+        """Return how many tests have an outcome."""
+        return self.passed + len(self.failed) + len(self.skipped)
+
+    @property
+    def is_good(self) -> bool:
+        """Return whether the session ended well; a session without tests counts by its code."""
+        return self.code == 0 and not self.failed
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Processor time of the whole machine over the run, in seconds, from /proc/stat."""
+
+    cores: int
+    busy_s: float
+    waiting_s: float
+
+
+def minutes(seconds: float) -> str:
+    """Return `M:SS`."""
+    whole = round(seconds)
+    return f"{whole // 60}:{whole % 60:02}"
+
+
+def as_text(results: Sequence[SuiteResult], wall_s: float, machine: Machine | None) -> str:
+    """Return the table, the slowest tests, failures and what was over its budget."""
+    row = "{:<10} {:>7} {:>7} {:>8} {:>8} {:>10} {:>8}".format
+    lines = [row("suite", "passed", "failed", "skipped", "wall", "processor", "budget")]
+    for result in results:
+        verdict = "" if result.is_good else f"  FAILED (code {result.code}), log: {result.log}"
+        counts: tuple[object, ...] = ("-", "-", "-")
+        if result.collected or result.done:
+            counts = (result.passed, len(result.failed), len(result.skipped))
+        times = (result.wall_s, result.processor_s, result.budget_s)
+        lines.append(row(result.name, *counts, *map(minutes, times)) + verdict)
+    lines.append(row("all", *totals(results), minutes(wall_s), *_processor(results, machine)))
+    if machine:
+        lines.append(
+            f"machine: {machine.cores} cores, {minutes(machine.busy_s)} min busy, "
+            f"{minutes(machine.waiting_s)} min idle"
+        )
+    slowest = sorted(
+        ((seconds, test) for result in results for test, seconds in result.seconds.items()),
+        reverse=True,
+    )[:SLOWEST]
+    if slowest:
+        lines += ["", f"slowest {len(slowest)} tests, setup and teardown included:"]
+        lines += [f"{seconds:8.1f} s  {test}" for seconds, test in slowest]
+    for result in results:
+        lines += [f"failed: {test}: {_first_line(text)}" for test, text in result.failed]
+        lines += [f"skipped: {test}: {_first_line(text)}" for test, text in result.skipped]
+        lines += [f"still running after {result.name}, ended: {line}" for line in result.left]
+        if result.wall_s > result.budget_s:
+            lines.append(
+                f"over budget: {result.name} took {minutes(result.wall_s)} of "
+                f"{minutes(result.budget_s)} min; move counts to `nox -s soak` "
+                "(tests/repetitions.py), or raise the budget with a reason"
+            )
+    return "\n".join(lines)
+
+
+def _processor(results: Sequence[SuiteResult], machine: Machine | None) -> tuple[str, str]:
+    spent = machine.busy_s if machine else sum(result.processor_s for result in results)
+    return minutes(spent), minutes(TOTAL_BUDGET_MIN * 60)
+
+
+def totals(results: Sequence[SuiteResult]) -> tuple[int, int, int]:
+    """Return how many tests passed, failed and were skipped."""
+    return (
+        sum(result.passed for result in results),
+        sum(len(result.failed) for result in results),
+        sum(len(result.skipped) for result in results),
+    )
+
+
+def as_json(
+    results: Sequence[SuiteResult], wall_s: float, machine: Machine | None
+) -> dict[str, object]:
+    """Return all that is known, for scripts; times in seconds."""
+    return {
+        "schema": 1,
+        "wall_s": round(wall_s, 1),
+        "machine": None if machine is None else vars(machine),
+        "suites": [
+            {
+                "name": result.name,
+                "command": result.shown,
+                "code": result.code,
+                "passed": result.passed,
+                "failed": [test for test, _ in result.failed],
+                "skipped": dict(result.skipped),
+                "wall_s": round(result.wall_s, 1),
+                "processor_s": round(result.processor_s, 1),
+                "budget_s": result.budget_s,
+                "starts": result.starts,
+                "left": result.left,
+                "tests_s": {test: round(seconds, 2) for test, seconds in result.seconds.items()},
+            }
+            for result in results
+        ],
+    }
+
+
+def _first_line(text: str) -> str:
+    return next(iter(text.strip().splitlines()), "")[:200]
