@@ -265,7 +265,7 @@ def main() -> None:
         documents.draw(workload.load("quick"), 1, folder / "drawn")
         url, counts = stack.enter_context(_server(chosen))
         asked = (chosen.model, chosen.clients, chosen.pages, chosen.tokens)
-        synthetic_model.write(folder / "tokenizer", "tiny")  # the others want one
+        synthetic_model.write(folder / "tokenizer", "full")  # the others want one
         work = Work(url, *asked, folder / "drawn", folder / "tokenizer", counts)
         for turn in range(chosen.turns):
             for name, tool in tools.items():
