@@ -32,7 +32,7 @@ def pytest(session: nox.Session, *chosen: str, workers: int, **environment: str)
     shared = (f"--numprocesses={workers}", "--dist=loadfile", "--no-loadscope-reorder")
     arguments = session.posargs or (*chosen, *shared)
     # The plugin tells scripts/test.sh what passed; without it there is nothing to tell.
-    session.run("python", "-m", "pytest", "-p", "tests.runner.progress", *arguments, env=env)
+    session.run("python", "-m", "pytest", "-p", "suites.progress", *arguments, env=env)
 
 
 @nox.session
