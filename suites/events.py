@@ -1,4 +1,4 @@
-"""Events that a suite's processes append to the file CLOISTER_TEST_EVENTS, as JSON lines.
+"""Events that a suite's processes append to the file SUITE_EVENTS, as JSON lines.
 
 The runner reads them while the suite runs. Without the variable nothing is recorded.
 """
@@ -7,7 +7,7 @@ import json
 import os
 from pathlib import Path
 
-EVENTS = "CLOISTER_TEST_EVENTS"
+EVENTS = "SUITE_EVENTS"
 
 
 def append(**event: object) -> None:
