@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 from suites.catalogue import ROOT, UnknownTargetError, select
 from suites.run import ProcessorClock, Run
@@ -47,7 +48,7 @@ def main() -> int:
     for result in results:
         if not result.is_good:
             _print(f"\n--- {result.log} ---")
-            _print((ROOT / result.log).read_text(encoding="utf-8", errors="replace"))
+            _print(Path(result.log).read_text(encoding="utf-8", errors="replace"))
     _print(f"\n{as_text(results, wall_s, machine)}\n")
     passed, failed, skipped = totals(results)
     # In CI nothing may be skipped; elsewhere the reason was printed.

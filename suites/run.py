@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +17,6 @@ from suites.catalogue import ROOT, Suite
 from suites.events import EVENTS
 from suites.summary import Machine, SuiteResult, minutes
 
-_PRINT_EVERY_S = 20.0
 _LOOK_EVERY_S = 0.5
 _END_S = 60.0  # from Ctrl-C to SIGKILL: tests take their stacks down
 
@@ -36,6 +37,7 @@ class _Running:
     result: SuiteResult
     events: Path
     outcome: Path
+    engine: "EngineEvents | None" = None
     position: int = 0
 
     def read_events(self) -> list[tuple[str, str]]:
@@ -58,6 +60,8 @@ class Run:
     suites: Sequence[Suite]
     folder: Path
     say: Callable[[str], None]
+    nox: Sequence[str] = (sys.executable, "-m", "nox")
+    print_every_s: float = 20.0
     started: float = field(default_factory=time.monotonic)
     interrupted: threading.Event = field(default_factory=threading.Event)
 
@@ -73,7 +77,7 @@ class Run:
             while any(lane.waiting or lane.running for lane in lanes.values()):
                 for lane in lanes.values():
                     self._advance(lane, results)
-                if time.monotonic() - printed >= _PRINT_EVERY_S:
+                if time.monotonic() - printed >= self.print_every_s:
                     printed = time.monotonic()
                     self._print_progress([lane.running for lane in lanes.values() if lane.running])
                 self.interrupted.wait(_LOOK_EVERY_S)
@@ -103,10 +107,10 @@ class Run:
         )
         events.write_bytes(b"")
         outcome.unlink(missing_ok=True)
-        nox = (sys.executable, "-m", "nox", *suite.command)
+        command = (*self.nox, *suite.command)
         with log.open("wb") as file:
             process = subprocess.Popen(
-                [sys.executable, "-m", "suites.child", str(outcome), *nox],
+                [sys.executable, "-m", "suites.child", str(outcome), *command],
                 cwd=ROOT,
                 env={**os.environ, EVENTS: str(events)},
                 stdin=subprocess.DEVNULL,
@@ -115,10 +119,11 @@ class Run:
                 start_new_session=True,
             )
         self._print(f"{suite.name}: started: {suite.shown}")
-        result = SuiteResult(
-            suite.name, suite.shown, str(log.relative_to(ROOT)), suite.budget_min * 60
-        )
-        return _Running(process, result, events, outcome)
+        result = SuiteResult(suite.name, suite.shown, str(log), suite.budget_min * 60)
+        running = _Running(process, result, events, outcome)
+        if "docker" in suite.needs and shutil.which("docker"):
+            running.engine = EngineEvents(self.folder / f"{suite.name}.engine")
+        return running
 
     def _finish(self, running: _Running) -> None:
         result = running.result
@@ -127,6 +132,9 @@ class Run:
             cost = json.loads(running.outcome.read_text(encoding="utf-8"))
             result.code, result.left = cost["code"], cost["left"]
             result.wall_s, result.processor_s = cost["wall_s"], cost["processor_s"]
+        if running.engine:
+            for what, count in running.engine.close().items():
+                result.starts[what] = result.starts.get(what, 0) + count
         verdict = "passed" if result.is_good else f"FAILED with code {result.code}"
         tests = f"{result.passed} of {result.collected} tests, " if result.collected else ""
         self._print(f"{result.name}: {verdict}: {tests}{minutes(result.wall_s)} min")
@@ -158,6 +166,39 @@ class Run:
                 each.process.wait()
             each.read_events()
             self._finish(each)
+
+
+class EngineEvents:
+    """Counts what a Docker engine starts and tags, from its event stream, while a run goes on."""
+
+    _FORMAT = "{{.Type}} {{.Action}} {{.From}} {{.Actor.Attributes.name}}"
+    _FILTERS = ("type=container", "event=start", "type=image", "event=tag")
+
+    def __init__(self, file: Path) -> None:
+        filters = [f"--filter={name}" for name in self._FILTERS]
+        self._file = file
+        with file.open("wb") as output:
+            self._process = subprocess.Popen(
+                ["docker", "events", f"--format={self._FORMAT}", *filters],
+                stdout=output,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+
+    def close(self) -> dict[str, int]:
+        """Return the counts; containers of images that have no name here are counted as `other`."""
+        self._process.terminate()
+        self._process.wait()
+        counts: Counter[str] = Counter()
+        for line in self._file.read_text(encoding="utf-8").splitlines():
+            match line.split():
+                case ["container", "start", image, _]:
+                    kind = image.rpartition("/")[2].partition(":")[0]
+                    is_named = "/" in image or (":" in image and not image.startswith("sha256:"))
+                    counts[f"container {kind}" if is_named else "container other"] += 1
+                case ["image", "tag", *_]:
+                    counts["image tagged"] += 1
+        return dict(counts)
 
 
 class ProcessorClock:

@@ -22,6 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+if __name__ != "__main__":
+    from suites.events import append
+
 _LONGEST_REQUEST = 1 << 20
 
 
@@ -42,6 +45,7 @@ class CommandServer:
         """
         if self._process is None or self._process.poll() is not None:
             self._start()
+        append(event="starts", what="command", count=1)
         with (
             tempfile.TemporaryFile() as stdout,
             tempfile.TemporaryFile() as stderr,

@@ -4,9 +4,11 @@ import fcntl
 import itertools
 import json
 import os
+import re
 import socket
 import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -16,6 +18,8 @@ from typing import Any
 import command_server
 import psutil
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from suites.events import append
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "samples"
@@ -74,6 +78,13 @@ class Stack:
         programs = {program["name"]: program for program in self.json("status")["programs"]}
         assert programs["tesseract-1"]["running"] == pages
 
+    def count_starts(self) -> None:
+        """Record how often each kind of program was started, by the supervisor's own log."""
+        log = self.state / "logs" / "supervisord.log"
+        names = re.findall(r"spawned: '(\S+)'", log.read_text()) if log.exists() else []
+        for kind, count in Counter(name.rstrip("-0123456789") for name in names).items():
+            append(event="starts", what="nginx" if kind == "gateway" else kind, count=count)
+
     def log(self, name: str) -> str:
         return (self.state / "logs" / f"{name}.log").read_text()
 
@@ -111,6 +122,7 @@ def deployed(**settings: object) -> Iterator[Stack]:
             yield stack
         finally:
             stack.invoke("down")
+            stack.count_starts()
 
 
 @contextmanager

@@ -166,8 +166,16 @@ def base(engine: docker.DockerClient, registry: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def project(base: str, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def project(
+    base: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Commands of a copy of this project whose images all start from that base."""
+    own = {
+        "CLOISTER_CONFIG": "/dev/null",
+        "CLOISTER_DOCKER_TAG": "locked",
+        # A state folder's path may have 80 bytes, and the copy's own would be longer.
+        "CLOISTER_STATE_DIR": str(tmp_path_factory.mktemp("state")),
+    }
     root = tmp_path / "project"
     ignored = shutil.ignore_patterns("__pycache__")
     for name in ("cloister", "tasks", "images", "requirements", "profiles"):
@@ -184,7 +192,7 @@ def project(base: str, tmp_path: Path) -> Callable[..., subprocess.CompletedProc
         done = subprocess.run(
             [sys.executable, "-m", "invoke", *words],
             cwd=root,
-            env={**os.environ, "CLOISTER_CONFIG": "/dev/null", "CLOISTER_DOCKER_TAG": "locked"},
+            env={**os.environ, **own},
             capture_output=True,
             text=True,
             check=False,

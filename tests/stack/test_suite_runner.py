@@ -1,0 +1,122 @@
+"""The runner of the suites, with a stand-in for nox: what is counted, reported, ended."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from deployments import ROOT, eventually, program
+
+from suites.catalogue import Suite
+from suites.run import Run
+
+# Each "session" does something else; the word after --session says what.
+_NOX = """
+import json, os, subprocess, sys, time
+
+def write(**event):
+    with open(os.environ["SUITE_EVENTS"], "a") as file:
+        file.write(json.dumps(event) + "\\n")
+
+def test(name, outcome, message=""):
+    write(event="test", id=name, outcome=outcome, seconds=0.5, message=message)
+
+session = sys.argv[sys.argv.index("--session") + 1]
+print("this is", session)
+if session == "good":
+    write(event="collected", tests=2)
+    test("a", "passed"), test("b", "passed")
+elif session == "bad":
+    write(event="collected", tests=1)
+    test("c", "failed", "assert 1 == 2")
+    sys.exit(1)
+elif session == "daemon":
+    busy = "import time\\nwhile time.process_time() < 0.3: pass\\nprint(1, flush=True)"
+    script = busy + "\\ntime.sleep(600)"
+    command = [sys.executable, "-c", script]
+    daemon = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
+    daemon.stdout.readline()
+elif session == "long":
+    write(event="collected", tests=2)
+    test("d", "passed")
+    time.sleep(600)
+elif session == "crash":
+    os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.fixture
+def nox(tmp_path: Path) -> list[str]:
+    path = tmp_path / "nox.py"
+    path.write_text(_NOX)
+    return [sys.executable, str(path)]
+
+
+def suite(name: str, lane: str = "") -> Suite:
+    return Suite(name, lane or name, 1.0)
+
+
+def run(nox: list[str], folder: Path, *suites: Suite) -> tuple[Run, list[str]]:
+    said: list[str] = []
+    return Run(suites, folder, said.append, nox, print_every_s=0.2), said
+
+
+def test_suites_run_side_by_side_and_in_lanes(nox: list[str], tmp_path: Path) -> None:
+    suites = (suite("good", "one"), suite("bad", "two"), suite("crash", "one"))
+    running, said = run(nox, tmp_path / "out", *suites)
+    good, bad, crash = running.run()
+    assert (good.passed, good.collected, good.code, good.is_good) == (2, 2, 0, True)
+    assert bad.failed == [("c", "assert 1 == 2")]
+    assert not bad.is_good
+    assert crash.code == -signal.SIGKILL
+    assert Path(good.log).read_text() == "this is good\n"
+    text = "\n".join(said)
+    assert "bad: FAILED c: assert 1 == 2" in text
+    assert text.index("good: passed") < text.index("crash: started"), "one lane, one at a time"
+    assert text.index("bad: started") < text.index("good: passed"), "lanes are side by side"
+
+
+def test_what_a_suite_leaves_running_is_named_counted_and_ended(
+    nox: list[str], tmp_path: Path
+) -> None:
+    running, _ = run(nox, tmp_path / "out", suite("daemon"))
+    (result,) = running.run()
+    (left,) = result.left
+    assert "time.sleep(600)" in left
+    assert result.processor_s >= 0.3, "a daemon's processor time is the suite's too"
+    assert not [p for p in psutil.process_iter(["cmdline"]) if left == " ".join(p.cmdline())]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_every_suite_and_sums_up(
+    nox: list[str], tmp_path: Path, number: signal.Signals
+) -> None:
+    script = (
+        "import functools, sys\n"
+        "from pathlib import Path\n"
+        "from suites import __main__ as main\n"
+        "from suites.catalogue import Suite\n"
+        "from suites.run import Run\n"
+        f"main.FOLDER = Path({str(tmp_path / 'out')!r})\n"
+        "main.select = lambda *_, **__: (Suite('long', 'a', 1), Suite('good', 'a', 1))\n"
+        f"main.Run = functools.partial(Run, nox={nox!r})\n"
+        "sys.argv = ['test.sh']\n"
+        "raise SystemExit(main.main())\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", script]
+    with program(command, env=environment, stdout=subprocess.PIPE, text=True) as runner:
+        eventually(lambda: _has_events(tmp_path / "out" / "long.events"))
+        runner.send_signal(number)
+        said, _ = runner.communicate(timeout=60)
+    assert runner.returncode == 130
+    assert said.splitlines()[-1] == "1 passed, 0 failed"
+    assert "good" not in said, "what waits is not started any more"
+    assert (tmp_path / "out" / "summary.json").exists()
+
+
+def _has_events(path: Path) -> None:
+    assert path.read_text().count("\n") == 2

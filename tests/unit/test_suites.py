@@ -1,0 +1,116 @@
+"""Which suites and tests a target names, and how a run is summed up."""
+
+import json
+
+import pytest
+
+from suites.catalogue import ROOT, SUITES, UnknownTargetError, select
+from suites.summary import Machine, SuiteResult, as_json, as_text, totals
+
+
+def names(*targets: str, fast: bool = False) -> dict[str, tuple[str, ...]]:
+    return {suite.name: suite.arguments for suite in select(targets, fast=fast)}
+
+
+def test_without_a_target_every_suite_runs_whole() -> None:
+    assert names() == {suite.name: () for suite in SUITES}
+    assert set(names(fast=True)) == {"lint", "types", "unit"}
+
+
+def test_every_folder_of_tests_is_a_suite() -> None:
+    folders = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
+    assert folders <= {suite.name for suite in SUITES}
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("stack", {"stack": ()}),
+        ("tests/stack", {"stack": ()}),
+        ("tests/unit/test_keys.py", {"unit": ("tests/unit/test_keys.py",)}),
+        ("tests/unit/test_keys.py::test_x", {"unit": ("tests/unit/test_keys.py::test_x",)}),
+        ("test_fuzz_http2", {"stack": ("tests/stack/test_fuzz_http2.py",)}),
+        (
+            "test_every_folder_of_tests_is_a_suite",
+            {"unit": ("tests/unit/test_suites.py::test_every_folder_of_tests_is_a_suite",)},
+        ),
+    ],
+)
+def test_a_target_is_a_suite_a_path_or_a_part_of_a_name(
+    target: str, expected: dict[str, tuple[str, ...]]
+) -> None:
+    assert names(target) == expected
+
+
+@pytest.mark.parametrize("target", ["nothing_has_this_na" + "me", "README.md", "/etc/passwd"])
+def test_an_unknown_target_is_an_error(target: str) -> None:
+    with pytest.raises(UnknownTargetError, match=target):
+        select([target])
+
+
+def result(name: str = "unit", budget_s: float = 60.0) -> SuiteResult:
+    return SuiteResult(name, f"nox -s {name}", f"reports/{name}.log", budget_s)
+
+
+def outcome(test: str, kind: str, seconds: float = 1.0, message: str = "") -> dict[str, object]:
+    return {
+        "event": "test",
+        "id": test,
+        "outcome": kind,
+        "seconds": seconds,
+        "message": message,
+    }
+
+
+def test_events_are_counted() -> None:
+    unit = result()
+    unit.take({"event": "collected", "tests": 3})
+    unit.take(outcome("a", "passed"))
+    unit.take(outcome("b", "failed", message="assert 1 == 2\nmore"))
+    unit.take(outcome("c", "skipped", message="no Docker"))
+    unit.take({"event": "starts", "what": "nginx", "count": 2})
+    unit.take({"event": "starts", "what": "nginx", "count": 1})
+    assert (unit.collected, unit.done, unit.passed) == (3, 3, 1)
+    assert unit.starts == {"nginx": 3}
+    assert totals([unit, result("stack")]) == (1, 1, 1)
+
+
+def test_a_suite_that_fails_without_a_failed_test_is_not_good() -> None:
+    for code, is_good in ((None, False), (0, True), (3, False)):
+        unit = result()
+        unit.take(outcome("a", "passed"))
+        unit.code = code
+        assert unit.is_good is is_good
+
+
+def test_an_unknown_event_is_an_error() -> None:
+    with pytest.raises(ValueError, match="not an event"):
+        result().take({"event": "test", "id": "a"})
+
+
+def test_the_summary_names_failures_skips_leftovers_and_what_is_over_its_budget() -> None:
+    unit = result(budget_s=60)
+    unit.code, unit.wall_s, unit.processor_s = 1, 61.0, 100.0
+    unit.take(outcome("slow", "passed", 30.0))
+    unit.take(outcome("bad", "failed", 2.0, "assert 1 == 2\nmore"))
+    unit.take(outcome("no", "skipped", 0.0, "no Docker"))
+    unit.left.append("sleep 60")
+    text = as_text([unit], 65.0, Machine(2, 120.0, 10.0))
+    assert "failed: bad: assert 1 == 2\n" in text
+    assert "skipped: no: no Docker" in text
+    assert "still running after unit, ended: sleep 60" in text
+    assert "over budget: unit took 1:01 of 1:00 min" in text
+    assert "2 cores, 2:00 min busy, 0:10 min idle" in text
+    assert text.index("30.0 s  slow") < text.index("2.0 s  bad")
+    as_json_text = json.dumps(as_json([unit], 65.0, None))
+    assert '"failed": ["bad"]' in as_json_text
+
+
+def test_only_the_ten_slowest_are_shown() -> None:
+    unit = result()
+    for number in range(30):
+        unit.take(outcome(f"test-{number:02}", "passed", float(number)))
+    text = as_text([unit], 1.0, None)
+    assert "slowest 10 tests" in text
+    assert "test-20" in text
+    assert "test-19" not in text
