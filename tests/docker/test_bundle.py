@@ -6,7 +6,8 @@ import os
 import random
 import shutil
 import subprocess
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -30,7 +31,7 @@ dockerd --data-root "$FAR/data" --exec-root "$FAR/exec" --pidfile "$FAR/pid" \\
     -H "$DOCKER_HOST" >"$FAR/log" 2>&1 &
 engine=$!
 trap 'kill $engine; wait $engine' EXIT
-until docker info >/dev/null 2>&1; do kill -0 $engine && sleep 0.2; done
+until docker info >/dev/null 2>&1; do kill -0 $engine; sleep 0.2; done
 ! ip route | grep -v docker0
 docker images --quiet | wc -l
 "$FAR/bundle.sh" install "$FAR/bundle" --key "$FAR/key.pub" --into "$FAR/cloister"
@@ -67,15 +68,15 @@ def key(command: Containers) -> Path:
 
 
 @pytest.fixture
-def far(tmp_path: Path, key: Path) -> Path:
+def far(key: Path) -> Iterator[Path]:
     """A folder that has what comes on another way: the script and the public key."""
-    folder = tmp_path / "far"
-    folder.mkdir()
-    for path in (tmp_path, *tmp_path.parents[:2]):
-        path.chmod(0o755)
-    shutil.copy(ROOT / "scripts" / "bundle.sh", folder)
-    shutil.copy(key.with_name("cloister.key.pub"), folder / "key.pub")
-    return folder
+    # Not pytest's own folder: the path of a socket below it has room for 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="far-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        shutil.copy(ROOT / "scripts" / "bundle.sh", folder)
+        shutil.copy(key.with_name("cloister.key.pub"), folder / "key.pub")
+        yield folder
 
 
 def test_installed_up_and_sealed_without_a_network(
