@@ -97,6 +97,11 @@ def docker(session: nox.Session) -> None:
 def clients(session: nox.Session) -> None:
     """Test the programs of docs/clients.md against a real stack; needs curl and poppler."""
     install(session, "test")
+    pytest(session, "tests/clients", CLIENTS_ENVIRONMENT=client_programs(session))
+
+
+def client_programs(session: nox.Session) -> str:
+    """Install the programs of docs/clients.md; return their environment's folder."""
     # Their own environment: they want other versions than we do. Node comes with it.
     theirs = Path(session.virtualenv.location) / "clients"
     session.run_install("uv", "venv", "--quiet", "--allow-existing", str(theirs))
@@ -108,7 +113,19 @@ def clients(session: nox.Session) -> None:
     # As UV_SYSTEM_CERTS in scripts/prerequisites.sh: for networks that inspect TLS.
     trust = {"NODE_USE_SYSTEM_CA": "1"}
     session.run_install(*npm, "--no-audit", "--no-fund", env=trust, external=True)
-    pytest(session, "tests/clients", workers=2, CLIENTS_ENVIRONMENT=str(theirs))
+    return str(theirs)
+
+
+@nox.session(default=False)
+def soak(session: nox.Session) -> None:
+    """Repeat as often as tests/repetitions.py says for releases: unit, stack, docker, clients."""
+    install(session, "test")
+    environment = {"TEST_REPETITIONS": "soak", "CLIENTS_ENVIRONMENT": client_programs(session)}
+    if session.posargs:
+        pytest(session, workers=1, **environment)
+        return
+    for suite, workers in WORKERS.items():
+        pytest(session, f"tests/{suite}", workers=workers, **environment)
 
 
 @nox.session(default=False)

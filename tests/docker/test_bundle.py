@@ -16,6 +16,7 @@ import hub as fake
 import pytest
 from conftest import TAG, Containers
 from deployments import ROOT, free_ports
+from repetitions import REPETITIONS
 
 from cloister.bundle import make, signing
 from cloister.downloader.asking import Patience
@@ -24,7 +25,7 @@ from cloister.downloader.hub import Hub as Client
 from cloister.errors import BundleError
 from cloister.modelstore.store import Store
 
-FLIPS = 200
+FLIPS = REPETITIONS.image_flips
 _FAR = """
 ip link set lo up
 dockerd --data-root "$FAR/data" --exec-root "$FAR/exec" --pidfile "$FAR/pid" \\

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from deployments import ROOT
 from hub import COMMIT, Hub, model, serving
+from repetitions import REPETITIONS
 
 from cloister.bundle import make, signing
 from cloister.downloader.asking import Patience
@@ -132,7 +133,7 @@ def test_bash_coreutils_openssl_and_docker_are_enough(far: Far) -> None:
     assert {name for name in found if not name.startswith("models/acme/")} == signed
 
 
-@pytest.mark.parametrize("number", range(24))
+@pytest.mark.parametrize("number", range(REPETITIONS.script_flips))
 def test_a_flipped_byte_is_refused_before_docker_is_asked(far: Far, number: int) -> None:
     chance = random.Random(number)  # nothing secret
     files = sorted(path for path in far.bundle.rglob("*") if path.is_file() and path.stat().st_size)

@@ -1,4 +1,4 @@
-"""Ten thousand made-up requests: nothing breaks, nothing leaks, and only pages reach an engine.
+"""Made-up requests: nothing breaks, nothing leaks, and only pages reach an engine.
 
 The figures are printed: `pytest -s tests/stack/test_fuzz.py`.
 """
@@ -17,11 +17,13 @@ from anything import Sent
 from deployments import eventually
 from hypothesis import strategies as st
 from judge import Judge
+from repetitions import REPETITIONS
 from siege import ALLOWED, EXPIRED, GOOD, PAGE, QUERY, WORDS, WRONG, Siege, siege
 from smuggling import MARKER
 from volley import Vitals, fire
 
-REQUESTS, WARM_UP = 10_000, 2000
+REQUESTS = REPETITIONS.fuzzed_requests
+WARM_UP = REQUESTS // 5
 SHARES: dict[Callable[[], st.SearchStrategy[Sent]], float] = {
     anything.documented: 0.25,
     anything.composed: 0.35,
@@ -118,7 +120,7 @@ def test_no_page_is_asked_for_without_a_good_key(outcome: Outcome) -> None:
         assert {line["key"] for line in passed} == {"good"}
 
     eventually(logged)
-    assert 100 < outcome.judge.pages <= outcome.seen[PAGE] < outcome.with_key
+    assert REQUESTS // 100 < outcome.judge.pages <= outcome.seen[PAGE] < outcome.with_key
 
 
 def test_a_connection_carries_one_request(outcome: Outcome) -> None:

@@ -1,4 +1,4 @@
-"""A thousand made-up conversations in HTTP/2, over TLS: the same holds as for HTTP/1.1.
+"""Made-up conversations in HTTP/2, over TLS: the same holds as for HTTP/1.1.
 
 nginx speaks HTTP/1.1 to the engines: what a frame can carry and a line cannot must not get there.
 """
@@ -13,10 +13,12 @@ import pytest
 import wire
 from anything_http2 import Talk
 from judge import HEALTHY, Judge
+from repetitions import REPETITIONS
 from siege import ALLOWED, GOOD, PAGE, QUERY, WORDS, Siege, siege
 from volley import Vitals, fire
 
-REQUESTS, WARM_UP = 1000, 200
+REQUESTS = REPETITIONS.fuzzed_conversations
+WARM_UP = REQUESTS // 5
 
 
 @dataclass
@@ -83,7 +85,7 @@ def test_no_process_ended_and_memory_is_flat(outcome: Outcome) -> None:
 
 def test_only_pages_with_a_key_reach_an_engine(outcome: Outcome) -> None:
     assert set(outcome.seen) <= ALLOWED
-    assert 10 < outcome.seen[PAGE] < outcome.with_key
+    assert REQUESTS // 100 < outcome.seen[PAGE] < outcome.with_key
 
 
 def test_logs_have_no_key_no_text_and_no_query(outcome: Outcome) -> None:

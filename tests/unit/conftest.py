@@ -7,10 +7,16 @@ from pathlib import Path
 import hypothesis
 import pytest
 import pytest_socket
+from repetitions import REPETITIONS
 
 GOLDEN = Path(__file__).parent / "golden"
 # How long an example takes says how busy the machine is. CI's own profile stays below.
-hypothesis.settings.register_profile("untimed", hypothesis.settings.default, deadline=None)
+hypothesis.settings.register_profile(
+    "untimed",
+    hypothesis.settings.default,
+    deadline=None,
+    max_examples=REPETITIONS.examples,
+)
 hypothesis.settings.load_profile("untimed")
 
 

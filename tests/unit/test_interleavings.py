@@ -19,6 +19,7 @@ import pytest
 import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from repetitions import REPETITIONS
 
 from cloister import chat, config, deployment, gateway
 from cloister.config import Settings
@@ -232,7 +233,7 @@ STEPS = st.tuples(
 )
 
 
-@settings(max_examples=100, derandomize=True)
+@settings(max_examples=REPETITIONS.interleavings, derandomize=True)
 @given(st.lists(STEPS, min_size=1, max_size=6), st.integers(1, 4))
 def test_any_commands_killed_anywhere_end_in_the_wanted_state(
     steps: list[tuple[str, int, int, int | None]], wanted: int

@@ -1,9 +1,10 @@
-"""Which server the tuner starts next, and how near it comes to the best of 200 simulated ones."""
+"""Which server the tuner starts next, and how near it comes to the best of simulated ones."""
 
 from statistics import median
 from typing import Any
 
 import pytest
+from repetitions import REPETITIONS
 from server_simulation import SPACE, Server, configurations
 from tuner_contest import STARTS, contest, tuned
 
@@ -40,8 +41,8 @@ def started(*done: Trial) -> dict[str, Any]:
     return {name: value for name, value in wanted.items() if best.configuration[name] != value}
 
 
-def test_the_quality_on_200_servers() -> None:
-    shares = list(contest(range(200)))
+def test_the_quality_on_simulated_servers() -> None:
+    shares = list(contest(range(REPETITIONS.servers)))
     ours, theirs = ([one[name] for one in shares] for name in ("tuner", "random search"))
     grid = [one["grid"] for one in shares]
     assert median(ours) >= 0.97
@@ -51,7 +52,7 @@ def test_the_quality_on_200_servers() -> None:
 
 
 def test_nothing_that_can_run_out_of_memory_is_recommended() -> None:
-    for seed in range(200):
+    for seed in range(REPETITIONS.servers):
         server = Server(seed)
         kept = search.recommend(tuned(server), SPACE)
         assert server.starts <= STARTS
@@ -60,7 +61,7 @@ def test_nothing_that_can_run_out_of_memory_is_recommended() -> None:
 
 
 def test_the_simulation_has_every_kind_of_server() -> None:
-    servers = [Server(seed) for seed in range(200)]
+    servers = [Server(seed) for seed in range(REPETITIONS.servers)]
     failing = [sum(bool(one.failure(c)) for c in configurations()) for one in servers]
     assert min(failing) == 0
     assert max(failing) > 80

@@ -1,0 +1,85 @@
+"""How often tests repeat: every count that has two sizes, in one place.
+
+`EVERY_RUN` is the smallest count that still has one of each kind. `SOAK` is for releases and
+nights: `nox -s soak` sets TEST_REPETITIONS=soak. The name has no CLOISTER_ in front, because
+Cloister refuses such a variable that is none of its settings.
+"""
+
+import os
+from dataclasses import dataclass
+
+_VARIABLE = "TEST_REPETITIONS"
+
+
+@dataclass(frozen=True)
+class Repetitions:
+    """One size of every count."""
+
+    # Requests over HTTP/1.1 in tests/stack/test_fuzz.py; a hundredth of them is the rarest kind.
+    fuzzed_requests: int
+    # Conversations over HTTP/2 in tests/stack/test_fuzz_http2.py.
+    fuzzed_conversations: int
+    # Reloads of a gateway under load in tests/stack/test_reload.py, for each way to answer.
+    reloads: int
+    # Downloads in tests/stack/test_download.py that are killed, beside those of chosen moments.
+    random_downloads: int
+    # Bytes of each shard of the model that those downloads bring.
+    shard_bytes: int
+    # Kills of `invoke ocr` in tests/stack/test_ocr_killed.py, beside those of chosen moments.
+    random_kills: int
+    # Changed bytes of a bundle in tests/stack/test_bundle.py: its first three are named files.
+    script_flips: int
+    # Changed bytes of a bundle with images in tests/docker/test_bundle.py: four of them are named
+    # files, the others fall into any file and onto any byte, by halves.
+    image_flips: int
+    # Examples of a property test that names no number of its own.
+    examples: int
+    # Sequences of commands in tests/unit/test_interleavings.py.
+    interleavings: int
+    # Simulated servers in tests/unit/test_tuning_search.py.
+    servers: int
+    # Generated forms and tables of each kind, of four, in tests/unit/test_ocr_judging.py.
+    forms: int
+    # By how much each time-out is longer (tests/conftest.py).
+    patience: int = 1
+
+
+EVERY_RUN = Repetitions(
+    fuzzed_requests=1_000,
+    fuzzed_conversations=100,
+    reloads=10,
+    random_downloads=0,
+    shard_bytes=1_000_000,
+    random_kills=0,
+    script_flips=6,
+    image_flips=12,
+    examples=40,
+    interleavings=30,
+    servers=60,
+    forms=10,
+)
+SOAK = Repetitions(
+    fuzzed_requests=10_000,
+    fuzzed_conversations=1_000,
+    reloads=50,
+    random_downloads=50,
+    shard_bytes=5_000_000,
+    random_kills=6,
+    script_flips=24,
+    image_flips=200,
+    examples=100,
+    interleavings=100,
+    servers=200,
+    forms=50,
+    patience=10,
+)
+
+
+def _chosen() -> Repetitions:
+    named = os.environ.get(_VARIABLE, "")
+    if named not in {"", "soak"}:
+        raise ValueError(f"{_VARIABLE} is `{named}`; it is `soak` or not set")
+    return SOAK if named else EVERY_RUN
+
+
+REPETITIONS = _chosen()
