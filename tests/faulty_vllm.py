@@ -38,7 +38,6 @@ class Engine:
 
     folder: Path
     port: int
-    page_s: float
     sequences: asyncio.Semaphore
     room: int
     running: int = 0
@@ -54,6 +53,11 @@ class Engine:
             return path.read_text().strip()
         except FileNotFoundError:
             return ""
+
+    @property
+    def page_s(self) -> float:
+        path = self.folder / "page_s"
+        return float(path.read_text()) if path.exists() else 0.05
 
     async def page(self, request: Request) -> Response:
         body = await request.json()
@@ -86,8 +90,9 @@ class Engine:
         if fault == "leak":
             self.leaked.append(bytearray(b"x" * _LEAK_BYTES))
         canary = body["max_tokens"] == _CANARY_TOKENS
+        step_s = 0 if canary else self.page_s / _STEPS
         for _ in range(1 if canary else _STEPS):
-            await asyncio.sleep(0 if canary else self.page_s / _STEPS)
+            await asyncio.sleep(step_s)
             self.tokens += 1
         if fault == "garbage":
             return "!" * 40
@@ -129,11 +134,9 @@ def main() -> None:
     parser.add_argument("--max-num-seqs", type=int)
     parser.add_argument("--max-num-queued-reqs", type=int)
     options, _ = parser.parse_known_args()
-    pace = options.model / "page_s"
     engine = Engine(
         options.model,
         options.port,
-        float(pace.read_text()) if pace.exists() else 0.05,
         asyncio.Semaphore(options.max_num_seqs),
         options.max_num_seqs + options.max_num_queued_reqs,
     )

@@ -10,6 +10,8 @@ from typing import Any
 
 from deployments import ROOT, Stack, eventually
 
+from cloister.files import write_atomically
+
 _PROGRAM = Path(__file__).with_name("faulty_vllm.py")
 # Times of a fleet under test: short, so that what they bound is seen to be bounded by them, and
 # long enough that one look of two seconds that a busy machine leaves without answer is no silence.
@@ -25,7 +27,8 @@ class Faulty:
         (self.model / "config.json").write_text(
             '{"architectures": ["Qwen2_5_VLForConditionalGeneration"]}'
         )
-        (self.model / "page_s").write_text(str(page_s))
+        self._page_s = page_s
+        self._set_page_s(page_s)
         self._programs = folder / "bin"
         self._programs.mkdir()
         script = self._programs / "vllm"
@@ -70,6 +73,18 @@ class Faulty:
             yield
         finally:
             path.unlink(missing_ok=True)
+
+    @contextmanager
+    def slow(self, page_s: float) -> Iterator[None]:
+        """Let each page that begins until the end take this long."""
+        self._set_page_s(page_s)
+        try:
+            yield
+        finally:
+            self._set_page_s(self._page_s)
+
+    def _set_page_s(self, page_s: float) -> None:
+        write_atomically(self.model / "page_s", str(page_s))
 
     def cure(self, port: int) -> None:
         (self.model / f"{port}.fault").unlink(missing_ok=True)

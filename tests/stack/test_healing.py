@@ -97,13 +97,14 @@ def test_a_replica_that_dies_or_freezes_costs_no_page(fleet: Stack, number: sign
     assert fleet.pids()["vllm-2"] != pid
 
 
-@pytest.mark.alone
-def test_a_replica_that_is_only_busy_is_left_alone(fleet: Stack) -> None:
+def test_a_replica_that_is_only_busy_is_left_alone(fleet: Stack, faulty: Faulty) -> None:
+    """Sixty clients for eight seats, one second a page: each page waits longer than a stall."""
     before = len(events(fleet))
     pids = fleet.pids()
-    with load(fleet.url, at_once=60) as outcome:
-        sent(outcome, 1500)
+    with faulty.slow(1), load(fleet.url, at_once=60) as outcome:
+        sent(outcome, 100)
     assert outcome.lost == 0, str(outcome)
+    assert outcome.slowest_s > STALL_S, "or the queue was too short to be mistaken for a stall"
     assert fleet.pids() == pids
     assert events(fleet)[before:] == []
 

@@ -95,14 +95,18 @@ def test_a_worker_that_crashes_costs_its_own_page_only(fresh: Stack) -> None:
     assert fresh.pids()["tesseract-1"] == engine.pid
 
 
-@pytest.mark.alone
 def test_a_page_that_takes_too_long_is_given_up_with_a_504(fresh: Stack) -> None:
-    fresh.invoke("up", "--set", "tesseract.workers=1", "--set", "tesseract.page_timeout_s=8")
-    (worker,) = psutil.Process(fresh.pids()["tesseract-1"]).children()
+    fresh.invoke("up", "--set", "tesseract.workers=1", "--set", "tesseract.page_timeout_s=5")
+    engine = psutil.Process(fresh.pids()["tesseract-1"])
+    (worker,) = engine.children()
     worker.suspend()
     answer = read(fresh)
     assert (answer.status_code, answer.json()["error"]["code"]) == (504, "page_timeout")
-    assert_reads(fresh)
+    # A busy machine may take longer than the time-out to start the next worker, so that a page
+    # or two fail again. The stopped worker must be gone, and its engine must still be there.
+    eventually(lambda: assert_reads(fresh), within_s=120)
+    _assert_gone(worker)
+    assert engine.is_running()
 
 
 def test_a_restart_between_two_looks_of_the_watchdog_is_no_death() -> None:
@@ -234,26 +238,25 @@ def test_an_interrupted_up_says_so_and_the_next_one_works(fresh: Stack) -> None:
     assert_reads(fresh)
 
 
-@pytest.mark.alone
 def test_replicas_share_the_work_and_scaling_loses_no_page(fresh: Stack) -> None:
     fresh.invoke("up", "--set", "tesseract.workers=1")
     with readers(fresh) as answers:
         said = fresh.invoke("up", "--replicas", "2", "--set", "tesseract.workers=1").stderr
         assert "letting tesseract-2 warm up" in said
-        time_of_two = len(answers)
-        eventually(lambda: _assert_more(answers, time_of_two + 10))
+        count_of_two = len(answers)
+        eventually(lambda: _assert_shared(answers[count_of_two:]), within_s=180)
     assert {answer.status_code for answer in answers} == {200}
     assert {"tesseract-1", "tesseract-2"} < set(fresh.pids())
-    log = fresh.log("access")
-    for port in (fresh.first_port, fresh.first_port + 1):
-        assert f'"upstream":"127.0.0.1:{port}"' in log
     metrics = requests.get(f"{fresh.url}/metrics", timeout=5).text
     assert 'replica="tesseract-1"' in metrics
     assert 'replica="tesseract-2"' in metrics
 
 
-def _assert_more(answers: list[requests.Response], count: int) -> None:
-    assert len(answers) >= count
+def _assert_shared(answers: list[requests.Response]) -> None:
+    """Require pages of both replicas; the first pages after the change may be of one alone."""
+    assert len(answers) >= 10
+    replicas = {answer.headers.get("X-Cloister-Replica") for answer in answers}
+    assert replicas >= {"tesseract-1", "tesseract-2"}
 
 
 def test_a_dead_replica_leaves_the_service_up(fresh: Stack) -> None:
