@@ -58,6 +58,7 @@ class Hub:
     answered one after the other before the file itself (also for `api`). `stalls`, by a part of the
     address, holds the answer back, or drips the `head` or the `body` of one. `pace` is in bytes a
     second, of each connection. While `hold` bytes are `sent` in all, no more are.
+    `connections` counts the open ones.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Hub:
     asked: list[str] = field(default_factory=list)
     tokens: list[str | None] = field(default_factory=list)
     sent: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    connections: int = 0
     guard: threading.Lock = field(default_factory=threading.Lock)
     closed: threading.Event = field(default_factory=threading.Event)
 
@@ -116,9 +118,16 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def setup(self) -> None:
+        with self.hub.guard:
+            self.hub.connections += 1
         super().setup()
         # What a killed client never read must not count as brought.
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SLICE)
+
+    def finish(self) -> None:
+        super().finish()
+        with self.hub.guard:
+            self.hub.connections -= 1
 
     def do_GET(self) -> None:
         hub, path = self.hub, unquote(self.path.partition("?")[0])
