@@ -28,15 +28,17 @@ from page_stubs import page_stub
 from cloister import console
 
 _REPLICA_DIES_S = 20.0
+_MOST = 60  # pages that a run asks for before it is killed
+_Runs = Callable[[Stack, str, Callable[[], int]], KilledRuns]
 
 
-def against_stub(runs: Callable[[Stack, str], KilledRuns], kills: int, folder: Path) -> None:
+def against_stub(runs: _Runs, kills: int, folder: Path) -> None:
     """Count the requests of every page."""
     (folder / "cloister.yaml").touch()
     with page_stub(delay_ms=150) as stub:
-        run = runs(Stack(folder, 9), stub.url)
+        run = runs(Stack(folder, 9), stub.url, stub.requests)
         for _ in range(kills):
-            run.kill_once()
+            run.kill_once(run.rng.randrange(_MOST))
             run.check_requests(stub.counts()["asked"])
             console.say(f"kill {run.kills}: {len(run.asked)} pages are read")
         run.finish()
@@ -53,14 +55,14 @@ def against_stub(runs: Callable[[Stack, str], KilledRuns], kills: int, folder: P
     _tell(run)
 
 
-def against_replicas(runs: Callable[[Stack, str], KilledRuns], kills: int, _folder: Path) -> None:
+def against_replicas(runs: _Runs, kills: int, _folder: Path) -> None:
     """Kill replicas too."""
     with deployed(replicas=2, tesseract_workers=1) as stack:
         stack.invoke("up")
-        run = runs(stack, stack.url)
+        run = runs(stack, stack.url, lambda: stack.log("access").count("chat/completions"))
         with _dying(stack) as deaths:
             for _ in range(kills):
-                run.kill_once()
+                run.kill_once(run.rng.randrange(_MOST))
                 console.say(f"kill {run.kills}: {len(finished(run.ledger))} pages are read")
             run.finish()
     hashes = finished(run.ledger)
@@ -114,9 +116,9 @@ def main() -> None:
         write_documents(folder / "in", chosen.files, chosen.pages, chosen.seed)
         rng = random.Random(chosen.seed)  # noqa: S311
 
-        def runs(user: Stack, url: str) -> KilledRuns:
+        def runs(user: Stack, url: str, requests: Callable[[], int]) -> KilledRuns:
             flags = ("--url", url, "--concurrency", "8")
-            return KilledRuns(user, folder / "in", folder / "out", flags, rng)
+            return KilledRuns(user, folder / "in", folder / "out", flags, rng, requests)
 
         play = against_stub if chosen.engine == "stub" else against_replicas
         play(runs, chosen.kills, folder)

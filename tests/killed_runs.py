@@ -14,10 +14,12 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deployments import ROOT, Stack
+from deployments import ROOT, Stack, eventually, program
 from page_stubs import document
 
-_ALIVE_S = (0.6, 3.0)  # from the start of a run to its kill: imports take the first half second
+# After the page that a kill waits for: about one page's time, so that kills fall between a request,
+# its answer and what is written of it.
+_LONGER_S = 0.2
 
 
 def write_documents(folder: Path, files: int, pages: int, seed: int) -> None:
@@ -53,6 +55,7 @@ class KilledRuns:
     out: Path
     flags: tuple[str, ...]
     rng: random.Random
+    requests: Callable[[], int]  # how many pages the service was asked for, by all runs
     kills: int = 0
     outputs: dict[Path, tuple[int, bytes]] = field(default_factory=dict)
     asked: dict[str, int] = field(default_factory=dict)
@@ -65,16 +68,23 @@ class KilledRuns:
         words = (str(self.source), "--out", str(self.out), *self.flags)
         return [sys.executable, "-m", "invoke", "ocr", *words]
 
-    def kill_once(self) -> None:
-        """Start a run, kill it at a random moment, and hold what it wrote to what it is now."""
-        with subprocess.Popen(
-            self.command(), cwd=ROOT, env=self.user.environment, stderr=subprocess.DEVNULL
-        ) as run:
-            time.sleep(self.rng.uniform(*_ALIVE_S))
+    def kill_once(self, after: int) -> None:
+        """Start a run, kill it once it asked for so many pages, and check what it wrote.
+
+        With no page at all it is killed as soon as there is a ledger.
+        """
+        wanted = self.requests() + after
+        with program(self.command(), env=self.user.environment, stderr=subprocess.DEVNULL) as run:
+            eventually(lambda: self._require_begun(wanted), within_s=120)
+            time.sleep(self.rng.uniform(0, _LONGER_S))
             run.send_signal(signal.SIGKILL)
             assert run.wait() == -signal.SIGKILL, "it was over before it was killed: more pages"
         self.kills += 1
         self.check_outputs()
+
+    def _require_begun(self, wanted: int) -> None:
+        assert self.ledger.exists()
+        assert self.requests() >= wanted
 
     def check_outputs(self) -> None:
         """No output is half of a document, and none is ever written twice."""

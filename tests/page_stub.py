@@ -49,6 +49,7 @@ class Stub:
         self.bodies: list[dict[str, Any]] = []
         self.in_flight = self.most_in_flight = 0
         self.empty = False
+        self.hold: int | None = None
         self.refusals, self.status, self.retry_after = 0, 503, "1"
 
     async def page(self, request: Request) -> Response:
@@ -67,16 +68,18 @@ class Stub:
         mark = "empty" if self.empty else _mark(image)
         if mark == "error":
             return JSONResponse({"error": {"message": "told to fail"}}, 500)
-        stream = self.counted(sha256, mark, body)
+        stream = self.counted(sha256, mark, body, self.asked.total())
         return StreamingResponse(stream, media_type="text/event-stream")
 
     async def counted(
-        self, sha256: str, mark: str | None, body: dict[str, Any]
+        self, sha256: str, mark: str | None, body: dict[str, Any], number: int
     ) -> AsyncIterator[bytes]:
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
             await asyncio.sleep(self.delay_s)
+            while self.hold is not None and number > self.hold:
+                await asyncio.sleep(0.02)
             async for said, reason in _said(sha256, mark, body):
                 self.tokens[mark or "plain"] += 1
                 yield _event({"delta": {"content": said}, "finish_reason": None})

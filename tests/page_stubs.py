@@ -27,8 +27,15 @@ class PageStub:
         with session() as client:
             return client.get(f"{self.url}/counts", timeout=10).json()
 
+    def requests(self) -> int:
+        """Return how many pages it was asked for, each as often as it was."""
+        return sum(int(count) for count in self.counts()["asked"].values())
+
     def behave(self, **orders: object) -> None:
-        """Set `refusals` to come with `status` and `retry_after`, `delay_s`, or `empty` for all."""
+        """Set `refusals` to come with `status` and `retry_after`, `delay_s`, or `empty` for all.
+
+        Pages beyond number `hold`, counted over all requests, are not answered until it is None.
+        """
         with session() as client:
             client.post(f"{self.url}/behave", json=orders, timeout=10).raise_for_status()
 
