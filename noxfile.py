@@ -170,6 +170,14 @@ def bench_gateway(session: nox.Session) -> None:
     session.run("python", "-m", "benchmarks.gateway", *session.posargs, env={"PYTHONPATH": "tests"})
 
 
+@nox.session(name="bench-key-timing", default=False)
+def bench_key_timing(session: nox.Session) -> None:
+    """Compare how long wrong keys take, by how much of them is right; needs a quiet machine."""
+    install(session, "runtime")
+    program = ("python", "-m", "benchmarks.key_timing")
+    session.run(*program, *session.posargs, env={"PYTHONPATH": "tests"})
+
+
 @nox.session(name="bench-client", default=False)
 def bench_client(session: nox.Session) -> None:
     """Compare what the load test's client measures with a stub's known times, and its cost."""

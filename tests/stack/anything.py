@@ -9,7 +9,8 @@ import api_document
 import pieces
 import smuggling
 from hypothesis import strategies as st
-from siege import EXPIRED, GOOD, QUERY, WORDS, WRONG
+from key_guessing import GOOD
+from siege import EXPIRED, QUERY, WORDS, WRONG
 
 Draw = Callable[..., Any]
 

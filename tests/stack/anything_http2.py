@@ -9,7 +9,8 @@ import smuggling
 from anything import OPERATIONS, SHOWN
 from http2 import CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS
 from hypothesis import strategies as st
-from siege import GOOD, QUERY, WORDS
+from key_guessing import GOOD
+from siege import QUERY, WORDS
 
 Draw = Callable[..., Any]
 Pair = tuple[bytes, bytes]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import requests
 from gateways import Gateway, gateway
+from key_guessing import GOOD
 from load import PATH
 from stubs import Stub, stub
 
@@ -18,7 +19,6 @@ from cloister.chat import Pass
 from cloister.keys import Key
 
 # Texts that must turn up in no log.
-GOOD = "cloister_good.hWvPq0vAqz1kTt3mFDx6Yl8sNnJb4Gc7RuEoXwSi2_Q"
 EXPIRED = "cloister_expired.Zc5yKe9rLd1uBf7gTa3hMp0jXo6wVq2nSi8bRt4vG-E"
 WRONG = "cloister_good.hWvPq0vAqz1kTt3mFDx6Yl8sNnJb4Gc7RuEoXwSi2_R"
 WORDS = "the-words-of-a-page"

@@ -17,8 +17,9 @@ from anything import Sent
 from deployments import eventually
 from hypothesis import strategies as st
 from judge import Judge
+from key_guessing import GOOD
 from repetitions import REPETITIONS
-from siege import ALLOWED, EXPIRED, GOOD, PAGE, QUERY, WORDS, WRONG, Siege, siege
+from siege import ALLOWED, EXPIRED, PAGE, QUERY, WORDS, WRONG, Siege, siege
 from smuggling import MARKER
 from volley import Vitals, fire
 

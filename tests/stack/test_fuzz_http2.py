@@ -13,8 +13,9 @@ import pytest
 import wire
 from anything_http2 import Talk
 from judge import HEALTHY, Judge
+from key_guessing import GOOD
 from repetitions import REPETITIONS
-from siege import ALLOWED, GOOD, PAGE, QUERY, WORDS, Siege, siege
+from siege import ALLOWED, PAGE, QUERY, WORDS, Siege, siege
 from volley import Vitals, fire
 
 REQUESTS = REPETITIONS.fuzzed_conversations

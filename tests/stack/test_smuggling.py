@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import pytest
 import wire
-from siege import EXPIRED, GOOD, Siege, siege
+from key_guessing import GOOD
+from siege import EXPIRED, Siege, siege
 from smuggling import MARKER, PAGE, Smuggle, all_of_them, hidden
 
 OUTER = ((b"POST", PAGE), (b"GET", b"/v1/models"))

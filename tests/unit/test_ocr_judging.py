@@ -42,7 +42,9 @@ BLANKS = [
 
 def generated() -> list[str]:
     kinds = ("form", "table", "invoice", "receipt")
-    return [corpus.generate(kind, seed).markdown for kind in kinds for seed in range(REPETITIONS.forms)]
+    return [
+        corpus.generate(kind, seed).markdown for kind in kinds for seed in range(REPETITIONS.forms)
+    ]
 
 
 def detected_by_engine(tokens: Sequence[int]) -> bool:
