@@ -45,8 +45,8 @@ class Repetitions:
 
 
 EVERY_RUN = Repetitions(
-    fuzzed_requests=1_000,
-    fuzzed_conversations=100,
+    fuzzed_requests=2_000,
+    fuzzed_conversations=200,
     reloads=10,
     random_downloads=0,
     shard_bytes=1_000_000,
