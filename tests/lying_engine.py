@@ -1,15 +1,17 @@
 """An OCR service that looks well and is not: each mode is a lie that a load test has to see.
 
 Run as `python tests/lying_engine.py --port P --mode M [--page-s S]`. Modes: honest; cut (one stream
-in a hundred ends early), empty, loop, slow (each tenth page holds up those behind it), cache (half
+in twenty ends early), empty, loop, slow (each tenth page holds up those behind it), cache (half
 of the pages is told to come from a cache), error (HTTP 200 with an error inside), plain (HTTP 200
-with JSON that is no stream), late (the first text after a second).
+with JSON that is no stream), late (the first text after a second). `/seen` has how many pages were
+under way as each of them came, itself among them, and how long each of them took here.
 """
 
 import argparse
 import asyncio
 import itertools
 import json
+import time
 from collections.abc import AsyncIterator
 
 import uvicorn
@@ -30,6 +32,9 @@ class Engine:
         self.numbers = itertools.count()
         self.turn = asyncio.Lock()
         self.asked = self.hits = 0
+        self.in_flight = 0
+        self.under_way: list[int] = []
+        self.took_s: list[float] = []
 
     async def page(self, request: Request) -> Response:
         await request.body()
@@ -39,7 +44,22 @@ class Engine:
             self.hits += 900
         if self.mode == "plain":
             return JSONResponse({"error": {"message": "no", "code": 500}})
-        return StreamingResponse(self.events(number), media_type="text/event-stream")
+        return StreamingResponse(self.seen(number), media_type="text/event-stream")
+
+    async def seen(self, number: int) -> AsyncIterator[str]:
+        begun, took_s = time.monotonic(), 0.0
+        self.in_flight += 1
+        self.under_way.append(self.in_flight)
+        try:
+            async for event in self.events(number):
+                took_s = time.monotonic() - begun  # before the client can have it
+                yield event
+        finally:
+            self.in_flight -= 1
+            self.took_s.append(took_s)
+
+    async def told(self, _: Request) -> Response:
+        return JSONResponse({"under_way": self.under_way, "took_s": self.took_s})
 
     async def events(self, number: int) -> AsyncIterator[str]:
         if self.mode == "error" and number % 2:
@@ -50,7 +70,7 @@ class Engine:
                 await asyncio.sleep(2.0 if number % 10 == 9 else 0)
         words = [] if self.mode == "empty" else _WORDS
         words = ["Total due 12.00. " * 10] * 40 if self.mode == "loop" else words
-        cut = self.mode == "cut" and number % 100 == 99
+        cut = self.mode == "cut" and number % 20 == 19
         if self.mode == "late":
             await asyncio.sleep(1.0)
         for word in words[: 5 if cut else None]:
@@ -95,6 +115,7 @@ def main() -> None:
             Route("/v1/models", _models),
             Route("/health", _models),
             Route("/metrics", engine.metrics),
+            Route("/seen", engine.told),
         ]
     )
     uvicorn.run(app, port=chosen.port, log_level="warning")

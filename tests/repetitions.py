@@ -46,7 +46,7 @@ class Repetitions:
 
 EVERY_RUN = Repetitions(
     fuzzed_requests=2_000,
-    fuzzed_conversations=200,
+    fuzzed_conversations=300,
     reloads=10,
     random_downloads=0,
     shard_bytes=1_000_000,

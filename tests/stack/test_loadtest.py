@@ -57,18 +57,24 @@ def ended(out: Path, *flags: str, code: int = 0, environment: dict[str, str] | N
 
 def lied(mode: str, out: Path, *flags: str) -> Any:
     with liar(mode) as url:
-        seconds = "25" if mode == "cut" else "6"  # so that one of the hundredth is measured
-        flags = flags or ("--shape", "poisson", "--rate", "12", "--seconds", seconds)
+        flags = flags or ("--shape", "poisson", "--rate", "12", "--seconds", "6")
         return ended(out, "--url", url, *flags)
 
 
-@pytest.mark.alone
 def test_an_honest_service_is_found_good(tmp_path: Path) -> None:
-    report = lied("honest", tmp_path / "r")
+    """How exact its times are, `nox -s bench-client` says: here no page is faster than it was."""
+    with liar("honest") as url:
+        flags = ("--shape", "poisson", "--rate", "12", "--seconds", "6")
+        report = ended(tmp_path / "r", "--url", url, *flags)
+        took_s = requests.get(f"{url}/seen", timeout=30).json()["took_s"]
     (stage,) = report["stages"]
     assert stage["faults"] == {}
     assert stage["good"] == stage["sent"] > 30, "at most half of them are warm-up"
-    assert 0.18 < stage["e2e_s"]["p50"] < 0.8
+    records = _records(tmp_path / "r")
+    assert len(records) == len(took_s), "no page is left out"
+    told_s = sorted(record["end_s"] for record in records)
+    assert all(here <= there for here, there in zip(sorted(took_s), told_s, strict=True))
+    assert stage["e2e_s"]["p50"] >= told_s[0]
     assert report["cache"]["defeated"]
     assert report["complete"]
     page = (tmp_path / "r" / "report.html").read_text()
@@ -79,7 +85,7 @@ def test_an_honest_service_is_found_good(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("mode", "fault", "share"),
     [
-        ("cut", "cut short", 0.01),
+        ("cut", "cut short", 0.05),
         ("empty", "empty", 13 / 14),
         ("loop", "repeats itself", 1.0),
         ("error", "an error in the answer", 0.5),
@@ -98,7 +104,6 @@ def test_a_lie_is_a_fault_and_no_goodput(
     assert stage["verdict"] in ({"fail"} if share > 0.05 else {"undecided", "fail"})
 
 
-@pytest.mark.alone
 def test_a_service_that_stalls_now_and_then_does_not_hide_it(tmp_path: Path) -> None:
     """A tenth of the pages is slow by itself; those that had to wait behind them are counted."""
     (stage,) = lied("slow", tmp_path / "r")["stages"]
@@ -112,22 +117,28 @@ def test_an_answer_from_a_cache_is_told(tmp_path: Path) -> None:
     assert any("cache" in warning for warning in report["warnings"])
 
 
-@pytest.mark.alone
 def test_time_to_first_text_is_not_that_to_the_headers(tmp_path: Path) -> None:
+    """The headers come at once, the first text after a second, and the rest after that."""
     (stage,) = lied("late", tmp_path / "r")["stages"]
-    assert 1.0 < stage["ttft_s"]["p50"] < 2.0
+    assert 1.0 < stage["ttft_s"]["p50"] < stage["e2e_s"]["p50"]
 
 
-@pytest.mark.alone
 def test_a_ladder_over_two_processes_stops_by_itself(tmp_path: Path) -> None:
-    # Of half a second each: eight pages a second are a client that any machine has.
-    flags = ("--seconds", "12", "--last", "4", "--processes", "2")
-    with liar("honest", page_s=0.5) as url:
+    flags = ("--seconds", "6", "--last", "4", "--processes", "2")
+    with liar("honest", page_s=0.25) as url:
         report = ended(tmp_path / "r", "--url", url, *flags)
-    assert [stage["name"] for stage in report["stages"]] == ["1 client", "2 clients", "4 clients"]
-    rates = [stage["pages_per_s"]["value"] for stage in report["stages"]]
-    assert rates[2] == pytest.approx(4 * rates[0], rel=0.4)
-    assert all(stage["little_gap"] < 0.2 for stage in report["stages"])
+        under_way = requests.get(f"{url}/seen", timeout=30).json()["under_way"]
+    stages = report["stages"]
+    assert [stage["name"] for stage in stages] == ["1 client", "2 clients", "4 clients"]
+    assert max(under_way) == 4, "as the service saw it, more never came at once"
+    first = [under_way.index(count) for count in (1, 2, 3)]
+    assert first == sorted(first)
+    assert first[1] >= stages[0]["sent"]
+    for stage in stages:
+        # A client has a page under way but for the moment between two, however slow the machine.
+        assert stage["users"] / 2 < stage["in_flight"] < stage["users"] + 0.01
+        edges = 2 * stage["users"] / stage["sent"]  # pages that the window cuts
+        assert stage["little_gap"] < 0.05 + edges
 
 
 def test_ctrl_c_gives_the_report_of_what_was_measured(tmp_path: Path) -> None:
@@ -151,7 +162,6 @@ def _require_lines(path: Path, count: int) -> None:
     assert path.read_text().count("\n") >= count
 
 
-@pytest.mark.alone
 def test_the_embedded_service_through_and_past_the_gateway(fresh: Stack, tmp_path: Path) -> None:
     fresh.invoke("up")
     flags = ("--seconds", "6", "--first", "2", "--last", "2", "--direct")
@@ -163,9 +173,14 @@ def test_the_embedded_service_through_and_past_the_gateway(fresh: Stack, tmp_pat
     assert list(through["by_replica"]) == ["tesseract-1"]
     assert direct["by_replica"] == {}
     assert through["quality"]["cer_median"]["value"] < 0.2
-    assert report["gateway"]["pages_ratio"]["value"] > 0.5
+    ratio = through["pages_per_s"]["value"] / direct["pages_per_s"]["value"]
+    assert report["gateway"]["pages_ratio"]["value"] == pytest.approx(ratio)
     assert any(sample["running"] for sample in report["samples"])
     assert any(sample["gateway_cpu"] for sample in report["samples"])
+
+
+def _records(out: Path) -> list[Any]:
+    return [json.loads(line) for line in (out / "records.jsonl").read_text().splitlines()]
 
 
 def _own(stack: Stack) -> dict[str, str]:
