@@ -22,16 +22,20 @@ def install(session: nox.Session, name: str) -> None:
     session.install("--require-hashes", "-r", f"requirements/{name}.txt")
 
 
-def pytest(session: nox.Session, *chosen: str, workers: int, **environment: str) -> None:
-    """Run the tests that are chosen, or what the command line has in their place.
+# How many tests of a suite run at once. They wait more than they work, but for the unit tests.
+WORKERS = {"unit": 2, "stack": 3, "docker": 3, "clients": 2}
 
-    Only whole suites are shared out among workers: a few tests are quicker to start in one process.
+
+def pytest(session: nox.Session, suite: str, **environment: str) -> None:
+    """Run a suite, or the tests that the command line has in its place.
+
+    Only a whole suite is shared out among workers: a few tests are quicker to start in one process.
     """
     # Where it is set, all that a command under test imports is compiled anew, for each command.
     env = {"PYTHONDONTWRITEBYTECODE": None, **environment}
-    shared = (f"--numprocesses={workers}", "--dist=loadfile", "--no-loadscope-reorder")
-    arguments = session.posargs or (*chosen, *shared)
-    # The plugin tells scripts/test.sh what passed; without it there is nothing to tell.
+    shared = (f"--numprocesses={WORKERS[suite]}", "--dist=loadfile", "--no-loadscope-reorder")
+    arguments = session.posargs or (f"tests/{suite}", *shared)
+    # The plugin reports to scripts/test.sh what passed; without it there is nobody to report to.
     session.run("python", "-m", "pytest", "-p", "suites.progress", *arguments, env=env)
 
 
@@ -58,7 +62,8 @@ def types(session: nox.Session) -> None:
     """Check types, strictly."""
     install(session, "lint")
     # A benchmark may use what tests use.
-    session.run("mypy", *(name for name in PYTHON if name != "tests"), env={"MYPYPATH": "tests"})
+    programs = (name for name in PYTHON if name != "tests")
+    session.run("mypy", *programs, "tests/conftest.py", env={"MYPYPATH": "tests"})
     for suite in ("unit", "stack", "docker", "clients"):
         session.run("mypy", f"tests/{suite}", env={"MYPYPATH": f"tests:tests/{suite}"})
 
@@ -76,28 +81,28 @@ def workflows(session: nox.Session) -> None:
 def unit(session: nox.Session) -> None:
     """Test what needs neither network nor processes."""
     install(session, "test")
-    pytest(session, "tests/unit", workers=2)
+    pytest(session, "unit")
 
 
 @nox.session
 def stack(session: nox.Session) -> None:
     """Test real nginx and real engines as processes; needs nginx."""
     install(session, "test")
-    pytest(session, "tests/stack", workers=3)
+    pytest(session, "stack")
 
 
 @nox.session
 def docker(session: nox.Session) -> None:
     """Test real containers, the seal among them; skipped, but in CI, where there is no Docker."""
     install(session, "test")
-    pytest(session, "tests/docker", workers=3)
+    pytest(session, "docker")
 
 
 @nox.session
 def clients(session: nox.Session) -> None:
     """Test the programs of docs/clients.md against a real stack; needs curl and poppler."""
     install(session, "test")
-    pytest(session, "tests/clients", CLIENTS_ENVIRONMENT=client_programs(session))
+    pytest(session, "clients", CLIENTS_ENVIRONMENT=client_programs(session))
 
 
 def client_programs(session: nox.Session) -> str:
@@ -121,11 +126,10 @@ def soak(session: nox.Session) -> None:
     """Repeat as often as tests/repetitions.py says for releases: unit, stack, docker, clients."""
     install(session, "test")
     environment = {"TEST_REPETITIONS": "soak", "CLIENTS_ENVIRONMENT": client_programs(session)}
-    if session.posargs:
-        pytest(session, workers=1, **environment)
-        return
-    for suite, workers in WORKERS.items():
-        pytest(session, f"tests/{suite}", workers=workers, **environment)
+    for suite in WORKERS:
+        pytest(session, suite, **environment)
+        if session.posargs:
+            return
 
 
 @nox.session(default=False)

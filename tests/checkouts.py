@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from deployments import ROOT, Stack
+from deployments import ROOT, Stack, grouped
 
 
 class Checkout:
@@ -32,19 +32,15 @@ class Checkout:
     @contextmanager
     def tuning(self, *flags: str) -> Iterator["subprocess.Popen[str]"]:
         """Start `nox -s tune`, as nox would, in a session of its own."""
-        with subprocess.Popen(
+        with grouped(
             [sys.executable, "-m", "loadtests.tune", *flags],
             cwd=self.root,
             env={**os.environ, **self.stack.environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            start_new_session=True,
         ) as process:
-            try:
-                yield process
-            finally:
-                process.terminate()
+            yield process
 
     def tuned(self, *flags: str, code: int = 0, timeout_s: float = 600) -> str:
         """Tune to the end; return what was said."""

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import tempfile
@@ -133,6 +134,18 @@ def program(command: list[str], **more: Any) -> Iterator[Any]:
             yield process
         except BaseException:
             process.kill()
+            raise
+
+
+@contextmanager
+def grouped(command: list[str], **more: Any) -> Iterator[Any]:
+    """Run a program that starts others; where the test fails meanwhile all of them are killed."""
+    with subprocess.Popen(command, **{"cwd": ROOT, **more}, start_new_session=True) as process:
+        try:
+            yield process
+        except BaseException:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             raise
 
 

@@ -151,7 +151,10 @@ def gateway(
         finally:
             if made.process is not None:
                 made.process.send_signal(signal.SIGTERM)
-                made.process.wait(30)
+                try:
+                    made.process.wait(30)
+                finally:
+                    made.process.kill()
 
 
 def _replica(number: int, address: str) -> Replica:

@@ -37,13 +37,6 @@ _ORDER = ("test_vllm", "test_tune", "test_model", "test_bundle", "test_verify", 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: _ORDER.index(item.path.stem) if item.path.stem in _ORDER else 99)
-    for item in items:
-        if (
-            Path(__file__).parent in item.path.parents
-            and item.get_closest_marker("timeout") is None
-        ):
-            # The first test's setup builds all images, which has a limit of its own.
-            item.add_marker(pytest.mark.timeout(900, func_only=True))
 
 
 @pytest.fixture(scope="session", autouse=True)

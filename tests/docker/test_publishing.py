@@ -152,7 +152,10 @@ def empty_engine(
             made.close()
         finally:
             program.terminate()
-            program.wait()
+            try:
+                program.wait(120)
+            finally:
+                program.kill()
             link("delete", BRIDGE)
     shutil.rmtree(folder, ignore_errors=True)
 

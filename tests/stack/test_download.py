@@ -1,6 +1,7 @@
 """The real huggingface_hub and our own transfer, against a hub that does all that hubs do."""
 
 import contextlib
+import functools
 import json
 import multiprocessing
 import os
@@ -142,7 +143,7 @@ def test_killed_at_any_byte_it_goes_on_where_it_stopped(tmp_path: Path) -> None:
             after = max(1, int(moment * hub.size))
             hub.hold = (after + hub.size) // 2  # or it may be over before it is killed
             first = _spawn(hub, root)
-            _wait_until(lambda after=after: sum(hub.sent.values()) >= after, first)
+            _wait_until(functools.partial(_has_sent, hub, after), first)
             first.kill()
             _go_on(hub, root, first)
 
@@ -151,12 +152,16 @@ def test_a_downloader_keeps_nothing_back_that_a_kill_could_lose(tmp_path: Path) 
     """Every byte that came is written before more comes, so a kill costs what is under way only."""
     with serving(Hub(NAME, model(3, REPETITIONS.shard_bytes), pace=30_000_000)) as hub:
         hub.sent = dict.fromkeys(hub.files, 0)
-        hub.hold = hub.size // 2
+        hub.hold = half = hub.size // 2
         first = _spawn(hub, tmp_path)
-        _wait_until(lambda: _written(tmp_path) >= hub.hold, first)
+        _wait_until(lambda: _written(tmp_path) >= half, first)
         _wait_until(lambda: _written(tmp_path) == sum(hub.sent.values()), first)
         first.kill()
         _go_on(hub, tmp_path, first)
+
+
+def _has_sent(hub: Hub, count: int) -> bool:
+    return sum(hub.sent.values()) >= count
 
 
 def _require_silent(hub: Hub) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deployments import ROOT, program
 from hub import COMMIT, Hub, model, safetensors, serving
 
 from cloister import models, shell
@@ -21,7 +22,6 @@ from cloister.errors import ModelStoreError
 from cloister.modelstore import pins
 from cloister.modelstore.store import READY, Store
 
-ROOT = Path(__file__).parents[2]
 NAME = "acme/Reader"
 SHARD = "model-00002-of-00003.safetensors"
 QUICK = Patience(tries=2, stall_s=1.0, deadline_s=6.0, first_wait_s=0.05, longest_wait_s=0.2)
@@ -224,18 +224,17 @@ def test_ctrl_c_shows_no_traceback_however_early(tmp_path: Path) -> None:
     (tmp_path / "huggingface_hub.py").write_text(
         "import sys, time\nsys.stdout.write('importing\\n')\nsys.stdout.flush()\ntime.sleep(60)\n"
     )
-    process = subprocess.Popen(
+    with program(
         [sys.executable, "-m", "cloister.downloader", NAME],
         env={"PATH": "/usr/bin", "PYTHONPATH": f"{tmp_path}:{ROOT}"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "importing\n"
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
+        assert process.stdout.readline() == "importing\n"
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=120)
     assert said == "interrupted; run it again: it goes on where it stopped\n"
     assert process.returncode == 130
 

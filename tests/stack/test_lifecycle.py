@@ -8,12 +8,12 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import psutil
 import pytest
 import requests
-from deployments import ROOT, SAMPLES, Stack, deployed, eventually, program
+from deployments import SAMPLES, Stack, deployed, eventually, program
 from fleets import events, happened, known
 from pages import data_url, encoded, page, request
 
@@ -206,13 +206,14 @@ def test_a_state_folder_that_is_a_file_is_one_line(fresh: Stack) -> None:
 
 def test_two_ups_at_once_do_not_mix(fresh: Stack) -> None:
     command = [sys.executable, "-m", "invoke", "up"]
-    both = [
-        subprocess.Popen(
-            command, cwd=ROOT, env=fresh.environment, stderr=subprocess.PIPE, text=True
-        )
-        for _ in range(2)
-    ]
-    errors = [process.communicate(timeout=120)[1] for process in both]
+    with ExitStack() as running:
+        both = [
+            running.enter_context(
+                program(command, env=fresh.environment, stderr=subprocess.PIPE, text=True)
+            )
+            for _ in range(2)
+        ]
+        errors = [process.communicate(timeout=240)[1] for process in both]
     codes = sorted(process.returncode for process in both)
     assert codes in ([0, 6], [0, 0]), errors  # the second may have come after the first
     if codes == [0, 6]:

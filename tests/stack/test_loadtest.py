@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 import requests
-from deployments import ROOT, Stack, eventually, free_ports
+from deployments import ROOT, Stack, eventually, free_ports, grouped
 
 QUICK = ("--workload", "quick", "--no-self-check")
 
@@ -29,22 +29,22 @@ def liar(mode: str, page_s: float = 0.2) -> Iterator[str]:
             eventually(lambda: requests.get(f"{url}/health", timeout=1).raise_for_status())
             yield url
         finally:
-            process.terminate()
+            process.kill()
 
 
+@contextmanager
 def started(
     out: Path, *flags: str, environment: dict[str, str] | None = None
-) -> "subprocess.Popen[str]":
+) -> Iterator["subprocess.Popen[str]"]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("CLOISTER_")}
-    return subprocess.Popen(
+    with grouped(
         [sys.executable, "-m", "loadtests", "--out", str(out), *QUICK, *flags],
-        cwd=ROOT,
         env={**inherited, "CLOISTER_STATE_DIR": str(out.parent / "none"), **(environment or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,
-    )
+    ) as process:
+        yield process
 
 
 def ended(out: Path, *flags: str, code: int = 0, environment: dict[str, str] | None = None) -> Any:

@@ -2,7 +2,6 @@
 
 import socket
 import ssl
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,7 +11,7 @@ from subprocess import PIPE
 
 import pytest
 import requests
-from deployments import ROOT, Stack, eventually
+from deployments import Stack, eventually, program
 from gateways import PEM, Gateway, gateway, without
 from load import PATH, load, until
 from repetitions import REPETITIONS
@@ -158,11 +157,14 @@ def test_two_commands_at_once_do_not_meet(fresh: Stack) -> None:
     fresh.settings["CLOISTER_GATEWAY_KEYS"] = "true"
     fresh.invoke("up")
     command = [sys.executable, "-m", "invoke", "keys.create"]
-    running = [
-        subprocess.Popen([*command, f"key-{number}"], env=fresh.environment, cwd=ROOT, stderr=PIPE)
-        for number in range(4)
-    ]
-    said = [one.communicate()[1].decode() for one in running]
+    with ExitStack() as stack:
+        running = [
+            stack.enter_context(
+                program([*command, f"key-{number}"], env=fresh.environment, stderr=PIPE)
+            )
+            for number in range(4)
+        ]
+        said = [one.communicate(timeout=240)[1].decode() for one in running]
     codes = [one.returncode for one in running]
     assert set(codes) <= {0, 6}
     assert sum("another Cloister command" in text for text in said) == codes.count(6)

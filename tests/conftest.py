@@ -1,0 +1,79 @@
+"""How long a test of each suite may take, and what ends one that takes longer.
+
+A test that is out of time gets an exception in its main thread. Its `with` blocks then end the
+programs that it started, and the run goes on with the next test. A test that takes longer on
+purpose says so: `@pytest.mark.timeout(900, func_only=True)`. Setup and teardown have limits of
+their own, because the first test of a module pays for the fixtures of all.
+"""
+
+import signal
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from repetitions import REPETITIONS
+
+_HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The longest setup, test and teardown of a suite on a machine that is busy, in seconds."""
+
+    setup_s: float
+    test_s: float
+    teardown_s: float
+
+
+LIMITS = {
+    "unit": Limits(60, 120, 60),
+    "stack": Limits(240, 300, 180),
+    "clients": Limits(300, 300, 180),
+    "docker": Limits(3600, 900, 600),  # the first setup builds all images
+}
+
+
+def _limits(item: pytest.Item) -> Limits:
+    return LIMITS[item.path.relative_to(_HERE).parts[0]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("timeout") is None:
+            test_s = _limits(item).test_s * REPETITIONS.patience
+            item.add_marker(pytest.mark.timeout(test_s, method="signal", func_only=True))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
+    with _ended(item, "setup", _limits(item).setup_s):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
+    with _ended(item, "teardown", _limits(item).teardown_s):
+        return (yield)
+
+
+@contextmanager
+def _ended(item: pytest.Item, what: str, most_s: float) -> Iterator[None]:
+    """Fail what takes longer, and fail it again if it goes on: each fixture may be the one.
+
+    pytest-timeout guards the test between the two, with the same signal.
+    """
+
+    def strike(*_: object) -> NoReturn:
+        pytest.fail(f"the {what} of {item.nodeid} took longer than {seconds:g} s")
+
+    seconds = most_s * REPETITIONS.patience
+    before = signal.signal(signal.SIGALRM, strike)
+    signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
