@@ -1,6 +1,10 @@
 """Sessions for checks and benchmarks; `nox` alone runs what `.ci/run` runs."""
 
+import os
 import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nox
@@ -8,6 +12,11 @@ import nox
 nox.options.default_venv_backend = "uv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_missing_interpreters = True
+
+# As scripts/prerequisites.sh, for uv, pip and npm in every session: the authority of a proxy that
+# inspects TLS is in the system's store, and a network may be away for minutes.
+_NETWORK = {"UV_SYSTEM_CERTS": "1", "NODE_USE_SYSTEM_CA": "1", "UV_HTTP_RETRIES": "12"}
+os.environ.update({**_NETWORK, "PIP_RETRIES": "12", **os.environ})
 
 PYTHON = ["noxfile.py", "tasks", "cloister", "loadtests", "suites", "tests", "benchmarks"]
 SHELL = [
@@ -17,9 +26,26 @@ SHELL = [
 ]
 
 
+@contextmanager
+def complete(session: nox.Session, folder: Path, *files: str) -> Iterator[None]:
+    """Replace an environment unless an earlier run completed the installation of `files`."""
+    # Ctrl-C leaves an environment without Python, or half a package; nox and uv would reuse both.
+    stamp, expected = folder / "requirements.txt", b"".join(Path(f).read_bytes() for f in files)
+    is_complete = stamp.is_file() and stamp.read_bytes() == expected
+    # `nox -R` installs nothing: then run_install does nothing and returns None.
+    is_new = not is_complete and session.run_install("rm", "-rf", str(folder), external=True)
+    if is_new:
+        session.run_install("uv", "venv", "--quiet", f"--python={sys.executable}", str(folder))
+    yield
+    if is_new:
+        stamp.write_bytes(expected)
+
+
 def install(session: nox.Session, name: str) -> None:
     """Install one of the pinned requirement files, hashes checked."""
-    session.install("--require-hashes", "-r", f"requirements/{name}.txt")
+    file = f"requirements/{name}.txt"
+    with complete(session, session.env_dir, file):
+        session.install("--require-hashes", "-r", file)
 
 
 # How many tests of a suite run at once. They wait more than they work, but for the unit tests.
@@ -108,16 +134,16 @@ def clients(session: nox.Session) -> None:
 def client_programs(session: nox.Session) -> str:
     """Install the programs of docs/clients.md; return their environment's folder."""
     # Their own environment: they want other versions than we do. Node comes with it.
-    theirs = Path(session.virtualenv.location) / "clients"
-    session.run_install("uv", "venv", "--quiet", "--allow-existing", str(theirs))
-    packages = ("--require-hashes", "requirements/clients.txt", f"--python={theirs}")
-    session.run_install("uv", "pip", "sync", "--quiet", *packages)
-    for name in ("package.json", "package-lock.json"):
-        shutil.copy(f"tests/clients/{name}", theirs)
-    npm = (f"{theirs}/bin/npm", "ci", f"--prefix={theirs}", "--ignore-scripts", "--loglevel=error")
-    # As UV_SYSTEM_CERTS in scripts/prerequisites.sh: for networks that inspect TLS.
-    trust = {"NODE_USE_SYSTEM_CA": "1"}
-    session.run_install(*npm, "--no-audit", "--no-fund", env=trust, external=True)
+    theirs = session.env_dir.resolve() / "clients"
+    lock = "tests/clients/package-lock.json"
+    with complete(session, theirs, "requirements/clients.txt", lock):
+        sync = ("uv", "pip", "sync", "--quiet", "--require-hashes", f"--python={theirs}")
+        session.run_install(*sync, "requirements/clients.txt")
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(f"tests/clients/{name}", theirs)
+        npm = (f"{theirs}/bin/npm", "ci", f"--prefix={theirs}", "--ignore-scripts")
+        quiet = ("--loglevel=error", "--no-audit", "--no-fund")
+        session.run_install(*npm, *quiet, external=True)
     return str(theirs)
 
 
@@ -146,150 +172,131 @@ def tune(session: nox.Session) -> None:
     session.run("python", "-m", "loadtests.tune", *session.posargs)
 
 
+def bench(session: nox.Session, name: str, requirements: str) -> None:
+    """Run a benchmark, which may use what tests use."""
+    install(session, requirements)
+    program = ("python", "-m", f"benchmarks.{name}")
+    session.run(*program, *session.posargs, env={"PYTHONPATH": "tests"})
+
+
 @nox.session(name="bench-engine", default=False)
 def bench_engine(session: nox.Session) -> None:
     """Compare the gateway with the same Tesseract in a bare process pool, in one run."""
-    install(session, "runtime")
-    session.run("python", "-m", "benchmarks.engine", *session.posargs)
+    bench(session, "engine", "runtime")
 
 
 @nox.session(name="bench-containers", default=False)
 def bench_containers(session: nox.Session) -> None:
     """Compare sealed containers with the same engine and gateway as processes, in one run."""
-    install(session, "runtime")
-    session.run("python", "-m", "benchmarks.containers", *session.posargs)
+    bench(session, "containers", "runtime")
 
 
 @nox.session(name="bench-download", default=False)
 def bench_download(session: nox.Session) -> None:
     """Compare our download, hashes and all, with `hf download` from the same hub, in one run."""
-    install(session, "runtime")
-    session.run("python", "-m", "benchmarks.download", *session.posargs)
+    bench(session, "download", "runtime")
 
 
 @nox.session(name="bench-gateway", default=False)
 def bench_gateway(session: nox.Session) -> None:
     """Compare the gateway with none and with HAProxy before a stub, in one run; needs HAProxy."""
-    install(session, "runtime")
-    session.run("python", "-m", "benchmarks.gateway", *session.posargs, env={"PYTHONPATH": "tests"})
+    bench(session, "gateway", "runtime")
 
 
 @nox.session(name="bench-key-timing", default=False)
 def bench_key_timing(session: nox.Session) -> None:
     """Compare how long wrong keys take, by how much of them is right; needs a quiet machine."""
-    install(session, "runtime")
-    program = ("python", "-m", "benchmarks.key_timing")
-    session.run(*program, *session.posargs, env={"PYTHONPATH": "tests"})
+    bench(session, "key_timing", "runtime")
 
 
 @nox.session(name="bench-client", default=False)
 def bench_client(session: nox.Session) -> None:
     """Compare what the load test's client measures with a stub's known times, and its cost."""
-    install(session, "loadtest")
-    program = ("python", "-m", "benchmarks.client_truth")
-    session.run(*program, *session.posargs, env={"PYTHONPATH": "tests"})
+    bench(session, "client_truth", "loadtest")
 
 
 @nox.session(name="bench-tools", default=False)
 def bench_tools(session: nox.Session) -> None:
     """Compare the load test with AIPerf and `vllm bench serve`, which are your own, in one run."""
-    install(session, "test")
-    program = ("python", "-m", "benchmarks.tools")
-    session.run(*program, *session.posargs, env={"PYTHONPATH": "tests"})
+    bench(session, "tools", "test")
 
 
 @nox.session(name="bench-faults", default=False)
 def bench_faults(session: nox.Session) -> None:
     """Break replicas and programs under load, twenty times each: found and well again how soon."""
-    install(session, "runtime")
-    session.run("python", "-m", "benchmarks.faults", *session.posargs, env={"PYTHONPATH": "tests"})
+    bench(session, "faults", "runtime")
 
 
 @nox.session(name="bench-saturation", default=False)
 def bench_saturation(session: nox.Session) -> None:
     """Keep a fleet's queue full for half an hour: the watchdog must do nothing."""
-    install(session, "runtime")
-    program = ("python", "-m", "benchmarks.saturation")
-    session.run(*program, *session.posargs, env={"PYTHONPATH": "tests"})
+    bench(session, "saturation", "runtime")
 
 
 @nox.session(name="bench-autoscale", default=False)
 def bench_autoscale(session: nox.Session) -> None:
     """Try the autoscaling policy on simulated loads, against fleets of a fixed size."""
-    install(session, "runtime")
-    program = ("python", "-m", "benchmarks.autoscale")
-    session.run(*program, *session.posargs, env={"PYTHONPATH": "tests"})
+    bench(session, "autoscale", "runtime")
 
 
 @nox.session(name="bench-batch", default=False)
 def bench_batch(session: nox.Session) -> None:
     """Compare `invoke ocr` with the load test on the same engine, by turns in one run."""
-    install(session, "loadtest")
-    session.run("python", "-m", "benchmarks.batch", *session.posargs, env={"PYTHONPATH": "tests"})
+    bench(session, "batch", "loadtest")
 
 
 @nox.session(name="bench-survival", default=False)
 def bench_survival(session: nox.Session) -> None:
     """Kill `invoke ocr` thirty times on 2,000 pages: no page is lost, none asked for in vain."""
-    install(session, "test")
-    program = ("python", "-m", "benchmarks.survival")
-    session.run(*program, *session.posargs, env={"PYTHONPATH": "tests"})
+    bench(session, "survival", "test")
 
 
 @nox.session(name="bench-long", default=False)
 def bench_long(session: nox.Session) -> None:
     """Read a PDF of 3,000 pages, or many files: memory over time, and the first page."""
-    install(session, "test")
-    program = ("python", "-m", "benchmarks.long_document")
-    session.run(*program, *session.posargs, env={"PYTHONPATH": "tests"})
+    bench(session, "long_document", "test")
 
 
 @nox.session(name="bench-encoding", default=False)
 def bench_encoding(session: nox.Session) -> None:
     """Compare image formats for pages: size, time, and how well they are read."""
-    install(session, "runtime")
-    session.run("python", "-m", "benchmarks.encoding", *session.posargs)
+    bench(session, "encoding", "runtime")
 
 
 @nox.session(name="bench-tuner", default=False)
 def bench_tuner(session: nox.Session) -> None:
     """Try the tuner on simulated servers, against random search and a grid of as many starts."""
-    install(session, "runtime")
-    session.run("python", "-m", "benchmarks.tuner", *session.posargs, env={"PYTHONPATH": "tests"})
+    bench(session, "tuner", "runtime")
 
 
 @nox.session(name="bench-services", default=False)
 def bench_services(session: nox.Session) -> None:
     """Compare services that are up, of weights that are noise, by turns in one run."""
-    install(session, "loadtest")
-    session.run("python", "-m", "benchmarks.services", *session.posargs)
+    bench(session, "services", "loadtest")
 
 
 @nox.session(name="bench-accuracy", default=False)
 def bench_accuracy(session: nox.Session) -> None:
     """Score the documents of a folder that have their truth beside them as .txt or .md."""
-    install(session, "runtime")
-    session.run("python", "-m", "benchmarks.accuracy", *session.posargs)
+    bench(session, "accuracy", "runtime")
 
 
 @nox.session(name="bench-reproducible", default=False)
 def bench_reproducible(session: nox.Session) -> None:
     """Build every image twice from nothing, and tell which layers differ and by what."""
-    install(session, "runtime")
-    session.run("python", "-m", "benchmarks.reproducible", *session.posargs)
+    bench(session, "reproducible", "runtime")
 
 
 @nox.session(name="bench-list", default=False)
 def bench_list(session: nox.Session) -> None:
     """Compare `invoke --list` here with one over an empty tasks file."""
-    install(session, "runtime")
-    session.run("python", "-m", "benchmarks.task_list", *session.posargs)
+    bench(session, "task_list", "runtime")
 
 
 @nox.session(default=False)
 def requirements(session: nox.Session) -> None:
     """Resolve the requirement files again; `-- --upgrade` takes newer versions."""
-    session.install("--require-hashes", "-r", "requirements/uv.txt")
+    install(session, "uv")
     compile_ = ("uv", "pip", "compile", "--quiet", "--universal", "--python-version=3.11")
     common = ("--generate-hashes", "--no-header", *session.posargs, "pyproject.toml")
     files = {"runtime": (), "loadtest": ("loadtest",), "test": ("test", "loadtest")}

@@ -1,0 +1,82 @@
+"""noxfile.py: what every session gives to the programs that it runs."""
+
+import importlib.util
+import os
+import subprocess
+from collections import OrderedDict
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from nox import registry
+
+ROOT = Path(__file__).parents[2]
+NETWORK = ("UV_SYSTEM_CERTS", "UV_HTTP_RETRIES", "PIP_RETRIES")
+EXPECTED = {
+    "UV_SYSTEM_CERTS": "1",
+    "NODE_USE_SYSTEM_CA": "1",
+    "UV_HTTP_RETRIES": "12",
+    "PIP_RETRIES": "12",
+}
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each test begin without the variables and without sessions, and restore both."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(registry, "_REGISTRY", OrderedDict())
+    for name in EXPECTED:
+        monkeypatch.setenv(name, "")  # so that monkeypatch removes what noxfile.py sets
+        monkeypatch.delenv(name)
+
+
+def load() -> None:
+    spec = importlib.util.spec_from_file_location("noxfile_under_test", ROOT / "noxfile.py")
+    assert spec is not None
+    assert spec.loader is not None
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+
+
+class Session:
+    """A session that notes the environment of each program instead of running it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.env_dir, self.posargs = folder, ["tests/unit"]
+        self.virtualenv = SimpleNamespace(location=str(folder))
+        self.environments: list[dict[str, str]] = []
+
+    def run(self, *_command: str, env: dict[str, str | None] | None = None, **more: Any) -> bool:
+        assert more.get("include_outer_env", True)
+        merged = {**os.environ, **(env or {})}
+        self.environments.append({key: value for key, value in merged.items() if value is not None})
+        return True
+
+    run_install = install = run
+
+
+def test_every_session_trusts_the_system_and_waits_for_the_network(tmp_path: Path) -> None:
+    load()
+    sessions = registry.get()
+    assert {"lint", "unit", "clients", "requirements"} <= set(sessions)
+    for name, function in sessions.items():
+        session = Session(tmp_path / name)
+        (session.env_dir / "clients").mkdir(parents=True)
+        function.func(session)
+        assert session.environments, name
+        for environment in session.environments:
+            assert {key: environment.get(key) for key in EXPECTED} == EXPECTED, name
+
+
+def test_what_the_user_set_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in EXPECTED:
+        monkeypatch.setenv(name, "0")
+    load()
+    assert [os.environ[name] for name in EXPECTED] == ["0"] * len(EXPECTED)
+
+
+def test_the_scripts_set_the_same() -> None:
+    printed = " ".join(f'"${name}"' for name in NETWORK)
+    script = f". scripts/prerequisites.sh; echo {printed}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [EXPECTED[name] for name in NETWORK]
