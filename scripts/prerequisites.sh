@@ -8,6 +8,13 @@ export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-1}"
 # A network that comes up late, or a registry that is away for minutes, is waited for: both wait
 # longer from one try to the next.
 export PIP_RETRIES="${PIP_RETRIES:-12}" UV_HTTP_RETRIES="${UV_HTTP_RETRIES:-12}"
+# How long apt-get waits for another program to release the locks of dpkg and apt.
+APT_LOCK_TIMEOUT_S="${APT_LOCK_TIMEOUT_S:-300}"
+# Programs that handle Ctrl-C themselves, such as apt-get, end as if nothing had happened. Without
+# this trap the script would continue after them. A closed terminal sends HUP, on which bash alone does
+# not always finish its EXIT trap. TERM stays as it is: a trap would wait for the program in front.
+trap 'exit 130' INT
+trap 'exit 129' HUP
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -59,13 +66,57 @@ install() { # what it is, packages...
     manager="$(package_manager)"
     say "installing $what: $(install_command "$@")"
     if [ "$manager" = apt-get ]; then
-        as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update >&2 || true
+        run_apt -qq update || ! is_locked || explain_apt "$what" "$@"
+        run_apt install -y "$@" || explain_apt "$what" "$@"
+        return
     fi
     # shellcheck disable=SC2046  # the command is a list of plain words
-    if [ -z "$manager" ] ||
-        ! as_root env DEBIAN_FRONTEND=noninteractive $(install_command "$@") >&2; then
+    if [ -z "$manager" ] || ! as_root $(install_command "$@") >&2; then
         fail 10 "$what is missing and could not be installed" "as root: $(install_command "$@")"
     fi
+}
+
+# Runs apt-get and keeps its errors in APT_ERRORS. apt-get itself waits for the lock of dpkg only,
+# and fails at once where another program holds the lock of the package lists: this function retries.
+# Only stderr is captured: without a terminal as stdout, apt-get does not shield dpkg from Ctrl-C.
+run_apt() { # arguments of apt-get...
+    local deadline=$((SECONDS + APT_LOCK_TIMEOUT_S)) timeout=0 code
+    while :; do
+        code=0
+        # Descriptor 9 is the lock of require_environment, which a new service must not keep.
+        { APT_ERRORS="$(as_root env DEBIAN_FRONTEND=noninteractive LC_ALL=C \
+            apt-get -o DPkg::Lock::Timeout="$timeout" "$@" 2>&1 >&3 9<&-)" || code=$?; } 3>&2
+        [ "$code" != 0 ] && is_locked && [ "$SECONDS" -lt "$deadline" ] || break
+        [ "$timeout" != 0 ] ||
+            say "waiting up to $APT_LOCK_TIMEOUT_S s for another package manager: $APT_ERRORS"
+        timeout=$((deadline - SECONDS))
+        sleep 1
+    done
+    [ -z "$APT_ERRORS" ] || say "$APT_ERRORS"
+    return "$code"
+}
+
+is_locked() {
+    case "$APT_ERRORS" in
+        *"Could not get lock"* | *"is another process using it"*) return 0 ;;
+        *) return 1 ;;
+    esac
+}
+
+explain_apt() { # what it is, packages...
+    local what="$1"
+    shift
+    case "$APT_ERRORS" in
+        *"dpkg was interrupted"*)
+            fail 10 "$what is missing, and apt-get installs nothing after dpkg was interrupted" \
+                "as root: dpkg --configure -a; then run this again"
+            ;;
+    esac
+    if is_locked; then
+        fail 10 "$what is missing, and another package manager held its lock for $APT_LOCK_TIMEOUT_S s" \
+            "wait until it ends, then run this again"
+    fi
+    fail 10 "$what is missing and could not be installed" "as root: $(install_command "$@")"
 }
 
 is_new_enough() { # python
@@ -136,7 +187,7 @@ make_environment() {
 }
 
 # An ordinary PATH may lack the folder of system programs.
-has_nginx() { PATH="$PATH:/usr/sbin:/usr/local/sbin" command -v nginx >/dev/null 2>&1; }
+has_nginx() { PATH="$PATH:/usr/sbin:/usr/local/sbin"  >/dev/null 2>&1; }
 
 require_nginx() {
     has_nginx && return
