@@ -123,12 +123,13 @@ is_new_enough() { # python
     "$1" -c "import sys; sys.exit(sys.version_info < (${MINIMUM_PYTHON/./, }))" 2>/dev/null
 }
 
-# Prints the first Python that is new enough, or nothing.
+# Prints the first Python that is new enough, or nothing. Where .venv is active, its Python comes
+# first on PATH, and .venv may be about to be removed: this prints the Python below it.
 find_python() {
     local name
     for name in python3 python3.14 python3.13 python3.12 python3.11 /usr/bin/python3; do
         if command -v "$name" >/dev/null 2>&1 && is_new_enough "$name"; then
-            command -v "$name"
+            "$name" -c 'import sys; print(getattr(sys, "_base_executable", "") or sys.executable)'
             return
         fi
     done
@@ -152,24 +153,65 @@ require_python() {
 
 # Makes .venv and brings it to the pinned requirements; a second run has nothing to do.
 require_environment() {
-    if ! { [ -x .venv/bin/python ] && is_new_enough .venv/bin/python; }; then
-        rm -rf .venv
-        make_environment
-    fi
-    # uv would ask the registry even when all is installed; a copy of the list tells without it.
-    if ! cmp -s requirements/runtime.txt .venv/requirements.txt; then
-        install_requirements
-        cp requirements/runtime.txt .venv/requirements.txt
-    fi
+    # Two runs at once would delete each other's files. A child of a killed run keeps the lock too.
+    {
+        wait_for_environment
+        if ! is_environment; then
+            remove_environment
+            make_environment
+            pwd -P >.venv/made-in
+        fi
+        # uv would ask the registry even when all is installed; a copy of the list tells without it.
+        cmp -s requirements/runtime.txt .venv/requirements.txt || install_requirements
+    } 9<.
 }
 
+wait_for_environment() {
+    command -v flock >/dev/null 2>&1 || return 0
+    flock -n 9 && return
+    say "waiting for another run of these scripts, which installs into .venv"
+    flock 9 || say "this file system has no locks: continuing"
+}
+
+# An environment is complete once its requirements.txt is there, which is written last. It must also
+# have been made in this folder: the programs in it name their interpreter by its full path.
+is_environment() {
+    [ -f .venv/requirements.txt ] || return 1
+    [ ! -f .venv/made-in ] || [ "$(cat .venv/made-in)" = "$(pwd -P)" ] || return 1
+    # A newer Python of the system does not see the packages of the older one.
+    .venv/bin/python -I -c "import sys, importlib.util
+is_old = sys.version_info < (${MINIMUM_PYTHON/./, })
+is_environment = sys.prefix != sys.base_prefix and importlib.util.find_spec('pip')
+sys.exit(is_old or not is_environment)" 2>/dev/null
+}
+
+remove_environment() {
+    if [ ! -e .venv ] && [ ! -L .venv ]; then return; fi
+    say ".venv is incomplete, or is of another Python or folder: making it anew"
+    rm -rf .venv || fail 10 ".venv cannot be removed" "as root: rm -rf '$(pwd -P)/.venv'"
+}
+
+# An interruption leaves .venv without requirements.txt, and the next run makes .venv anew. A failure
+# that changed no package, such as one of the network, leaves .venv as it was.
 install_requirements() {
-    if ! .venv/bin/python -m uv --version >/dev/null 2>&1; then
+    local stamp=.venv/requirements.txt
+    cp requirements/runtime.txt "$stamp.new"
+    [ ! -f "$stamp" ] || mv -f "$stamp" "$stamp.old"
+    if .venv/bin/python -m uv --version >/dev/null 2>&1 ||
         .venv/bin/python -m pip --quiet --disable-pip-version-check install \
-            --require-hashes -r requirements/uv.txt
+            --require-hashes -r requirements/uv.txt; then
+        if .venv/bin/python -m uv --quiet pip sync --python .venv/bin/python --require-hashes \
+            requirements/runtime.txt; then
+            mv -f "$stamp.new" "$stamp"
+            rm -f "$stamp.old"
+            return
+        fi
     fi
-    .venv/bin/python -m uv --quiet pip sync --python .venv/bin/python --require-hashes \
-        requirements/runtime.txt
+    if [ -f "$stamp.old" ] && [ -z "$(find .venv/lib -name site-packages -newer "$stamp.new")" ]; then
+        mv -f "$stamp.old" "$stamp"
+    fi
+    fail 10 "the Python packages of requirements/runtime.txt could not be installed" \
+        "check the network and the free disk space, then run this again"
 }
 
 make_environment() {
