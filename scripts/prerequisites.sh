@@ -258,16 +258,17 @@ has_docker() { command -v docker >/dev/null 2>&1 && docker info >/dev/null 2>&1;
 
 # Starts an engine where no service manager does; DOCKERD_PID is then ours to stop.
 start_docker() {
-    local log
+    local log=.nox/dockerd.log
     if [ -d /run/systemd/system ] && as_root systemctl start docker >/dev/null 2>&1; then
         return
     fi
-    log="$(mktemp)"
+    mkdir -p .nox
     say "starting dockerd by hand; its log is $log"
     setsid dockerd >"$log" 2>&1 &
     DOCKERD_PID=$!
     for _ in $(seq 60); do
         has_docker && return
+        kill -0 "$DOCKERD_PID" 2>/dev/null || break
         sleep 0.5
     done
     say "dockerd did not start: $(tail -n 1 "$log")"

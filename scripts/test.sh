@@ -2,7 +2,7 @@
 # Installs what the tests need, then runs every suite, side by side.
 set -euo pipefail
 
-cd "$(dirname "$0")/.."
+CDPATH='' cd -- "$(dirname -- "$0")/.."
 # shellcheck source=scripts/prerequisites.sh
 . scripts/prerequisites.sh
 
@@ -46,11 +46,12 @@ for argument in "$@"; do
     esac
 done
 
+# A step below may fail, or be interrupted, after an engine was started.
+trap stop_docker EXIT
 require_python
 require_environment
 # An empty array is an unset variable to bash 3.2.
 needs="$(.venv/bin/python -m suites --needs ${arguments[@]+"${arguments[@]}"})"
-trap stop_docker EXIT
 for need in $needs; do
     "require_$need" "$yes"
 done
