@@ -3,6 +3,9 @@
 # Works with bash 3.2, which macOS still has.
 
 MINIMUM_PYTHON="3.11"
+# An ordinary PATH, and that of root after `su`, lack the folders of system programs: nginx, dockerd,
+# ip and what dpkg calls.
+export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 # Networks that inspect TLS put their authority into the system's store, which uv ignores by default.
 export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-1}"
 # A network that comes up late, or a registry that is away for minutes, is waited for: both wait
@@ -228,8 +231,7 @@ make_environment() {
         "install its venv module and run this again"
 }
 
-# An ordinary PATH may lack the folder of system programs.
-has_nginx() { PATH="$PATH:/usr/sbin:/usr/local/sbin"  >/dev/null 2>&1; }
+has_nginx() { command -v nginx >/dev/null 2>&1; }
 
 require_nginx() {
     has_nginx && return
@@ -282,7 +284,10 @@ stop_docker() {
 
 # Installs and starts an engine where that is allowed: as root, with apt-get, and asked for.
 require_docker() { # yes, or empty to ask
-    has_docker && return
+    if has_docker; then
+        require_ip "$1"
+        return
+    fi
     if [ "$(id -u)" != 0 ] || [ "$(package_manager)" != apt-get ]; then
         say "no Docker engine here, and only root on Debian can install one by this script:"
         say "the container tests will be skipped"
@@ -297,8 +302,18 @@ require_docker() { # yes, or empty to ask
         return
     fi
     command -v dockerd >/dev/null 2>&1 || install "Docker" docker.io
-    command -v ip >/dev/null 2>&1 || install "iproute2" iproute2
+    require_ip "$1"
     start_docker
+}
+
+# The container tests make a machine outside with ip.
+require_ip() { # yes, or empty to do without
+    command -v ip >/dev/null 2>&1 && return
+    if [ -z "$1" ] || [ "$(id -u)" != 0 ] || [ "$(package_manager)" != apt-get ]; then
+        say "no ip here (Debian: apt-get install iproute2): some container tests will fail"
+        return
+    fi
+    install iproute2 iproute2
 }
 
 # A registry for the tests of what is pushed and pulled; each starts one of its own.

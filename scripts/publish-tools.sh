@@ -2,7 +2,7 @@
 # Installs what `invoke images.publish` calls and nothing that serves needs: skopeo, syft, cosign.
 set -euo pipefail
 
-cd "$(dirname "$0")/.."
+CDPATH='' cd -- "$(dirname -- "$0")/.."
 # shellcheck source=scripts/prerequisites.sh
 . scripts/prerequisites.sh
 
@@ -23,10 +23,13 @@ case "${1:-}" in
     "") ;;
     *) fail 2 "unknown argument $1" "scripts/publish-tools.sh --help" ;;
 esac
-[ -x .venv/bin/python ] || fail 10 "there is no .venv" "./scripts/setup-nanonets.sh --no-start"
+is_environment || fail 10 "there is no complete .venv" "./scripts/setup-nanonets.sh --no-start"
 
+# An interruption leaves half of syft, which uv takes for the whole.
+again=()
+.venv/bin/syft version >/dev/null 2>&1 || again=(--reinstall)
 .venv/bin/python -m uv --quiet pip install --python .venv/bin/python --require-hashes \
-    -r requirements/publish.txt
+    ${again[@]+"${again[@]}"} -r requirements/publish.txt
 for program in skopeo cosign; do
     command -v "$program" >/dev/null 2>&1 || install "$program" "$program"
 done

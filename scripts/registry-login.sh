@@ -2,7 +2,7 @@
 # Logs Docker in to the registry that images are published to, as CI does before it publishes.
 set -euo pipefail
 
-cd "$(dirname "$0")/.."
+CDPATH='' cd -- "$(dirname -- "$0")/.."
 # shellcheck source=scripts/prerequisites.sh
 . scripts/prerequisites.sh
 

@@ -2,7 +2,7 @@
 # Takes a fresh machine to a running service; running it again is harmless.
 set -euo pipefail
 
-cd "$(dirname "$0")/.."
+CDPATH='' cd -- "$(dirname -- "$0")/.."
 # shellcheck source=scripts/prerequisites.sh
 . scripts/prerequisites.sh
 
