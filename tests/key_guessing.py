@@ -5,9 +5,9 @@ letter, slowly.
 """
 
 import argparse
+import os
 import socket
 import socketserver
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
 
-from deployments import eventually, free_ports
+from deployments import ROOT, eventually, free_ports, program
 
 GOOD = "cloister_good.hWvPq0vAqz1kTt3mFDx6Yl8sNnJb4Gc7RuEoXwSi2_Q"
 SECRET = GOOD.partition(".")[2]
@@ -56,7 +56,8 @@ class _Handler(socketserver.BaseRequestHandler):
 def leaky() -> Iterator[Leaky]:
     """Serve until the end."""
     port = free_ports(1)
-    with subprocess.Popen([sys.executable, __file__, f"--port={port}"]) as process:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with program([sys.executable, __file__, f"--port={port}"], env=environment) as process:
         try:
             eventually(lambda: socket.create_connection(("127.0.0.1", port), 5).close())
             yield Leaky(process.pid, port)
