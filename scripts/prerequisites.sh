@@ -69,7 +69,10 @@ install() { # what it is, packages...
     manager="$(package_manager)"
     say "installing $what: $(install_command "$@")"
     if [ "$manager" = apt-get ]; then
-        run_apt -qq update || ! is_locked || explain_apt "$what" "$@"
+        if [ -z "${APT_UPDATED:-}" ]; then
+            run_apt -qq update || ! is_locked || explain_apt "$what" "$@"
+            APT_UPDATED=yes
+        fi
         run_apt install -y "$@" || explain_apt "$what" "$@"
         return
     fi
