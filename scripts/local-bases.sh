@@ -112,6 +112,19 @@ END
     chmod 755 "$1"
 }
 
+# torch's ordinary build does not load without the CUDA libraries that it was linked with, not even
+# for the CPU. With them torchvision's own build loads too, and needs no hook.
+install_cuda_libraries() { # site-packages
+    say "  pip found torch's CUDA build, not its CPU build; installing the CUDA libraries that it loads:"
+    say "  about 3 GB to download, and 4 GB more in the image. For the CPU build add it to pip's index"
+    say "  or to PIP_FIND_LINKS"
+    sed -n 's/^Requires-Dist: \(\(nvidia-\|cuda-toolkit\)[^;]*\).*/\1/p' \
+        "$1"/torch-*.dist-info/METADATA >"$work/cuda.txt"
+    "$work/pip/bin/pip" --quiet --disable-pip-version-check install --no-compile \
+        --target "$1" -r "$work/cuda.txt" 2>"$work/pip.log" ||
+        fail 10 "pip failed: $(grep -v WARNING "$work/pip.log" | tail -n 1)" "try again"
+}
+
 make_vllm_cpu() {
     local root="$work/vllm" packages pip
     bootstrap bookworm "$root"
@@ -130,7 +143,11 @@ make_vllm_cpu() {
         $pip --target "$packages" "$TORCH" "$TORCHVISION"; } 2>"$work/pip.log"; then
         fail 10 "pip failed: $(grep -v WARNING "$work/pip.log" | tail -n 1)" "try again"
     fi
-    write_hook "$packages"
+    if grep -q '^cuda.*= None$' "$packages/torch/version.py"; then
+        write_hook "$packages"
+    else
+        install_cuda_libraries "$packages"
+    fi
     write_command "$root/opt/venv/bin/vllm"
     # A gigabyte that only a GPU uses, and what only a compiler reads.
     rm -rf "$packages"/triton "$packages"/torch/include "$packages"/torch/test
