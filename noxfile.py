@@ -151,11 +151,13 @@ def client_programs(session: nox.Session) -> str:
 def soak(session: nox.Session) -> None:
     """Repeat as often as tests/repetitions.py says for releases: unit, stack, docker, clients."""
     install(session, "test")
-    environment = {"TEST_REPETITIONS": "soak", "CLIENTS_ENVIRONMENT": client_programs(session)}
+    environment = {"TEST_REPETITIONS": "soak"}
+    if session.posargs:
+        pytest(session, "unit", **environment)  # what the command line has in its place
+        return
+    environment["CLIENTS_ENVIRONMENT"] = client_programs(session)
     for suite in WORKERS:
         pytest(session, suite, **environment)
-        if session.posargs:
-            return
 
 
 @nox.session(default=False)
