@@ -241,9 +241,21 @@ def test_an_interrupted_up_says_so_and_the_next_one_works(fresh: Stack) -> None:
 
 def test_replicas_share_the_work_and_scaling_loses_no_page(fresh: Stack) -> None:
     fresh.invoke("up", "--set", "tesseract.workers=1")
+    (worker,) = psutil.Process(fresh.pids()["tesseract-1"]).children()
     with readers(fresh) as answers:
-        said = fresh.invoke("up", "--replicas", "2", "--set", "tesseract.workers=1").stderr
-        assert "letting tesseract-2 warm up" in said
+        eventually(lambda: _assert_more(answers, 1))
+        worker.suspend()  # so that the first replica is busy for certain when the second comes
+        try:
+            eventually(lambda: fresh.assert_reading(1))
+            flags = ("--replicas", "2", "--set", "tesseract.workers=1")
+            command = [sys.executable, "-m", "invoke", "up", *flags]
+            with program(command, env=fresh.environment, stderr=subprocess.PIPE, text=True) as up:
+                assert any("letting tesseract-2 warm up" in line for line in up.stderr)
+                worker.resume()
+                said = up.communicate(timeout=240)[1]
+        finally:
+            worker.resume()
+        assert up.returncode == 0, said
         count_of_two = len(answers)
         eventually(lambda: _assert_shared(answers[count_of_two:]), within_s=180)
     assert {answer.status_code for answer in answers} == {200}
@@ -251,6 +263,10 @@ def test_replicas_share_the_work_and_scaling_loses_no_page(fresh: Stack) -> None
     metrics = requests.get(f"{fresh.url}/metrics", timeout=5).text
     assert 'replica="tesseract-1"' in metrics
     assert 'replica="tesseract-2"' in metrics
+
+
+def _assert_more(answers: list[requests.Response], count: int) -> None:
+    assert len(answers) >= count
 
 
 def _assert_shared(answers: list[requests.Response]) -> None:

@@ -176,7 +176,8 @@ def test_the_embedded_service_through_and_past_the_gateway(fresh: Stack, tmp_pat
     ratio = through["pages_per_s"]["value"] / direct["pages_per_s"]["value"]
     assert report["gateway"]["pages_ratio"]["value"] == pytest.approx(ratio)
     assert any(sample["running"] for sample in report["samples"])
-    assert any(sample["gateway_cpu"] for sample in report["samples"])
+    # Of so few pages nginx may use less than one tick of the clock in any second.
+    assert any(sample["gateway_cpu"] is not None for sample in report["samples"])
 
 
 def _records(out: Path) -> list[Any]:
