@@ -23,8 +23,9 @@ _END_S = 20.0  # a supervisor that stops its programs in order takes some second
 
 
 def main() -> int:
-    """Run `RESULT COMMAND...`, and write RESULT as JSON: code, wall_s, processor_s, left."""
-    result, command = Path(sys.argv[1]), sys.argv[2:]
+    """Run `RESULT NICE COMMAND...`, and write RESULT as JSON: code, wall_s, processor_s, left."""
+    result, nice, command = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
+    os.nice(nice)
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1)
     started = time.monotonic()

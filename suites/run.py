@@ -17,6 +17,7 @@ from suites.catalogue import ROOT, Suite
 from suites.events import EVENTS
 from suites.summary import Machine, SuiteResult, minutes
 
+_CHILD = (sys.executable, "-m", "suites.child")
 _LOOK_EVERY_S = 0.5
 _END_S = 60.0  # from Ctrl-C to SIGKILL: tests take their stacks down
 
@@ -110,7 +111,7 @@ class Run:
         command = (*self.nox, *suite.command)
         with log.open("wb") as file:
             process = subprocess.Popen(
-                [sys.executable, "-m", "suites.child", str(outcome), *command],
+                [*_CHILD, str(outcome), str(suite.nice), *command],
                 cwd=ROOT,
                 env={**os.environ, EVENTS: str(events)},
                 stdin=subprocess.DEVNULL,

@@ -31,8 +31,9 @@ _NUMBERS = itertools.count(1 + WORKER, WORKERS)
 _BUILD_S = 3600
 
 
-# The longest files first, or one worker is left with them at the end.
-_ORDER = ("test_vllm", "test_tune", "test_model", "test_bundle", "test_verify", "test_publishing")
+# The longest files first, or one worker is left with them at the end. The first needs no vLLM,
+# whose image is being built meanwhile.
+_ORDER = ("test_bundle", "test_vllm", "test_tune", "test_verify", "test_model", "test_publishing")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -63,27 +64,36 @@ def client() -> docker.DockerClient:
 def images(
     client: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory
 ) -> docker.DockerClient:
-    """Build what is tested, from the stand-ins, under a tag of its own, once for all workers."""
-    folder = tmp_path_factory.getbasetemp()
-    if WORKERS > 1:
-        folder = folder.parent  # the one that the workers of this run share
-    outcome = folder / "images.txt"
-    with exclusive(folder / "images.lock", wait_s=_BUILD_S):
-        if not outcome.exists():
-            outcome.write_text("the build failed in another worker; see its error")
-            _build_images()
-            outcome.write_text("")
-    if outcome.read_text():
-        pytest.fail(outcome.read_text())
+    """Build what is tested on a stand-in for Debian, under a tag of its own."""
+    _build_once(tmp_path_factory, "debian")
     return client
 
 
-def _build_images() -> None:
-    subprocess.run([str(ROOT / "scripts" / "local-bases.sh")], check=True, timeout=_BUILD_S)
-    build = ["images.build", "--local", "--engine", "cpu", "--set", f"docker.tag={TAG}"]
-    environment = {**os.environ, "CLOISTER_CONFIG": "/dev/null"}
-    command = [sys.executable, "-m", "invoke", *build]
-    subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=_BUILD_S)
+@pytest.fixture(scope="session")
+def vllm_image(images: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Build vLLM's image too; its base takes minutes, in which other tests can run."""
+    del images
+    _build_once(tmp_path_factory, "vllm-cpu", "--image", "vllm-cpu")
+
+
+def _build_once(factory: pytest.TempPathFactory, base: str, *chosen: str) -> None:
+    """Build the chosen images in the first worker that needs them; the others wait."""
+    folder = factory.getbasetemp()
+    if WORKERS > 1:
+        folder = folder.parent  # the one that the workers of this run share
+    outcome = folder / f"{base}.txt"
+    with exclusive(folder / f"{base}.lock", wait_s=_BUILD_S):
+        if not outcome.exists():
+            outcome.write_text(f"the images on {base} failed to build in another worker")
+            script = str(ROOT / "scripts" / "local-bases.sh")
+            subprocess.run([script, base], check=True, timeout=_BUILD_S)
+            build = ["images.build", "--local", *chosen, "--set", f"docker.tag={TAG}"]
+            environment = {**os.environ, "CLOISTER_CONFIG": "/dev/null"}
+            command = [sys.executable, "-m", "invoke", *build]
+            subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=_BUILD_S)
+            outcome.write_text("")
+    if outcome.read_text():
+        pytest.fail(outcome.read_text())
 
 
 class Registry:

@@ -204,6 +204,7 @@ def test_plain_compose_runs_the_same_files(images: docker.DockerClient, tmp_path
         run("down")
 
 
+@pytest.mark.usefixtures("vllm_image")
 def test_what_is_missing_is_said_with_what_to_type(
     make_containers: Callable[..., Containers], up: Containers, tmp_path: Path
 ) -> None:

@@ -21,6 +21,7 @@ def command(images: docker.DockerClient, tmp_path: Path) -> Containers:
     return Containers(tmp_path, 0, {"CLOISTER_DOCKER_TAG": TAG, "CLOISTER_GATEWAY_PORT": "8001"})
 
 
+@pytest.mark.usefixtures("vllm_image")
 def test_every_image_is_as_it_has_to_be(command: Containers) -> None:
     facts = {fact["reference"]: fact for fact in command.json("images.test")}
     built = {image.name for image in our_images.catalogue().values() if image.stand_in}

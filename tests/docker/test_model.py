@@ -38,9 +38,13 @@ text["text_config"]["tie_word_embeddings"] = True
 
 @pytest.fixture(scope="module")
 def files(
-    images: docker.DockerClient, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
+    images: docker.DockerClient,
+    vllm_image: None,
+    tiny_model: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, bytes]:
     """The model as a repository has it, made by transformers itself."""
+    del vllm_image
     folder = tmp_path_factory.mktemp("weights") / "model"
     shutil.copytree(tiny_model, folder)
     images.containers.run(

@@ -43,6 +43,7 @@ def command(engine: docker.DockerClient, tmp_path: Path) -> Containers:
     return Containers(tmp_path, 0, {"CLOISTER_DOCKER_TAG": TAG, "CLOISTER_GATEWAY_PORT": "8001"})
 
 
+@pytest.mark.usefixtures("vllm_image")
 def test_every_image_tells_its_facts_and_has_a_manifest(
     command: Containers, engine: docker.DockerClient, tmp_path: Path
 ) -> None:
@@ -111,6 +112,7 @@ def test_a_program_that_never_ends_is_stopped(
     assert left(engine) == []
 
 
+@pytest.mark.usefixtures("vllm_image")
 def test_what_torch_was_built_for_is_read_without_a_card(engine: docker.DockerClient) -> None:
     cuda = next(fact for fact in images.catalogue()["vllm-cuda"].facts if fact.name == "cuda")
     image = images.catalogue()["vllm-cpu"].model_copy(update={"facts": (cuda,)})

@@ -23,6 +23,7 @@ vllm-cpu:
 _BRIEF = ("--workload", "quick", "--seconds", "7", "--first", "2", "--starts", "3", "--turns", "1")
 
 
+@pytest.mark.usefixtures("vllm_image")
 @pytest.mark.timeout(3600, func_only=True)
 def test_a_tuning_survives_what_fails_and_up_takes_what_it_found(
     make_containers: Callable[..., Containers], tiny_model: Path, tmp_path: Path

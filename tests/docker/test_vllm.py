@@ -27,8 +27,10 @@ _STALL_S = 40  # a core that a test freezes and thaws is not to be taken for a s
 _SILENCE_S = 180
 _START_S = 600
 
-# Starts, on two cores that read pages meanwhile.
-pytestmark = pytest.mark.timeout(1800, func_only=True)
+pytestmark = [
+    pytest.mark.timeout(1800, func_only=True),  # starts, on two cores that read pages meanwhile
+    pytest.mark.usefixtures("vllm_image"),
+]
 
 
 @pytest.fixture(scope="module")
