@@ -98,7 +98,9 @@ def leaking(
     """One stack in which every replica but the first has holes of its own."""
     folder = tmp_path_factory.mktemp("holes")
     override = folder / "override.yaml"
-    made = make_containers(replicas=8, tesseract_workers=1, docker_override=override)
+    made = make_containers(
+        replicas=8, tesseract_workers=1, docker_override=override, healing_interval_s=60
+    )
     net = made.settings["CLOISTER_DOCKER_SUBNET"].removesuffix(".0/24")
     override.write_text(HOLES.format(port=made.port + 5, net=net, folder=folder, resolver=RESOLVER))
     made.invoke("up")

@@ -200,7 +200,7 @@ def test_the_health_check_tells_idle_busy_and_hung_apart(up: Containers) -> None
 def pages(up: Containers) -> Iterator[Outcome]:
     """Send a page now and then: two vLLMs and their tests have two cores."""
     page = body(max_tokens=8, ignore_eos=True)
-    with load(up.url, at_once=1, page=page, pause_s=2) as outcome:
+    with load(up.url, at_once=1, page=page, pause_s=5) as outcome:
         sent(outcome, 1)
         yield outcome
         sent(outcome, 2)
