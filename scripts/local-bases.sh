@@ -35,9 +35,26 @@ is_there() { # image
         2>/dev/null)" = "$(recipe)" ]
 }
 
+# Runs a command again after longer and longer pauses: mirrors and networks are away for minutes.
+patiently() { # command...
+    local pause
+    for pause in 10 20 40 80; do
+        "$@" && return
+        say "  failed; next try in $pause s: $*"
+        sleep "$pause"
+    done
+    "$@"
+}
+
+# debootstrap does not continue in a folder that it left incomplete.
+bootstrap_once() { # suite, folder
+    rm -rf "$2"
+    debootstrap --variant=minbase "$1" "$2" >"$work/debootstrap.log" 2>&1
+}
+
 bootstrap() { # suite, folder
     say "  debootstrap $1"
-    debootstrap --variant=minbase "$1" "$2" >"$work/debootstrap.log" 2>&1 ||
+    patiently bootstrap_once "$1" "$2" ||
         fail 10 "debootstrap $1 failed: $(tail -n 1 "$work/debootstrap.log")" \
             "look at its mirror and its network"
     # What debootstrap wrote is the release as it was; its security updates are beside it.
@@ -128,7 +145,7 @@ install_cuda_libraries() { # site-packages
 make_vllm_cpu() {
     local root="$work/vllm" packages
     bootstrap bookworm "$root"
-    chroot "$root" env DEBIAN_FRONTEND=noninteractive sh -c 'apt-get -qq update &&
+    patiently chroot "$root" env DEBIAN_FRONTEND=noninteractive sh -c 'apt-get -qq update &&
         apt-get -qq install -y --no-install-recommends python3 libnuma1 libgomp1' \
         >"$work/apt.log" 2>&1 || fail 10 "apt-get failed: $(tail -n 1 "$work/apt.log")" "try again"
     packages="$root/opt/venv/lib/python3.11/site-packages"

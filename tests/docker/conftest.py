@@ -21,6 +21,7 @@ import pytest
 import requests
 from deployments import ROOT, WORKER, WORKERS, Stack, eventually, free_ports
 from docker.errors import DockerException
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from benchmarks import synthetic_model
 from cloister.files import exclusive
@@ -60,6 +61,22 @@ def client() -> docker.DockerClient:
     return found
 
 
+def run_patiently(command: list[str], **options: Any) -> "subprocess.CompletedProcess[bytes]":
+    """Run what installs from a mirror; again for some minutes, as networks are away for some.
+
+    Raises subprocess.CalledProcessError of the last try.
+    """
+    for attempt in Retrying(
+        retry=retry_if_exception_type(subprocess.CalledProcessError),
+        stop=stop_after_attempt(5),
+        wait=wait_exponential(10),
+        reraise=True,
+    ):
+        with attempt:
+            return subprocess.run(command, **options, check=True)
+    raise AssertionError
+
+
 @pytest.fixture(scope="session")
 def images(
     client: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory
@@ -85,12 +102,11 @@ def _build_once(factory: pytest.TempPathFactory, base: str, *chosen: str) -> Non
     with exclusive(folder / f"{base}.lock", wait_s=_BUILD_S):
         if not outcome.exists():
             outcome.write_text(f"the images on {base} failed to build in another worker")
-            script = str(ROOT / "scripts" / "local-bases.sh")
-            subprocess.run([script, base], check=True, timeout=_BUILD_S)
+            run_patiently([str(ROOT / "scripts" / "local-bases.sh"), base], timeout=_BUILD_S)
             build = ["images.build", "--local", *chosen, "--set", f"docker.tag={TAG}"]
             environment = {**os.environ, "CLOISTER_CONFIG": "/dev/null"}
             command = [sys.executable, "-m", "invoke", *build]
-            subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=_BUILD_S)
+            run_patiently(command, cwd=ROOT, env=environment, timeout=_BUILD_S)
             outcome.write_text("")
     if outcome.read_text():
         pytest.fail(outcome.read_text())

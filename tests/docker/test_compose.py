@@ -128,7 +128,9 @@ def test_a_grace_period_is_longer_than_vllms_own(effective: Any) -> None:
 def test_compose_2_reads_the_same_files(images: docker.DockerClient, tmp_path: Path) -> None:
     """Debian's Compose is of the 2 series, and ours of the 5 series."""
     environ = {"CLOISTER_CONFIG": "/dev/null"}
-    script = ["apt-get -qq update", "apt-get -qq install -y docker-compose >/dev/null 2>&1"]
+    install = "apt-get -qq update && apt-get -qq install -y docker-compose >/dev/null 2>&1"
+    # Mirrors and networks are away for minutes.
+    script = [f"for pause in 10 20 40 80; do {install} && break; sleep $pause; done"]
     for engine in OVERLAYS:
         flags = ["runtime=docker", f"engine={engine}", "replicas=2"]
         settings = config.load(flags=flags, environ=environ).settings

@@ -16,7 +16,7 @@ from pathlib import Path
 import docker
 import pytest
 import requests
-from conftest import Containers, Registry, required
+from conftest import Containers, Registry, required, run_patiently
 from deployments import ROOT, eventually, free_ports
 from docker.errors import ImageNotFound
 from publications import (
@@ -61,8 +61,8 @@ def tools(images: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory)
         return folder
     script = f"{_COSIGN} && cat /usr/bin/cosign"
     command = ["docker", "run", "--rm", "--network=host", STAND_IN, "sh", "-ec", script]
-    with (folder / "cosign").open("wb") as file:
-        subprocess.run(command, stdout=file, check=True, timeout=900)
+    program = run_patiently(command, stdout=subprocess.PIPE, timeout=900).stdout
+    (folder / "cosign").write_bytes(program)
     (folder / "cosign").chmod(0o755)
     return folder
 
