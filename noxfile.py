@@ -62,7 +62,9 @@ def pytest(session: nox.Session, suite: str, **environment: str) -> None:
     shared = (f"--numprocesses={WORKERS[suite]}", "--dist=loadfile", "--no-loadscope-reorder")
     arguments = session.posargs or (f"tests/{suite}", *shared)
     # The plugin reports to scripts/test.sh what passed; without it there is nobody to report to.
-    session.run("python", "-m", "pytest", "-p", "suites.progress", *arguments, env=env)
+    command = ("python", "-m", "pytest", "-p", "suites.progress", *arguments)
+    # After Ctrl-C the tests take down what they started.
+    session.run(*command, env=env, interrupt_timeout=50, terminate_timeout=5)
 
 
 @nox.session

@@ -193,11 +193,11 @@ sys.exit(is_old or not is_environment)" 2>/dev/null
 
 remove_environment() {
     if [ ! -e .venv ] && [ ! -L .venv ]; then return; fi
-    say ".venv is incomplete, or is of another Python or folder: making it anew"
+    say ".venv is incomplete, or is of another Python or folder: creating it again"
     rm -rf .venv || fail 10 ".venv cannot be removed" "as root: rm -rf '$(pwd -P)/.venv'"
 }
 
-# An interruption leaves .venv without requirements.txt, and the next run makes .venv anew. A failure
+# An interruption leaves .venv without requirements.txt, and the next run creates .venv again. A failure
 # that changed no package, such as one of the network, leaves .venv as it was.
 install_requirements() {
     local stamp=.venv/requirements.txt

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from suites.catalogue import ROOT, UnknownTargetError, select
@@ -18,8 +19,9 @@ FOLDER = ROOT / "reports" / "tests"
 
 
 def _print(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    with suppress(OSError):  # a terminal that was closed; the suites are still to be ended
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
 
 
 def main() -> int:
@@ -39,8 +41,12 @@ def main() -> int:
         return 0
     clock, started = ProcessorClock(), time.monotonic()
     run = Run(suites, FOLDER, _print)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: run.interrupted.set())
+
+    def interrupt(*_: object) -> None:
+        run.is_interrupted = True
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupt)
     results = run.run()
     wall_s, machine = time.monotonic() - started, clock.read()
     summary = as_json(results, wall_s, machine)
@@ -51,13 +57,14 @@ def main() -> int:
             _print(Path(result.log).read_text(encoding="utf-8", errors="replace"))
     _print(f"\n{as_text(results, wall_s, machine)}\n")
     passed, failed, skipped = totals(results)
-    # In CI nothing may be skipped; elsewhere the reason was printed.
-    strict = os.environ.get("CI") == "true" and skipped > 0
+    is_strict = os.environ.get("CI") == "true" and skipped > 0
+    if is_strict:
+        _print(f"CI=true: {skipped} skipped tests are a failure")
     bad = [result.name for result in results if not result.is_good]
     _print(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
-    if run.interrupted.is_set():
+    if run.is_interrupted:
         return _INTERRUPTED
-    return 1 if bad or strict else 0
+    return 1 if bad or is_strict else 0
 
 
 if __name__ == "__main__":

@@ -64,16 +64,19 @@ def select(targets: Iterable[str], *, fast: bool = False) -> tuple[Suite, ...]:
     A target is a suite's name, a path below tests/ (pytest's `::` included), or a part of a test's
     name. Without targets: all suites, or the fast ones. Raises UnknownTargetError.
     """
-    chosen: dict[str, list[str]] = {}
+    arguments: dict[str, list[str]] = {}
+    whole: set[str] = set()
     for target in targets:
-        for name, arguments in _resolve(target).items():
-            chosen.setdefault(name, []).extend(arguments)
-    if not chosen:
+        for name, tests in _resolve(target).items():
+            arguments.setdefault(name, []).extend(tests)
+            if not tests:
+                whole.add(name)
+    if not arguments:
         return tuple(s for s in SUITES if s.name in FAST) if fast else SUITES
     return tuple(
-        replace(suite, arguments=tuple(chosen[suite.name]))
+        replace(suite, arguments=() if suite.name in whole else tuple(arguments[suite.name]))
         for suite in SUITES
-        if suite.name in chosen
+        if suite.name in arguments
     )
 
 
@@ -82,7 +85,8 @@ def _resolve(target: str) -> dict[str, list[str]]:
         return {target: []}
     file = Path(target.partition("::")[0])
     path = file if file.is_absolute() else ROOT / file
-    if path.exists():
+    is_path = len(file.parts) > 1 or file.suffix == ".py"
+    if is_path and path.exists():
         parts = path.resolve().relative_to(ROOT).parts if path.is_relative_to(ROOT) else ()
         match parts:
             case ("tests", suite) if suite in PYTEST_SUITES:
@@ -90,17 +94,17 @@ def _resolve(target: str) -> dict[str, list[str]]:
             case ("tests", suite, *_) if suite in PYTEST_SUITES:
                 return {suite: [str(Path(*parts)) + target[len(str(file)) :]]}
         raise UnknownTargetError(f"`{target}` is in none of tests/{{{','.join(PYTEST_SUITES)}}}")
-    found: dict[str, list[str]] = {}
+    matches: dict[str, list[str]] = {}
     for name in PYTEST_SUITES:
         for test_file in sorted((ROOT / "tests" / name).glob("test_*.py")):
             tests = re.findall(r"^def (test_\w+)", test_file.read_text(), re.MULTILINE)
             relative = str(test_file.relative_to(ROOT))
             if target in test_file.stem:
-                found.setdefault(name, []).append(relative)
+                matches.setdefault(name, []).append(relative)
             else:
-                matching = [f"{relative}::{test}" for test in tests if target in test]
-                found.setdefault(name, []).extend(matching)
-    found = {name: arguments for name, arguments in found.items() if arguments}
-    if not found:
+                in_file = [f"{relative}::{test}" for test in tests if target in test]
+                matches.setdefault(name, []).extend(in_file)
+    matches = {name: arguments for name, arguments in matches.items() if arguments}
+    if not matches:
         raise UnknownTargetError(f"no suite, path or test has `{target}` in its name")
-    return found
+    return matches

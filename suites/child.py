@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _END_S = 20.0  # a supervisor that stops its programs in order takes some seconds
 
 
@@ -27,7 +27,10 @@ def main() -> int:
     result, nice, command = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
     os.nice(nice)
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        # A runner that is killed cannot end its suites, which are in sessions of their own.
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     started = time.monotonic()
     process = subprocess.Popen(command)
     # The group gets a Ctrl-C as a whole; this process waits for what comes of it.

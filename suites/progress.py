@@ -32,7 +32,8 @@ class _Recorder:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         phases = self._phases.setdefault(report.nodeid, [])
         phases.append(report)
-        if report.when == "teardown":
+        # "???" is what xdist says of a test whose worker died.
+        if report.when not in {"setup", "call"}:
             self._write(report.nodeid, self._phases.pop(report.nodeid))
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:

@@ -6,10 +6,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,7 +64,8 @@ class Run:
     nox: Sequence[str] = (sys.executable, "-m", "nox")
     print_every_s: float = 20.0
     started: float = field(default_factory=time.monotonic)
-    interrupted: threading.Event = field(default_factory=threading.Event)
+    # Set by a signal handler. An Event is no choice: its lock may be held by the interrupted code.
+    is_interrupted: bool = False
 
     def run(self) -> list[SuiteResult]:
         """Run every suite to its end, in the order of the lanes; return their results."""
@@ -81,8 +82,8 @@ class Run:
                 if time.monotonic() - printed >= self.print_every_s:
                     printed = time.monotonic()
                     self._print_progress([lane.running for lane in lanes.values() if lane.running])
-                self.interrupted.wait(_LOOK_EVERY_S)
-                if self.interrupted.is_set():
+                time.sleep(_LOOK_EVERY_S)
+                if self.is_interrupted:
                     break
         finally:
             self._end([lane.running for lane in lanes.values() if lane.running])
@@ -158,15 +159,21 @@ class Run:
     def _end(self, running: Sequence[_Running]) -> None:
         """Interrupt what still runs, as Ctrl-C would, and wait for it."""
         for each in running:
-            os.killpg(each.process.pid, signal.SIGINT)
+            _signal_group(each.process.pid, signal.SIGINT)
         for each in running:
             try:
                 each.process.wait(_END_S)
             except subprocess.TimeoutExpired:
-                os.killpg(each.process.pid, signal.SIGKILL)
+                _signal_group(each.process.pid, signal.SIGKILL)
                 each.process.wait()
+        for each in running:
             each.read_events()
             self._finish(each)
+
+
+def _signal_group(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):  # it ended meanwhile
+        os.killpg(pid, number)
 
 
 class EngineEvents:

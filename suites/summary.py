@@ -110,6 +110,8 @@ def as_text(results: Sequence[SuiteResult], wall_s: float, machine: Machine | No
                 f"{minutes(result.budget_s)} min; move counts to `nox -s soak` "
                 "(tests/repetitions.py), or raise the budget with a reason"
             )
+    if wall_s > TOTAL_BUDGET_MIN * 60:
+        lines.append(f"over budget: the run took {minutes(wall_s)} of {TOTAL_BUDGET_MIN}:00 min")
     return "\n".join(lines)
 
 

@@ -8,19 +8,22 @@ tests start it with `subprocess`.
 
 import atexit
 import gc
+import io
 import json
 import os
 import selectors
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, Self, cast
 
 if __name__ != "__main__":
     from suites.events import append
@@ -40,39 +43,33 @@ class CommandServer:
     ) -> "subprocess.CompletedProcess[str]":
         """Do as `subprocess.run` does with `python -m invoke ARGUMENTS`, output captured.
 
-        Raises `subprocess.TimeoutExpired` where the command is still running after `timeout_s`
-        seconds; it is killed then.
+        Like it, this waits until nobody holds the command's output open any more, and kills the
+        command on any exception. Raises `subprocess.TimeoutExpired` after `timeout_s` seconds.
         """
         if self._process is None or self._process.poll() is not None:
             self._start()
         append(event="starts", what="command", count=1)
-        with (
-            tempfile.TemporaryFile() as stdout,
-            tempfile.TemporaryFile() as stderr,
-            Path(os.devnull).open("rb") as stdin,
-            socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection,
-        ):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
             connection.connect(str(self._socket))
             request = {"arguments": list(arguments), "cwd": str(cwd), "env": dict(env)}
-            descriptors = [file.fileno() for file in (stdin, stdout, stderr)]
-            socket.send_fds(connection, [json.dumps(request).encode()], descriptors)
-            pid = int(connection.recv(100))
-            connection.settimeout(timeout_s)
-            expired = False
-            try:
-                answer = connection.recv(100)
-            except TimeoutError:
-                expired = True
-                os.kill(pid, signal.SIGKILL)
-                connection.settimeout(None)
-                answer = connection.recv(100)
-            said, told = (_text(file) for file in (stdout, stderr))
-        if expired:
-            raise subprocess.TimeoutExpired(list(arguments), timeout_s, said, told)
-        return subprocess.CompletedProcess(list(arguments), int(answer), said, told)
+            with _Captured() as captured:
+                socket.send_fds(connection, [json.dumps(request).encode()], captured.descriptors)
+                captured.close_descriptors()
+                pid = int(_received(connection))
+                try:
+                    stdout, stderr = captured.read(timeout_s)
+                    code = int(_received(connection))
+                except BaseException as error:
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                    if isinstance(error, TimeoutError):
+                        raise subprocess.TimeoutExpired(list(arguments), timeout_s) from error
+                    raise
+        return subprocess.CompletedProcess(list(arguments), code, stdout, stderr)
 
     def _start(self) -> None:
         folder = Path(tempfile.mkdtemp(prefix="cloister-commands-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
         self._socket = folder / "socket"
         reading, writing = os.pipe()
         command = [sys.executable, __file__, str(self._socket), str(reading)]
@@ -87,13 +84,54 @@ class CommandServer:
         assert self._process.stdout.readline() == b"ready\n"
 
 
-def _text(file: IO[bytes]) -> str:
-    file.seek(0)
-    return file.read().decode().replace("\r\n", "\n")
+class _Captured:
+    """A standard input that is empty, and pipes for what a command writes."""
+
+    def __enter__(self) -> Self:
+        self._ends = [os.pipe(), os.pipe()]
+        null = os.open(os.devnull, os.O_RDONLY)
+        self.descriptors = [null, *(writing for _, writing in self._ends)]
+        self._files = [os.fdopen(reading, "rb", buffering=0) for reading, _ in self._ends]
+        return self
+
+    def close_descriptors(self) -> None:
+        """Close what the command has now: its output ends when nobody else has it open."""
+        while self.descriptors:
+            os.close(self.descriptors.pop())
+
+    def read(self, timeout_s: float) -> tuple[str, str]:
+        """Return both outputs; raises TimeoutError unless they end in time."""
+        deadline, content = time.monotonic() + timeout_s, dict.fromkeys(self._files, b"")
+        with selectors.DefaultSelector() as selector:
+            for file in self._files:
+                selector.register(file, selectors.EVENT_READ)
+            while selector.get_map():
+                ready = selector.select(deadline - time.monotonic())
+                if not ready and time.monotonic() >= deadline:
+                    raise TimeoutError
+                for key, _ in ready:
+                    piece = os.read(key.fd, 1 << 16)
+                    content[cast("io.FileIO", key.fileobj)] += piece
+                    if not piece:
+                        selector.unregister(key.fileobj)
+        out, err = (content[file].decode().replace("\r\n", "\n") for file in self._files)
+        return out, err
+
+    def __exit__(self, *_: object) -> None:
+        self.close_descriptors()
+        for file in self._files:
+            file.close()
+
+
+def _received(connection: socket.socket) -> bytes:
+    answer = connection.recv(100)
+    if not answer:
+        raise RuntimeError("the server of commands ended in the middle of one")
+    return answer
 
 
 def _import_all() -> None:
-    """Import what commands use: all of `cloister` that this machine has the libraries for."""
+    """Import what commands use: all of `cloister`."""
     import importlib  # noqa: PLC0415
 
     root = Path(__file__).parents[1]
@@ -171,7 +209,8 @@ class _Server:
             return _Fork(json.loads(message), descriptors, unneeded)
         for descriptor in descriptors:
             os.close(descriptor)
-        connection.send(str(pid).encode())
+        with suppress(OSError):  # the asker is gone
+            connection.send(str(pid).encode())
         self._running[pid] = connection
         return None
 
@@ -191,7 +230,8 @@ def _run(request: dict[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(request["env"])
     sys.argv = ["invoke", *request["arguments"]]
-    sys.path[0] = request["cwd"]  # as for `python -m`
+    # As for `python -m`. What the tests import is not there for a command.
+    sys.path[0] = request["cwd"]
     # The streams of an interpreter that just started: they belong to the new descriptors.
     sys.stdin = open(0, closefd=False)  # noqa: SIM115
     sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115

@@ -30,8 +30,8 @@ class Limits:
 
 LIMITS = {
     "unit": Limits(60, 120, 60),
-    "stack": Limits(240, 300, 180),
-    "clients": Limits(300, 300, 180),
+    "stack": Limits(600, 300, 180),
+    "clients": Limits(600, 300, 180),
     "docker": Limits(3600, 900, 600),  # the first setup builds all images
 }
 
@@ -42,7 +42,11 @@ def _limits(item: pytest.Item) -> Limits:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.get_closest_marker("timeout") is None:
+        marker = item.get_closest_marker("timeout")
+        if marker is not None and not marker.kwargs.get("func_only"):
+            # Its timer would be that of the setup, and end with it.
+            raise pytest.UsageError(f"{item.nodeid}: a timeout needs func_only=True")
+        if marker is None:
             test_s = _limits(item).test_s * REPETITIONS.patience
             item.add_marker(pytest.mark.timeout(test_s, method="signal", func_only=True))
 

@@ -24,8 +24,7 @@ from suites.events import append
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "samples"
-# pytest-xdist's number of this process, and how many there are.
-WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+# How many workers pytest-xdist has.
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 
 
@@ -165,27 +164,59 @@ def eventually(check: Callable[[], Any], *, within_s: float = 60) -> Any:
     raise AssertionError
 
 
+class Claims:
+    """Numbers of a kind that this process has and no other run of the tests.
+
+    Nothing holds a port or a subnet until it is used, nor while its program is being replaced. So
+    a number is claimed by a lock on a file, which ends with the process.
+    """
+
+    _FOLDER = Path(tempfile.gettempdir()) / "cloister-test-claims"
+
+    def __init__(self, kind: str, numbers: range) -> None:
+        self._kind, self._numbers = kind, numbers
+        self._locks: list[int] = []
+
+    def take(self) -> int | None:
+        """Return a number that nobody had, this process included; None when there is none."""
+        with suppress(FileExistsError):
+            self._FOLDER.mkdir()
+            self._FOLDER.chmod(0o1777)  # for the tests of other users
+        for number in self._numbers:
+            path = self._FOLDER / f"{self._kind}-{number}"
+            try:
+                file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            except PermissionError:  # another user's
+                continue
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(file)
+                continue
+            self._locks.append(file)
+            return number
+        return None
+
+
 class _Ports:
     """Ports that no other run of the tests is given.
 
-    Nothing holds a port until it is used, nor while its program is being replaced, so a process
-    claims ranges by locks on files, which end with it. A process that has its share of ranges
-    begins again with its first, whose programs have ended by then.
+    A process that has its share of ranges begins again with its first, whose programs have ended
+    by then.
     """
 
-    _RANGES = range(20_000, 30_000, 50)
+    _STEP = 50
     _SHARE = 16  # enough for a dozen processes at once
-    _FOLDER = Path(tempfile.gettempdir()) / "cloister-test-ports"
 
     def __init__(self) -> None:
-        self._claimed: list[int] = []
-        self._locks: list[int] = []
+        self._claims = Claims("port", range(20_000, 30_000, self._STEP))
+        self._ranges: list[range] = []
         self._turns = itertools.count()
         self._rest = range(0)
 
     def take(self, count: int) -> int:
         """Return the first of `count` ports in a row on which nobody listens."""
-        for _ in range(2 * self._SHARE * self._RANGES.step):
+        for _ in range(2 * self._SHARE * self._STEP):
             if len(self._rest) < count:
                 self._rest = self._next_range()
             first, self._rest = self._rest[0], self._rest[count:]
@@ -196,25 +227,12 @@ class _Ports:
         raise AssertionError("no free ports")
 
     def _next_range(self) -> range:
-        if len(self._claimed) < self._SHARE:
-            for first in self._RANGES:
-                if first not in self._claimed and self._claim(first):
-                    self._claimed.append(first)
-                    return range(first, first + self._RANGES.step)
-        assert self._claimed, "other runs of the tests hold all ranges of ports"
-        first = self._claimed[next(self._turns) % len(self._claimed)]
-        return range(first, first + self._RANGES.step)
-
-    def _claim(self, first: int) -> bool:
-        self._FOLDER.mkdir(exist_ok=True)
-        file = os.open(self._FOLDER / str(first), os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(file)
-            return False
-        self._locks.append(file)
-        return True
+        first = self._claims.take() if len(self._ranges) < self._SHARE else None
+        if first is not None:
+            self._ranges.append(range(first, first + self._STEP))
+            return self._ranges[-1]
+        assert self._ranges, "other runs of the tests hold all ranges of ports"
+        return self._ranges[next(self._turns) % len(self._ranges)]
 
 
 _ports = _Ports()

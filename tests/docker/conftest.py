@@ -3,7 +3,6 @@
 Without a Docker engine these tests are skipped with the reason; with CI=true that is a failure.
 """
 
-import itertools
 import json
 import os
 import shutil
@@ -19,7 +18,7 @@ from typing import Any, Self
 import docker
 import pytest
 import requests
-from deployments import ROOT, WORKER, WORKERS, Stack, eventually, free_ports
+from deployments import ROOT, WORKERS, Claims, Stack, eventually, free_ports
 from docker.errors import DockerException
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
@@ -27,8 +26,7 @@ from benchmarks import synthetic_model
 from cloister.files import exclusive
 
 TAG = "test"
-# Each deployment has a project and addresses of its own; pytest-xdist's workers share them out.
-_NUMBERS = itertools.count(1 + WORKER, WORKERS)
+_NUMBERS = Claims("subnet", range(1, 150))  # of projects and their subnets
 _BUILD_S = 3600
 
 
@@ -87,9 +85,9 @@ def images(
 
 
 @pytest.fixture(scope="session")
-def vllm_image(images: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Build vLLM's image too; its base takes minutes, in which other tests can run."""
-    del images
+def vllm_image(client: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Build vLLM's image, in minutes in which another worker builds the others and tests them."""
+    del client
     _build_once(tmp_path_factory, "vllm-cpu", "--image", "vllm-cpu")
 
 
@@ -214,7 +212,8 @@ def make_containers(images: docker.DockerClient) -> Iterator[Callable[..., Conta
             state.chmod(0o755)
             cleanup.callback(shutil.rmtree, state)
             (state / "cloister.yaml").touch()
-            port, number = free_ports(10), next(_NUMBERS)
+            port, number = free_ports(10), _NUMBERS.take()
+            assert number is not None, "other runs of the tests hold all subnets"
             defaults = {
                 "runtime": "docker",
                 "engine": "tesseract",

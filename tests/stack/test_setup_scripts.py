@@ -97,7 +97,11 @@ class Copy:
         earlier = self.venv / "earlier"
         if self.venv.is_dir():
             earlier.touch()
-        with self.start(*SETUP) as process:
+        programs = self.root / "programs"
+        programs.mkdir(exist_ok=True)
+        (programs / "mv").write_text(_STUCK_MV)
+        (programs / "mv").chmod(0o755)
+        with self.start(*SETUP, env={"PATH": f"{programs}:{os.environ['PATH']}"}) as process:
             while earlier.exists() or not any(self.root.glob(moment)):
                 assert process.poll() is None, finish(process)
                 time.sleep(0.001)
@@ -130,8 +134,13 @@ MOMENTS = (
     (".venv/bin/python", signal.SIGINT),
     (f"{PACKAGE_FOLDER}/pip", signal.SIGKILL),
     (f"{PACKAGE_FOLDER}/uv", signal.SIGINT),
-    (f"{PACKAGE_FOLDER}/faker", signal.SIGKILL),
+    ("all-is-installed", signal.SIGKILL),
 )
+# The last step of an installation is to move its stamp into place; this `mv` never does.
+_STUCK_MV = """#!/bin/sh
+case "$*" in *.new*) touch all-is-installed; exec sleep 600 ;; esac
+exec /bin/mv "$@"
+"""
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +178,7 @@ def copy(made: Copy, tmp_path: Path) -> Copy:
 
 
 def replace(file: Path, text: str) -> None:
-    """Write a file anew: the one that is there shares its bytes with other copies."""
+    """Replace a file: the one that is there shares its bytes with other copies."""
     file.unlink(missing_ok=True)
     file.write_text(text)
 
@@ -297,7 +306,7 @@ def test_the_engine_runs_for_the_tests_and_is_stopped_after_them(machine: Machin
     machine.copy.run("scripts/test.sh", env=machine.environment)
     assert (machine.notes / "suites").exists()
     machine.assert_engine_stopped()
-    # One log, which the next run writes anew.
+    # One log, which the next run overwrites.
     assert [file.name for file in (machine.copy.root / ".nox").iterdir()] == ["dockerd.log"]
 
 

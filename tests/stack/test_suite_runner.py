@@ -1,5 +1,6 @@
 """The runner of the suites, with a stand-in for nox: what is counted, reported, ended."""
 
+import json
 import os
 import signal
 import subprocess
@@ -11,7 +12,9 @@ import pytest
 from deployments import ROOT, eventually, program
 
 from suites.catalogue import Suite
+from suites.events import EVENTS
 from suites.run import Run
+from suites.summary import SuiteResult
 
 # Each "session" does something else; the word after --session says what.
 _NOX = """
@@ -43,6 +46,9 @@ elif session == "long":
     write(event="collected", tests=2)
     test("d", "passed")
     time.sleep(600)
+elif session == "skip":
+    write(event="collected", tests=1)
+    test("e", "skipped", "no Docker")
 elif session == "crash":
     os.kill(os.getpid(), 9)
 """
@@ -92,25 +98,88 @@ def test_what_a_suite_leaves_running_is_named_counted_and_ended(
     assert left not in {" ".join(command) for command in commands}
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_ends_every_suite_and_sums_up(
-    nox: list[str], tmp_path: Path, number: signal.Signals
-) -> None:
+def command(nox: list[str], folder: Path, *sessions: str) -> list[str]:
+    """Return what runs the runner's main with other suites and the stand-in."""
     script = (
         "import functools, sys\n"
         "from pathlib import Path\n"
         "from suites import __main__ as main\n"
         "from suites.catalogue import Suite\n"
         "from suites.run import Run\n"
-        f"main.FOLDER = Path({str(tmp_path / 'out')!r})\n"
-        "main.select = lambda *_, **__: (Suite('long', 'a', 1), Suite('good', 'a', 1))\n"
+        f"main.FOLDER = Path({str(folder)!r})\n"
+        f"main.select = lambda *_, **__: tuple(Suite(name, 'a', 1) for name in {sessions!r})\n"
         f"main.Run = functools.partial(Run, nox={nox!r})\n"
         "sys.argv = ['test.sh']\n"
         "raise SystemExit(main.main())\n"
     )
+    return [sys.executable, "-c", script]
+
+
+@pytest.mark.parametrize(
+    ("sessions", "ci", "code", "last"),
+    [
+        (("good",), "", 0, "2 passed, 0 failed"),
+        (("good", "bad"), "", 1, "2 passed, 1 failed"),
+        (("good", "crash"), "", 1, "2 passed, 0 failed"),
+        (("skip",), "", 0, "0 passed, 0 failed, 1 skipped"),
+        (("skip",), "true", 1, "0 passed, 0 failed, 1 skipped"),
+    ],
+)
+def test_the_verdict_is_in_the_last_line_and_the_code(
+    nox: list[str], tmp_path: Path, sessions: tuple[str, ...], ci: str, code: int, last: str
+) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CI": ci}
+    done = subprocess.run(
+        command(nox, tmp_path / "out", *sessions),
+        env=environment,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (code, last)
+    assert ("skipped tests are a failure" in done.stdout) is (ci == "true")
+
+
+_TESTS = """
+import os, pytest
+
+def test_good(): pass
+def test_bad(): assert 1 == 2
+def test_skipped(): pytest.skip("no Docker")
+def test_dies(): os._exit(3)
+"""
+
+
+def test_the_plugin_reports_every_test_also_one_whose_worker_died(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(_TESTS)
+    events = tmp_path / "events"
+    flags = ("-p", "suites.progress", "-n", "2", "-p", "no:cacheprovider", "--rootdir=.")
+    subprocess.run(
+        [sys.executable, "-m", "pytest", *flags, "test_it.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), EVENTS: str(events)},
+        check=False,
+        capture_output=True,
+    )
+    result = SuiteResult("it", "it", "log", 1.0)
+    for line in events.read_text().splitlines():
+        result.take(json.loads(line))
+    assert (result.collected, result.passed) == (4, 1)
+    assert {test.partition("::")[2]: text for test, text in result.skipped} == {
+        "test_skipped": "Skipped: no Docker"
+    }
+    failed = {test.partition("::")[2]: text for test, text in result.failed}
+    assert "assert 1 == 2" in failed["test_bad"]
+    assert "crashed" in failed["test_dies"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_ctrl_c_ends_every_suite_and_sums_up(
+    nox: list[str], tmp_path: Path, number: signal.Signals
+) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", script]
-    with program(command, env=environment, stdout=subprocess.PIPE, text=True) as runner:
+    words = command(nox, tmp_path / "out", "long", "good")
+    with program(words, env=environment, stdout=subprocess.PIPE, text=True) as runner:
         eventually(lambda: _has_events(tmp_path / "out" / "long.events"))
         runner.send_signal(number)
         said, _ = runner.communicate(timeout=60)
@@ -122,3 +191,15 @@ def test_ctrl_c_ends_every_suite_and_sums_up(
 
 def _has_events(path: Path) -> None:
     assert path.read_text().count("\n") == 2
+
+
+def test_a_runner_that_is_killed_takes_its_suites_with_it(nox: list[str], tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    events = tmp_path / "out" / "long.events"
+    with program(command(nox, tmp_path / "out", "long"), env=environment) as runner:
+        eventually(lambda: _has_events(events))
+        suites = psutil.Process(runner.pid).children(recursive=True)
+        assert len(suites) >= 2
+        runner.kill()
+    _, alive = psutil.wait_procs(suites, timeout=60)
+    assert alive == []

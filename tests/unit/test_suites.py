@@ -42,7 +42,15 @@ def test_a_target_is_a_suite_a_path_or_a_part_of_a_name(
     assert names(target) == expected
 
 
-@pytest.mark.parametrize("target", ["nothing_has_this_na" + "me", "README.md", "/etc/passwd"])
+def test_a_whole_suite_beside_some_of_its_tests_is_whole() -> None:
+    assert names("unit", "tests/unit/test_keys.py") == {"unit": ()}
+
+
+def test_a_part_of_a_name_may_be_the_name_of_a_folder() -> None:
+    assert "tests/docker/test_images.py" in names("images")["docker"]
+
+
+@pytest.mark.parametrize("target", ["nothing_has_this_na" + "me", "./README.md", "/etc/passwd"])
 def test_an_unknown_target_is_an_error(target: str) -> None:
     with pytest.raises(UnknownTargetError, match=target):
         select([target])
