@@ -1,7 +1,7 @@
 """How long a wrong key takes, by how much of it is right: nginx, and a server that leaks.
 
-Prints a Markdown table of medians, each over many requests sent in alternation, so that what else the
-machine does meets all alike. Ends with code 1 if nginx differs in every round, or if the server
+Prints a Markdown table of medians, each over many requests sent in alternation, so that other load
+on the machine hits all alike. Ends with code 1 if nginx differs in every round, or if the server
 that leaks does not: then the measure is worth nothing. It needs a quiet machine.
 """
 

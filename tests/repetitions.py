@@ -21,11 +21,11 @@ class Repetitions:
     fuzzed_conversations: int
     # Reloads of a gateway under load in tests/stack/test_reload.py, for each way to answer.
     reloads: int
-    # Downloads in tests/stack/test_download.py that are killed, in addition to those at chosen moments.
+    # Downloads in tests/stack/test_download.py that are killed at random moments.
     random_downloads: int
     # Bytes of each shard of the model that those downloads bring.
     shard_bytes: int
-    # Kills of `invoke ocr` in tests/stack/test_ocr_killed.py, in addition to those at chosen moments.
+    # Kills of `invoke ocr` at random moments in tests/stack/test_ocr_killed.py.
     random_kills: int
     # Changed bytes of a bundle in tests/stack/test_bundle.py: its first three are named files.
     script_flips: int
