@@ -57,6 +57,8 @@ bootstrap() { # suite, folder
     patiently bootstrap_once "$1" "$2" ||
         fail 10 "debootstrap $1 failed: $(tail -n 1 "$work/debootstrap.log")" \
             "look at its mirror and its network"
+    # What is installed on this base later also waits some minutes for its mirror.
+    echo 'Acquire::Retries "10";' >"$2/etc/apt/apt.conf.d/80-retries"
     # What debootstrap wrote is the release as it was; its security updates are beside it.
     local mirror
     mirror="$(sed -n 's/^deb \([^ ]*\) .*/\1/p' "$2/etc/apt/sources.list" | head -n 1)"

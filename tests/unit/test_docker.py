@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from cloister.images.build import Source
 from cloister.inside.health import Sight, canary, judge, totals
 from cloister.placement import Seat
 from cloister.runtimes.docker import overlay, preflight
+from cloister.runtimes.docker.runtime import DockerRuntime
 
 ROOT = Path(__file__).parents[2]
 PLACE = Place(Path("/run/cloister"), None)
@@ -344,3 +346,21 @@ def test_addresses_that_another_network_has_are_refused(
         return
     with pytest.raises(DeploymentError, match=r"docker\.subnet"):
         preflight._require_free_addresses(client, load().docker)
+
+
+def test_down_waits_until_docker_releases_the_endpoints_of_a_network(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Seen on Docker 20.10 under load: the containers were gone, and their endpoints not yet."""
+    monkeypatch.setattr(sys.modules[DockerRuntime.__module__], "_ENDPOINTS_PAUSE_S", 0.0)
+    runtime = DockerRuntime(load("runtime=docker", f"state_dir={tmp_path}"))
+    monkeypatch.setattr(runtime, "_containers", lambda: {"gateway": object()})
+    errors = [DeploymentError("Compose failed: network x has active endpoints")] * 2
+    compose = mock.Mock(side_effect=[*errors, ""])
+    monkeypatch.setattr(runtime, "_compose", compose)
+    assert runtime.stop()
+    assert compose.call_args_list == [mock.call("down", "--remove-orphans")] * 3
+    compose.side_effect = DeploymentError("Compose failed: no space left on device")
+    with pytest.raises(DeploymentError, match="no space left"):
+        runtime.stop()
+    assert compose.call_count == 4, "another error is none that passes"

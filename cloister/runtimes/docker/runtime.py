@@ -10,6 +10,7 @@ from pathlib import Path
 
 import requests
 from docker.models.containers import Container
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from cloister import containers, modelstore, shell
 from cloister.config import Settings
@@ -31,6 +32,7 @@ from cloister.runtimes.program import (
 from cloister.runtimes.supervisor import Supervisor
 
 _COMPOSE_S = 900.0
+_ENDPOINTS_S, _ENDPOINTS_PAUSE_S = 60.0, 1.0
 _PLACE = Place(Path("/run/cloister"), None, owner=10001)
 _MODEL = Path("/model")
 _NO_PROJECT = Path("/")  # without files Compose takes those of the current folder or above it
@@ -147,8 +149,23 @@ class DockerRuntime:
         leading = [name for name in first if name in running]
         if leading:
             self._compose("stop", *leading)
-        self._compose("down", "--remove-orphans")
+        self._remove_all()
         return True
+
+    def _remove_all(self) -> None:
+        """Remove containers and networks.
+
+        A busy Docker releases an endpoint some time after its container is gone, and refuses to
+        remove the network until then.
+        """
+        for attempt in Retrying(
+            retry=retry_if_exception(lambda error: "active endpoints" in str(error)),
+            stop=stop_after_delay(_ENDPOINTS_S),
+            wait=wait_fixed(_ENDPOINTS_PAUSE_S),
+            reraise=True,
+        ):
+            with attempt:
+                self._compose("down", "--remove-orphans")
 
     def halt(self, name: str, *, at_once: bool = False) -> None:
         """Stop a container: after its pages, or `at_once`."""
