@@ -10,12 +10,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import psutil
 import pytest
-from deployments import ROOT, eventually
+from deployments import ROOT, eventually, grouped
 
 SCRIPTS = (
     "local-bases.sh",
@@ -61,27 +61,19 @@ class Copy:
     def require(self, *names: str) -> None:
         (self.root / "requirements/runtime.txt").write_text(pinned(*names))
 
-    @contextmanager
     def start(
         self, *command: str, env: Mapping[str, str] | None = None
-    ) -> Iterator["subprocess.Popen[str]"]:
+    ) -> AbstractContextManager["subprocess.Popen[str]"]:
         """Start a program in a process group of its own, as a terminal does."""
-        with subprocess.Popen(
-            command,
+        return grouped(
+            list(command),
             cwd=self.root,
             env={**os.environ, **(env or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            start_new_session=True,
-        ) as process:
-            try:
-                yield process
-            except BaseException:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                raise
+        )
 
     def run(self, *command: str, code: int = 0, env: Mapping[str, str] | None = None) -> str:
         with self.start(*command, env=env) as process:
