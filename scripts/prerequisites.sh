@@ -285,13 +285,16 @@ stop_docker() {
     wait "$DOCKERD_PID" 2>/dev/null || true
 }
 
+# Where the packages of the container tests can be installed without a password.
+is_root_on_debian() { [ "$(id -u)" = 0 ] && [ "$(package_manager)" = apt-get ]; }
+
 # Installs and starts an engine where that is allowed: as root, with apt-get, and asked for.
 require_docker() { # yes, or empty to ask
     if has_docker; then
         require_ip "$1"
         return
     fi
-    if [ "$(id -u)" != 0 ] || [ "$(package_manager)" != apt-get ]; then
+    if ! is_root_on_debian; then
         say "no Docker engine here, and only root on Debian can install one by this script:"
         say "the container tests will be skipped"
         return
@@ -312,7 +315,7 @@ require_docker() { # yes, or empty to ask
 # The container tests make a machine outside with ip.
 require_ip() { # yes, or empty to do without
     command -v ip >/dev/null 2>&1 && return
-    if [ -z "$1" ] || [ "$(id -u)" != 0 ] || [ "$(package_manager)" != apt-get ]; then
+    if [ -z "$1" ] || ! is_root_on_debian; then
         say "no ip here (Debian: apt-get install iproute2): some container tests will fail"
         return
     fi
@@ -322,7 +325,7 @@ require_ip() { # yes, or empty to do without
 # A registry for the tests of what is pushed and pulled; each starts one of its own.
 require_registry() { # yes, or empty to do without
     command -v docker-registry >/dev/null 2>&1 && return
-    if [ -z "$1" ] || [ "$(id -u)" != 0 ] || [ "$(package_manager)" != apt-get ]; then
+    if [ -z "$1" ] || ! is_root_on_debian; then
         say "no docker-registry here (Debian: apt-get install docker-registry):"
         say "the tests that push and pull will be skipped"
         return
@@ -336,7 +339,7 @@ require_registry() { # yes, or empty to do without
 # skopeo, for the tests of publishing. cosign they fetch themselves: Debian 12 has none.
 require_skopeo() { # yes, or empty to do without
     command -v skopeo >/dev/null 2>&1 && return
-    if [ -z "$1" ] || [ "$(id -u)" != 0 ] || [ "$(package_manager)" != apt-get ]; then
+    if [ -z "$1" ] || ! is_root_on_debian; then
         say "no skopeo here (Debian: apt-get install skopeo): the tests of publishing will be skipped"
         return
     fi

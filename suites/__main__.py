@@ -9,13 +9,12 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from suites.catalogue import ROOT, UnknownTargetError, select
+from suites.catalogue import REPORTS, SUMMARY, UnknownTargetError, select
 from suites.run import ProcessorClock, Run
 from suites.summary import as_json, as_text, totals
 
 _USAGE, _INTERRUPTED = 2, 130
 _HINT = "hint: scripts/test.sh tests/unit/test_keys.py, or a part of a test's name"
-FOLDER = ROOT / "reports" / "tests"
 
 
 def _print(text: str) -> None:
@@ -40,7 +39,7 @@ def main() -> int:
         _print(" ".join(dict.fromkeys(need for suite in suites for need in suite.needs)))
         return 0
     clock, started = ProcessorClock(), time.monotonic()
-    run = Run(suites, FOLDER, _print)
+    run = Run(suites, REPORTS, _print)
 
     def interrupt(*_: object) -> None:
         run.is_interrupted = True
@@ -50,7 +49,7 @@ def main() -> int:
     results = run.run()
     wall_s, machine = time.monotonic() - started, clock.read()
     summary = as_json(results, wall_s, machine)
-    (FOLDER / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    (REPORTS / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     for result in results:
         if not result.is_good:
             _print(f"\n--- {result.log} ---")

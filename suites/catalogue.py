@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+REPORTS = ROOT / "reports" / "tests"
+SUMMARY = "summary.json"
 PYTEST_SUITES = ("unit", "stack", "docker", "clients")
 
 

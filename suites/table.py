@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from suites.catalogue import ROOT, TOTAL_BUDGET_MIN
+from suites.catalogue import REPORTS, SUMMARY, TOTAL_BUDGET_MIN
 from suites.summary import minutes
 
-SUMMARY = ROOT / "reports" / "tests" / "summary.json"
 _KINDS = {
     "command": "commands",
     "nginx": "nginx",
@@ -56,7 +55,7 @@ def as_markdown(summary: Mapping[str, Any]) -> str:
 
 def main() -> None:
     """Print the tables."""
-    path = Path(sys.argv[1]) if sys.argv[1:] else SUMMARY
+    path = Path(sys.argv[1]) if sys.argv[1:] else REPORTS / SUMMARY
     sys.stdout.write(as_markdown(json.loads(path.read_text(encoding="utf-8"))) + "\n")
 
 

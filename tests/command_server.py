@@ -8,6 +8,7 @@ tests start it with `subprocess`.
 
 import atexit
 import gc
+import importlib
 import io
 import json
 import os
@@ -81,17 +82,18 @@ class CommandServer:
         os.close(reading)
         atexit.register(os.close, writing)
         assert self._process.stdout is not None
-        assert self._process.stdout.readline() == b"ready\n"
+        with self._process.stdout as output:
+            assert output.readline() == b"ready\n"
 
 
 class _Captured:
     """A standard input that is empty, and pipes for what a command writes."""
 
     def __enter__(self) -> Self:
-        self._ends = [os.pipe(), os.pipe()]
+        ends = [os.pipe(), os.pipe()]
         null = os.open(os.devnull, os.O_RDONLY)
-        self.descriptors = [null, *(writing for _, writing in self._ends)]
-        self._files = [os.fdopen(reading, "rb", buffering=0) for reading, _ in self._ends]
+        self.descriptors = [null, *(writing for _, writing in ends)]
+        self._files = [os.fdopen(reading, "rb", buffering=0) for reading, _ in ends]
         return self
 
     def close_descriptors(self) -> None:
@@ -132,8 +134,6 @@ def _received(connection: socket.socket) -> bytes:
 
 def _import_all() -> None:
     """Import what commands use: all of `cloister`."""
-    import importlib  # noqa: PLC0415
-
     root = Path(__file__).parents[1]
     sys.path.insert(0, str(root))
     for package in ("tasks", "cloister"):

@@ -1,8 +1,8 @@
 """How long a test of each suite may take, and what ends one that takes longer.
 
 A test that is out of time gets an exception in its main thread. Its `with` blocks then end the
-programs that it started, and the run goes on with the next test. A test that takes longer on
-purpose says so: `@pytest.mark.timeout(900, func_only=True)`. Setup and teardown have limits of
+programs that it started, and the run goes on with the next test. Mark a test that takes
+longer on purpose: `@pytest.mark.timeout(900, func_only=True)`. Setup and teardown have limits of
 their own, because the first test of a module pays for the fixtures of all.
 """
 

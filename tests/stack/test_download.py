@@ -31,7 +31,7 @@ NAME = "acme/Reader"
 SHARD = "model-00002-of-00003.safetensors"
 QUICK = Patience(tries=3, stall_s=1.0, deadline_s=30.0, first_wait_s=0.05, longest_wait_s=0.2)
 # How much of the model has come when a download is killed: its first byte, some of the small files,
-# and the large ones, of which several come at once.
+# and the large ones, several of them at once.
 MOMENTS = (0.0, 0.01, 0.3, 0.6, 0.95)
 
 

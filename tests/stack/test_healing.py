@@ -98,7 +98,7 @@ def test_a_replica_that_dies_or_freezes_costs_no_page(fleet: Stack, number: sign
 
 
 def test_a_replica_that_is_only_busy_is_left_alone(fleet: Stack, faulty: Faulty) -> None:
-    """Sixty clients for eight seats, one second a page: each page waits longer than a stall."""
+    """Sixty clients, a concurrency of eight, 1 s a page: each page waits longer than a stall."""
     before = len(events(fleet))
     pids = fleet.pids()
     with faulty.slow(1), load(fleet.url, at_once=60) as outcome:

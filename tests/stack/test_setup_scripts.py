@@ -433,7 +433,7 @@ def test_a_clone_with_autocrlf_runs(tmp_path: Path) -> None:
 
 
 class Sessions:
-    """A checkout with the real noxfile.py, of which one session is run."""
+    """A checkout with the real noxfile.py; the test runs one session of it."""
 
     def __init__(self, root: Path) -> None:
         self.copy, self.environment = Copy(root), root / ".nox/bench-list"

@@ -106,7 +106,7 @@ def command(nox: list[str], folder: Path, *sessions: str) -> list[str]:
         "from suites import __main__ as main\n"
         "from suites.catalogue import Suite\n"
         "from suites.run import Run\n"
-        f"main.FOLDER = Path({str(folder)!r})\n"
+        f"main.REPORTS = Path({str(folder)!r})\n"
         f"main.select = lambda *_, **__: tuple(Suite(name, 'a', 1) for name in {sessions!r})\n"
         f"main.Run = functools.partial(Run, nox={nox!r})\n"
         "sys.argv = ['test.sh']\n"
