@@ -40,6 +40,9 @@ class Repetitions:
     servers: int
     # Generated forms and tables of each kind, of four, in tests/unit/test_ocr_judging.py.
     forms: int
+    # Starts of each finalist of a tuning on real vLLM in tests/docker/test_tune.py. Every run has
+    # those of tests/stack/test_tune.py, on a stand-in, and `up` starts the choice on real vLLM.
+    finalist_starts: int
     # By how much each time-out is longer (tests/conftest.py).
     patience: int = 1
 
@@ -57,6 +60,7 @@ EVERY_RUN = Repetitions(
     interleavings=30,
     servers=60,
     forms=10,
+    finalist_starts=0,
 )
 SOAK = Repetitions(
     fuzzed_requests=10_000,
@@ -71,6 +75,7 @@ SOAK = Repetitions(
     interleavings=100,
     servers=200,
     forms=50,
+    finalist_starts=1,
     patience=10,
 )
 

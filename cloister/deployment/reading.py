@@ -20,7 +20,7 @@ from cloister.errors import DeploymentError, OcrError
 from cloister.runtimes import GATEWAY, Runtime
 
 Progress = Callable[[str], None]
-_POLL_S, _SLOWEST_POLL_S = 0.25, 2.0
+_POLL_S, _SLOWEST_POLL_S = 0.25, 5.0
 _LOG_LINES = 8
 _QUIET_IN_A_ROW = 2  # an old worker of nginx may just have passed a page on
 

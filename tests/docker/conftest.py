@@ -223,9 +223,9 @@ def make_containers(images: docker.DockerClient) -> Iterator[Callable[..., Conta
                 "docker_project": f"cloister-test-{number}",
                 "docker_subnet": f"172.30.{100 + number}.0/24",
                 # Each look is a `docker exec` in each replica, which takes half a second of a
-                # processor: every two seconds, several deployments at once would do nothing else.
-                "healing_interval_s": 10,
-                "healing_silence_s": 60,  # some looks that a busy machine leaves without answer
+                # processor. Tests of what a watchdog finds have it look more often.
+                "healing_interval_s": 30,
+                "healing_silence_s": 120,  # some looks that a busy machine leaves without answer
             }
             text = {
                 f"CLOISTER_{key.upper()}": str(value)

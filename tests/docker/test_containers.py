@@ -21,7 +21,7 @@ from cloister.scoring import cer
 
 @pytest.fixture(scope="module")
 def up(make_containers: Callable[..., Containers]) -> Containers:
-    made = make_containers(replicas=2)
+    made = make_containers(replicas=2, healing_interval_s=10, healing_silence_s=60)
     made.invoke("up")
     return made
 

@@ -77,7 +77,7 @@ def made(
         vllm_kv_cache_gib=1,
         vllm_max_model_len=4096,
         vllm_max_pixels=401_408,
-        ocr_max_tokens=1024,
+        ocr_max_tokens=128,  # noise goes on as long as it may
         healing_enabled="false",  # it would restart the one that reads noise
     )
 

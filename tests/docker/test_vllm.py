@@ -44,7 +44,8 @@ def up(make_containers: Callable[..., Containers], tiny_model: Path) -> Containe
         vllm_kv_cache_gib=1,
         vllm_max_model_len=4096,
         vllm_max_pixels=401_408,
-        ocr_max_tokens=1024,
+        ocr_max_tokens=128,  # noise goes on as long as it may
+        healing_interval_s=10,
         healing_canary_s=20,
         healing_silence_s=_SILENCE_S,
         healing_stall_s=_STALL_S,
