@@ -3,6 +3,7 @@
 Without a Docker engine these tests are skipped with the reason; with CI=true that is a failure.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -25,7 +26,8 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from benchmarks import synthetic_model
 from cloister.files import exclusive
 
-TAG = "test"
+# Of images: each checkout has its own, so that runs of two of them do not exchange their images.
+TAG = f"test-{hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]}"
 _NUMBERS = Claims("subnet", range(1, 150))  # of projects and their subnets
 _BUILD_S = 3600
 

@@ -10,7 +10,7 @@ from typing import Any
 import docker
 import pytest
 import requests
-from conftest import Containers
+from conftest import TAG, Containers
 from deployments import ROOT, SAMPLES, eventually
 from fleets import events, happened, known, standings
 from pages import data_url, encoded, page, request
@@ -138,7 +138,7 @@ def test_another_project_finds_the_gateway_once_attached(up: Containers) -> None
     probe = ["python3", "-m", "cloister.inside.ask", "http://cloister:8001/v1/models"]
 
     def asked() -> bool:
-        image, where = "cloister/exporter:test", str(network.name)
+        image, where = f"cloister/exporter:{TAG}", str(network.name)
         try:
             client.containers.run(image, [], entrypoint=probe, network=where, remove=True)
         except docker.errors.ContainerError:
@@ -175,18 +175,20 @@ def test_down_leaves_nothing_and_up_works_again(up: Containers) -> None:
     assert read(up, "Page 5678").status_code == 200
 
 
-def test_plain_compose_runs_the_same_files(images: docker.DockerClient, tmp_path: Path) -> None:
-    del images
-    project, net = "cloister-plain", "172.30.251"
+def test_plain_compose_runs_the_same_files(
+    make_containers: Callable[..., Containers], tmp_path: Path
+) -> None:
+    place = make_containers()  # for a project, a subnet and a port that nobody else has
+    net = place.settings["CLOISTER_DOCKER_SUBNET"].rpartition(".")[0]
     # The file that is shipped, at addresses that nobody here uses.
     text = (ROOT / "compose" / "gateway" / "nginx.conf").read_text()
     tmp_path.chmod(0o755)
     (tmp_path / "nginx.conf").write_text(text.replace("172.30.40", net))
     environment = {
         "PATH": "/usr/bin:/bin",
-        "CLOISTER_DOCKER_PROJECT": project,
-        "CLOISTER_DOCKER_TAG": "test",
-        "CLOISTER_GATEWAY_PORT": "18371",
+        "CLOISTER_DOCKER_PROJECT": place.project,
+        "CLOISTER_DOCKER_TAG": TAG,
+        "CLOISTER_GATEWAY_PORT": str(place.port),
         "CLOISTER_NET": net,
         "CLOISTER_GATEWAY_FOLDER": str(tmp_path),
     }
@@ -198,7 +200,7 @@ def test_plain_compose_runs_the_same_files(images: docker.DockerClient, tmp_path
     try:
         run("up", "--detach", "--wait")
         body = request(data_url(encoded(page("Page 6789"))))
-        answer = requests.post("http://127.0.0.1:18371/v1/chat/completions", json=body, timeout=60)
+        answer = requests.post(f"{place.url}/v1/chat/completions", json=body, timeout=60)
         assert "6789" in answer.text
     finally:
         run("down")

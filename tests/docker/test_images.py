@@ -35,15 +35,15 @@ def test_every_image_is_as_it_has_to_be(command: Containers) -> None:
 
 
 def test_an_image_that_is_not_as_it_has_to_be_is_refused(command: Containers) -> None:
-    bad = "FROM cloister/gateway:test\nUSER root\nLABEL org.opencontainers.image.title=\n"
-    build = [*builder(), "build", "--tag=cloister/gateway:bad", "-"]
+    bad = f"FROM cloister/gateway:{TAG}\nUSER root\nLABEL org.opencontainers.image.title=\n"
+    build = [*builder(), "build", f"--tag=cloister/gateway:{TAG}-bad", "-"]
     environment = {**os.environ, "DOCKER_BUILDKIT": "1"}
     subprocess.run(build, input=bad, text=True, env=environment, check=True)
-    flags = ("--image", "gateway", "--set", "docker.tag=bad")
+    flags = ("--image", "gateway", "--set", f"docker.tag={TAG}-bad")
     said = command.invoke("images.test", *flags, code=5).stderr
-    assert "cloister/gateway:bad runs as `root`, not as 10001:10001" in said
+    assert f"cloister/gateway:{TAG}-bad runs as `root`, not as 10001:10001" in said
     assert "lacks the labels title" in said
-    docker.from_env().images.remove("cloister/gateway:bad")
+    docker.from_env().images.remove(f"cloister/gateway:{TAG}-bad")
     assert "was not built" in command.invoke("images.test", *flags, code=5).stderr
 
 
@@ -54,7 +54,7 @@ def test_two_builds_of_one_commit_have_the_same_layers(
     settings = our_images.Options(image=name, local=True)
     from cloister import config  # noqa: PLC0415
 
-    environ = {"CLOISTER_CONFIG": "/dev/null", "CLOISTER_DOCKER_TAG": "again"}
+    environ = {"CLOISTER_CONFIG": "/dev/null", "CLOISTER_DOCKER_TAG": f"{TAG}-again"}
     docker_settings = config.load(environ=environ).settings.docker
     authority = our_images.authority()
     (planned,) = our_images.plan_builds(

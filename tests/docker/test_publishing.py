@@ -16,6 +16,7 @@ from pathlib import Path
 import docker
 import pytest
 import requests
+from conftest import TAG as TESTED
 from conftest import Containers, Registry, required, run_patiently
 from deployments import ROOT, eventually, free_ports
 from docker.errors import ImageNotFound
@@ -41,8 +42,8 @@ from cloister.images import lock
 BLOCKS = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / "publishing.md").read_text(), re.DOTALL)
 PUBLISHED = ("gateway", "exporter", "engine-tesseract", "downloader")
 STAND_IN = "cloister-base/debian:trixie-slim"
-TAG = "publishing"
-BRIDGE = "cloister-empty"
+TAG = f"{TESTED}-publishing"
+BRIDGE = f"cl-{TESTED[-8:]}"  # 15 characters at most
 STATEMENTS = ["attest cyclonedx", "attest spdxjson", "attest slsaprovenance1"]
 _NUMBERS = itertools.count(1)
 # Debian 12 has no cosign; the stand-in base is a newer Debian.
@@ -138,7 +139,7 @@ def empty_engine(
     # With `--bridge=none` an engine removes docker0, which is the other one's.
     link(*f"add name {BRIDGE} type bridge".split())
     alone = (f"--bridge={BRIDGE}", "--iptables=false", "--ip-forward=false", "--ip-masq=false")
-    names = ("--containerd-namespace=cloister", "--containerd-plugins-namespace=cloister-plugins")
+    names = [f"--containerd-{kind}={BRIDGE}-{kind}" for kind in ("namespace", "plugins-namespace")]
     places = [f"--{name}={folder / name}" for name in ("data-root", "exec-root", "pidfile")]
     socket = f"unix://{folder / 'socket'}"
     log = (tmp_path_factory.mktemp("engine") / "log").open("wb")

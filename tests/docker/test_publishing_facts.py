@@ -174,7 +174,7 @@ def project(
     """Commands of a copy of this project whose images all start from that base."""
     own = {
         "CLOISTER_CONFIG": "/dev/null",
-        "CLOISTER_DOCKER_TAG": "locked",
+        "CLOISTER_DOCKER_TAG": f"{TAG}-locked",
         # A state folder's path may have 80 bytes, and the copy's own would be longer.
         "CLOISTER_STATE_DIR": str(tmp_path_factory.mktemp("state")),
     }
@@ -226,7 +226,7 @@ def test_a_base_is_built_from_what_was_locked_and_nothing_else(
     assert f"{base.rpartition(':')[0]}@{locked.digest}" in pushed
     try:
         project(*build)
-        labels = engine.images.get("cloister/gateway:locked").labels
+        labels = engine.images.get(f"cloister/gateway:{TAG}-locked").labels
         assert labels[f"{LABEL}base.name"] == base
         assert labels[f"{LABEL}base.digest"] == locked.digest
 
@@ -238,7 +238,7 @@ def test_a_base_is_built_from_what_was_locked_and_nothing_else(
         (row,) = json.loads(project("images.lock", "--json").stdout)
         assert (row["state"], row["digest"]) == ("newer", locked.digest)
         project(*build)
-        labels = engine.images.get("cloister/gateway:locked").labels
+        labels = engine.images.get(f"cloister/gateway:{TAG}-locked").labels
         assert labels[f"{LABEL}base.digest"] == locked.digest
 
         changed = project("images.lock", "--update").stderr
@@ -254,4 +254,4 @@ def test_a_base_is_built_from_what_was_locked_and_nothing_else(
         assert locked.digest in (tmp_path / "manifests" / "gateway.md").read_text()
     finally:
         with contextlib.suppress(ImageNotFound):
-            engine.images.remove("cloister/gateway:locked")
+            engine.images.remove(f"cloister/gateway:{TAG}-locked")

@@ -9,7 +9,7 @@ from typing import Any
 
 import docker
 import pytest
-from conftest import Containers
+from conftest import TAG, Containers
 from deployments import eventually, program
 from outside import ADDRESS, PORT, Outside, outside
 
@@ -75,7 +75,7 @@ services:
   tesseract-7: {{dns: !override ["{net}.99"], extra_hosts: ["host:192.0.2.1"], pid: host}}
   tesseract-8: {{volumes: ["/var/run/docker.sock:/var/run/docker.sock", "{folder}:/writable"]}}
   resolver:
-    image: cloister/exporter:test
+    image: cloister/exporter:{tag}
     entrypoint: [python3, -c, "{resolver}"]
     user: "0:0"
     sysctls: {{net.ipv4.ip_unprivileged_port_start: "0"}}
@@ -102,7 +102,9 @@ def leaking(
         replicas=8, tesseract_workers=1, docker_override=override, healing_interval_s=60
     )
     net = made.settings["CLOISTER_DOCKER_SUBNET"].removesuffix(".0/24")
-    override.write_text(HOLES.format(port=made.port + 5, net=net, folder=folder, resolver=RESOLVER))
+    override.write_text(
+        HOLES.format(port=made.port + 5, tag=TAG, net=net, folder=folder, resolver=RESOLVER)
+    )
     made.invoke("up")
     findings = made.verify(code=7)
     made.invoke("down")
