@@ -1,5 +1,7 @@
 """What is recommended of what was measured, and what is said of the noise."""
 
+import pytest
+
 from cloister.loadtest.result import Estimate
 from cloister.tuning import choosing, knobs
 from cloister.tuning.choosing import Final
@@ -78,6 +80,24 @@ def test_without_a_winner_the_safer_is_kept() -> None:
     assert not kept[0].winner
     assert kept[0].configuration == FIRST, "the earlier one moves less"
     assert kept[0].why.startswith("No winner")
+
+
+@pytest.mark.parametrize(
+    ("rates", "told_apart"),
+    [
+        ((10.0, 10.4), False),  # its interval reaches down to the other's: 7.7 to 12.7
+        ((9.3, 9.3), False),  # apart, by less than is worth a change
+        ((10.0, 10.05), True),
+    ],
+)
+def test_means_alone_make_no_winner(rates: tuple[float, ...], told_apart: bool) -> None:  # noqa: FBT001
+    done = [trial(9.2), trial(10.0, api_server_count=4)]
+    first, four = finalist(FIRST, 9.2, 9.21), finalist({**FIRST, SERVERS: 4}, *rates)
+    assert four.pages_per_s.value > first.pages_per_s.high
+    kept = choosing.choose(done, SPACE, [first, four])
+    assert kept is not None
+    assert kept[0].winner is told_apart
+    assert kept[0].configuration == (four if told_apart else first).configuration
 
 
 def test_without_finals_the_ladder_decides_and_says_so() -> None:
