@@ -109,6 +109,52 @@ def test_a_wrong_flag_says_found_expected_and_what_to_type(flag: str, words: lis
     assert len(said.splitlines()) <= 2
 
 
+KEYS = "gateway.keys=true"
+CERTIFICATE = ("gateway.certificate=/a.crt", "gateway.certificate_key=/a.key")
+CLIENTS = "gateway.client_ca=/ca.crt"
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "::", "192.0.2.1"])  # noqa: S104  # what is tested
+def test_other_machines_are_let_in_with_keys_and_a_certificate_or_by_the_users_word(
+    address: str,
+) -> None:
+    wide = f"gateway.address={address}"
+    for half in ((), (KEYS,), CERTIFICATE):
+        assert "without API keys and a certificate" in error(wide, *half)
+    for enough in ((KEYS, *CERTIFICATE), ("insecure=true",)):
+        assert str(load(wide, *enough).settings.gateway.address) == address
+
+
+@pytest.mark.parametrize(
+    ("flags", "words", "mended"),
+    [
+        (CERTIFICATE[:1], "`gateway.certificate_key` by default is missing", CERTIFICATE[1]),
+        ((CLIENTS,), "`gateway.client_ca` in --set needs `gateway.certificate`", None),
+        (
+            (*CERTIFICATE, CLIENTS),
+            "`gateway.client_certificate` for `invoke` itself",
+            "gateway.client_certificate=/client.pem",
+        ),
+        (("engines.weights=1,2",), "has 2 numbers for 1 replicas", "replicas=2"),
+        (
+            ("autoscale.min=3", "autoscale.max=2"),
+            "`autoscale.min` in --set is 3",
+            "autoscale.max=3",
+        ),
+        # Metrics take the two ports below the first engine's.
+        (("engines.first_port=8003",), "take the ports 8001 to 8003", "engines.first_port=8004"),
+        (("engines.first_port=8000", "replicas=2"), "the ports 7998 to 8001", "replicas=1"),
+        (("vllm.load_format=dummy",), "no page could be read", "model.synthetic=true"),
+    ],
+)
+def test_what_does_not_hold_between_keys_is_refused_with_what_mends_it(
+    flags: tuple[str, ...], words: str, mended: str | None
+) -> None:
+    assert words in error(*flags)
+    if mended is not None:
+        load(*flags, mended)
+
+
 def test_an_unknown_variable_is_an_error_with_the_nearest_one() -> None:
     said = error(CLOISTER_GATEWAI_PORT="1")
     assert said == (
