@@ -1,6 +1,5 @@
 """What the supervisor is told, and how leftovers are found."""
 
-import os
 import subprocess
 import sys
 import threading
@@ -64,9 +63,13 @@ def test_leftovers_are_the_recorded_group_even_without_its_leader(tmp_path: Path
 
 def test_a_number_that_came_back_is_not_ours(tmp_path: Path) -> None:
     path = tmp_path / "program.group"
-    takeover.record(path, os.getpid())
-    path.write_text(path.read_text().replace('"born": ', '"born": 1'))
-    assert takeover.leftovers(path) == []
+    with sleeper() as stranger:
+        takeover.record(path, stranger.pid)
+        assert takeover.leftovers(path), "or there would be nothing to leave alone"
+        path.write_text(path.read_text().replace('"born": ', '"born": 1'))
+        assert takeover.leftovers(path) == []
+        takeover.end(psutil.Process(stranger.pid).children())
+        stranger.kill()
 
 
 def test_a_program_takes_over_from_its_last_run(tmp_path: Path) -> None:
