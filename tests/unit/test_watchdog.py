@@ -3,18 +3,23 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloister import canary, chat
+from cloister import canary, chat, config
+from cloister.deployment.plan import of
+from cloister.deployment.record import Record, Standing
 from cloister.engines import Patience
 from cloister.watchdog import causes
 from cloister.watchdog.backoff import Failures
 from cloister.watchdog.judgement import Chart, Sighting, judge
 from cloister.watchdog.ward import Ward
+from cloister.watchdog.watch import Watch, _Case
 
 PATIENCE = Patience(silence_s=10, stall_s=30)
 READY_S = 100.0
@@ -162,6 +167,46 @@ def test_refusals_count_from_the_second_and_a_full_queue_never(
 ) -> None:
     said = asked(refuse(status), times).said  # type: ignore[attr-defined]
     assert (said is not None) is sick
+
+
+@pytest.mark.parametrize(
+    ("memory_mib", "other", "recycled"),
+    [
+        (301, "serving", True),
+        (301, "cold", True),
+        (300, "serving", False),
+        (None, "serving", False),
+        (301, None, False),  # it has grown, and nobody would read meanwhile
+        (301, "sick", False),
+        (301, "draining", False),
+        (301, "unproven", False),
+    ],
+)
+def test_a_replica_that_has_grown_is_recycled_while_another_one_reads(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    memory_mib: int | None,
+    other: Standing | None,
+    recycled: bool,  # noqa: FBT001
+) -> None:
+    environ = {"CLOISTER_CONFIG": "/dev/null", "CLOISTER_STATE_DIR": str(tmp_path)}
+    flags = ("healing.memory_mib=300", "engine=vllm-cpu", f"replicas={2 if other else 1}")
+    settings = config.load(flags=flags, environ=environ).settings
+    standings: dict[str, Standing] = {"vllm-1": "serving"}
+    if other is not None:
+        standings["vllm-2"] = other
+    now = Record(settings=settings, cores=2, standings=standings)
+    planned, asked = of(now), list[str]()
+    monkeypatch.setattr(Watch, "_recycle", lambda _, ward, *__: asked.append(ward.name))
+    watch, ward = Watch(settings), Ward("vllm-1")
+    for second in range(2):
+        seen = replace(at(second, 0), memory_mib=memory_mib)
+        ward.see(seen, PATIENCE, READY_S)
+    running: Any = None  # is not asked
+    watch._examine(_Case(now, planned, running, planned.replicas[0], ward, "running"))
+    if ward.treatment is not None:
+        ward.treatment.result()
+    assert asked == ["vllm-1"] * recycled
 
 
 def test_rates_are_over_what_was_seen_lately() -> None:
