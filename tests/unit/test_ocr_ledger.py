@@ -30,6 +30,12 @@ def result(page: int, text: str | None = "Text", error: str | None = None) -> Pa
     return PageResult("in/a.pdf", page, text, error, attempts=2, completion_tokens=7, sha256="f00")
 
 
+def test_what_was_told_as_finished_is_finished_after_a_power_cut(ledger: Ledger) -> None:
+    """No test can cut the power: SQLite syncs each commit of a WAL with `FULL`, which is 2."""
+    asked = (ledger._base.execute(f"PRAGMA {name}") for name in ("journal_mode", "synchronous"))
+    assert [row.fetchone()[0] for row in asked] == ["wal", 2]
+
+
 def test_documents_keep_their_order_and_their_places(ledger: Ledger) -> None:
     assert ledger.register(named("b.pdf", "a.pdf", "a.png", "a.tiff")) == 4
     assert ledger.register(named("c.pdf", "a.pdf")) == 1
