@@ -1,5 +1,6 @@
 """Files that are written whole or not at all."""
 
+import os
 import stat
 import subprocess
 import sys
@@ -20,6 +21,30 @@ def test_a_file_is_written_with_its_folders_and_mode(tmp_path: Path) -> None:
     assert path.read_text() == "new"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_every_byte_is_on_the_disk_before_a_file_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a power cut could leave an empty file in the place of a good one."""
+    events: list[tuple[str, str, int]] = []
+    sync, replace = os.fsync, Path.replace
+
+    def synced(descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        events.append(("sync", f"{status.st_ino} {oct(status.st_mode)}", status.st_size))
+        sync(descriptor)
+
+    def replaced(path: Path, to: Path) -> Path:
+        status = path.stat()
+        events.append(("rename", f"{status.st_ino} {oct(status.st_mode)}", status.st_size))
+        return replace(path, to)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", replaced)
+    write_atomically(tmp_path / "file", "new", mode=0o600)
+    written = (f"{(tmp_path / 'file').stat().st_ino} 0o100600", len("new"))
+    assert events == [("sync", *written), ("rename", *written)]
 
 
 def test_a_write_that_fails_keeps_the_old_file_and_leaves_nothing_beside_it(
