@@ -62,6 +62,19 @@ def test_a_page_that_waits_for_its_turn_makes_those_behind_it_late_too() -> None
     assert stage.verdict == "fail"
 
 
+def test_rates_are_of_pages_that_ended_in_the_window_whenever_they_were_due() -> None:
+    """Twenty pages are under way when the warm-up ends: the service reads them in the window."""
+    slow = [replace(one, end_s=10.0) for one in many(120)]
+    records = [*slow, *(record(60 + number * 0.5) for number in range(80))]
+    stage = opened(records, Slo(ttft_p95_s=1.0, e2e_p95_s=20.0, fault_share=0.01))
+    ended = sum(stage.begin_s < one.done_s <= stage.end_s for one in records)
+    assert stage.warmup_s > 0
+    assert stage.pages_per_s.n == ended > stage.sent
+    assert stage.goodput_per_s == stage.pages_per_s, "all of them were within the SLO"
+    for tokens, rate in ((1000, stage.prompt_tokens_per_s), (11, stage.output_tokens_per_s)):
+        assert rate == pytest.approx(tokens * stage.pages_per_s.value)
+
+
 @pytest.mark.parametrize("fault", ["cut short", "empty", "repeats itself", "HTTP 503", "truncated"])
 def test_a_fault_is_told_and_is_no_goodput(fault: str) -> None:
     records = many()
