@@ -240,6 +240,24 @@ def test_health_is_judged_by_progress(
     assert sight.progress == progress
 
 
+@pytest.mark.parametrize(
+    ("loads", "verdicts"),
+    [
+        ([(0, 10, 0), (900, 10, 0), (1020, 10, 1), (1021, 10, 1)], "idle idle busy hung"),
+        ([(0, 10, 1), (119, 11, 1), (238, 11, 1), (240, 11, 1)], "busy busy busy hung"),
+        ([(0, 10, 1), (130, 10, 1), (131, 10, 0), (240, 10, 1)], "busy hung idle busy"),
+    ],
+)
+def test_a_stall_is_counted_from_the_last_progress_or_from_when_it_was_last_idle(
+    loads: list[tuple[float, float, float]], verdicts: str
+) -> None:
+    sight, found = None, []
+    for at_s, progress, running in loads:
+        verdict, sight = judge(metrics(progress, running), sight, at_s=at_s, stall_s=120)
+        found.append(verdict)
+    assert " ".join(found) == verdicts
+
+
 def test_the_canary_is_an_image_of_four_tokens() -> None:
     request = json.loads(canary())
     assert request["max_tokens"] == 1
