@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,9 +107,13 @@ def test_a_connection_cut_at_every_tenth_goes_on(hub: Hub, store: Store, share: 
     assert sum(hub.sent.values()) <= hub.size * 1.05
 
 
-def test_a_hub_without_ranges_sends_all_again(hub: Hub, store: Store) -> None:
+@pytest.mark.parametrize("tries", [1, 3])
+def test_a_hub_without_ranges_sends_all_again(hub: Hub, store: Store, tries: int) -> None:
+    """After one try half of the shard is there, over which the whole of it has to go."""
     hub.ranges, hub.cuts = False, {SHARD: 0.5}
-    assert "did not come" in refused(hub, store)
+    assert "did not come" in refused(hub, store, patience=replace(QUICK, tries=tries, stall_s=10))
+    (part,) = store.root.rglob(f"{SHARD}.part")
+    assert part.stat().st_size == len(hub.files[SHARD]) // 2
     hub.cuts = {}
     bring(hub, store)
     assert_whole(hub, store)
