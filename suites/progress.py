@@ -18,6 +18,7 @@ class _Recorder:
     def __init__(self) -> None:
         self._phases: dict[str, list[pytest.TestReport]] = {}
         self._collected = 0
+        self._uncollected: set[str] = set()
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         if session.items:
@@ -37,7 +38,9 @@ class _Recorder:
             self._write(report.nodeid, self._phases.pop(report.nodeid))
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        if report.failed:
+        # A file that skips itself has no tests to tell of it.
+        if (report.failed or report.skipped) and report.nodeid not in self._uncollected:
+            self._uncollected.add(report.nodeid)  # each of xdist's workers may report it
             self._write(report.nodeid, [report])
 
     @staticmethod

@@ -157,7 +157,7 @@ class Engine(Http):
         own = f"X-Stub: {self.replica.name}\r\n"
         if "x-request-id" in request.headers:
             own += f"X-Stub-Request-ID: {request.headers['x-request-id']}\r\n"
-        return own
+        return own + f"X-Stub-Received: {','.join(sorted(request.headers))}\r\n"
 
     def received(self, request: Request) -> None:
         kind, body = "json", b'{"status": "ok"}'

@@ -152,10 +152,11 @@ def test_dies(): os._exit(3)
 
 def test_the_plugin_reports_every_test_also_one_whose_worker_died(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(_TESTS)
+    (tmp_path / "test_none.py").write_text("import pytest\npytest.importorskip('no_such_package')")
     events = tmp_path / "events"
     flags = ("-p", "suites.progress", "-n", "2", "-p", "no:cacheprovider", "--rootdir=.")
     subprocess.run(
-        [sys.executable, "-m", "pytest", *flags, "test_it.py"],
+        [sys.executable, "-m", "pytest", *flags, "."],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT), EVENTS: str(events)},
         check=False,
@@ -165,9 +166,9 @@ def test_the_plugin_reports_every_test_also_one_whose_worker_died(tmp_path: Path
     for line in events.read_text().splitlines():
         result.take(json.loads(line))
     assert (result.collected, result.passed) == (4, 1)
-    assert {test.partition("::")[2]: text for test, text in result.skipped} == {
-        "test_skipped": "Skipped: no Docker"
-    }
+    (file, why), (test, reason) = sorted(result.skipped, reverse=True)
+    assert (file, "no_such_package" in why) == ("test_none.py", True)
+    assert (test, reason) == ("test_it.py::test_skipped", "Skipped: no Docker")
     failed = {test.partition("::")[2]: text for test, text in result.failed}
     assert "assert 1 == 2" in failed["test_bad"]
     assert "crashed" in failed["test_dies"]

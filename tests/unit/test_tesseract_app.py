@@ -226,7 +226,8 @@ def test_the_next_request_after_a_full_house_is_refused_and_the_place_comes_back
         leaves, stays = asyncio.Event(), asyncio.Event()
         first = asyncio.create_task(call(leaves))
         await pages.entered.wait()
-        refused = await call(stays)
+        # One that is let in waits behind the first.
+        refused = await asyncio.wait_for(call(stays), 20)
         leaves.set()  # the first client goes: its page is cancelled, its place free
         await first
         pages.held = False
