@@ -157,7 +157,9 @@ class Engine(Http):
         own = f"X-Stub: {self.replica.name}\r\n"
         if "x-request-id" in request.headers:
             own += f"X-Stub-Request-ID: {request.headers['x-request-id']}\r\n"
-        return own + f"X-Stub-Received: {','.join(sorted(request.headers))}\r\n"
+        if "authorization" in request.headers:
+            own += "X-Stub-Key: received\r\n"
+        return own
 
     def received(self, request: Request) -> None:
         kind, body = "json", b'{"status": "ok"}'

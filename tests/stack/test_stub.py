@@ -53,6 +53,9 @@ def test_other_routes_answer_and_chunked_bodies_are_counted(replica: Stub) -> No
     assert replica.counts()["POST /pause"] == 1
     assert "vllm:num_requests_running" in requests.get(f"{replica.url}/metrics", timeout=5).text
     assert requests.head(f"{replica.url}/health", timeout=5).status_code == 200
+    shown = {"Authorization": "Bearer sk-secret"}
+    told = requests.get(f"{replica.url}/health", headers=shown, timeout=5).headers
+    assert told["X-Stub-Key"] == "received"
 
 
 def test_one_connection_serves_many(replica: Stub) -> None:
