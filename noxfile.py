@@ -58,8 +58,17 @@ def pytest(session: nox.Session, suite: str, **environment: str) -> None:
     Only a whole suite is shared out among workers: a few tests are quicker to start in one process.
     """
     # Where it is set, all that a command under test imports is compiled anew, for each command.
-    env = {"PYTHONDONTWRITEBYTECODE": None, **environment}
-    shared = (f"--numprocesses={WORKERS[suite]}", "--dist=loadfile", "--no-loadscope-reorder")
+    env: dict[str, str | None] = dict.fromkeys(
+        # What the caller has for pytest would change which tests run, and whether.
+        ("PYTHONDONTWRITEBYTECODE", "PYTEST_ADDOPTS", "PYTEST_PLUGINS", "TEST_REPETITIONS")
+    )
+    # What the tests start listens on this machine, whatever the proxy.
+    direct = ",".join(filter(None, (os.environ.get("NO_PROXY"), "127.0.0.1,localhost")))
+    env |= {"NO_PROXY": direct, "no_proxy": direct, **environment}
+    shared = (
+        *(f"--numprocesses={WORKERS[suite]}", "--dist=loadfile", "--no-loadscope-reorder"),
+        "--max-worker-restart=2",  # a test that kills its worker is tried again in another
+    )
     arguments = session.posargs or (f"tests/{suite}", *shared)
     # The plugin reports to scripts/test.sh what passed; without it there is nobody to report to.
     command = ("python", "-m", "pytest", "-p", "suites.progress", *arguments)

@@ -27,7 +27,7 @@ END
 }
 
 yes=""
-[ "${CI:-}" != true ] || yes=yes
+case "${CI:-}" in [Tt]rue | TRUE | 1 | [Yy]es) yes=yes ;; esac
 arguments=()
 for argument in "$@"; do
     case "$argument" in

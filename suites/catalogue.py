@@ -17,8 +17,9 @@ class Suite:
     """One nox session as the runner starts it.
 
     `lane` orders suites: those of one lane run one after the other, lanes run side by side.
-    `budget_min` is wall time in minutes on 2 cores with every other suite running. `nice` is added
-    to the niceness of the run: the suite that takes longest gets the processors first.
+    `budget_min` is wall time in minutes on 2 cores with every other suite running. A suite in which
+    no test ends for `silence_min` is hung; one setup may build images or start vLLM. `nice` is
+    added to the niceness of the run: the suite that takes longest gets the processors first.
     """
 
     name: str
@@ -27,6 +28,12 @@ class Suite:
     needs: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
     nice: int = 0
+    silence_min: float = 15
+
+    @property
+    def has_tests(self) -> bool:
+        """Return whether pytest runs it."""
+        return self.name in PYTEST_SUITES
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -44,7 +51,7 @@ class Suite:
 
 # The lane with the longest wait begins first; the small suites share one lane.
 SUITES = (
-    Suite("docker", "docker", 20, ("nginx", "docker", "registry", "skopeo")),
+    Suite("docker", "docker", 20, ("nginx", "docker", "registry", "skopeo"), silence_min=60),
     Suite("stack", "stack", 20, ("nginx",), nice=3),
     Suite("lint", "small", 1, nice=5),
     Suite("types", "small", 3, nice=5),
@@ -63,9 +70,12 @@ class UnknownTargetError(Exception):
 def select(targets: Iterable[str], *, fast: bool = False) -> tuple[Suite, ...]:
     """Return the suites that `targets` name, each with the pytest arguments for just those tests.
 
-    A target is a suite's name, a path below tests/ (pytest's `::` included), or a part of a test's
-    name. Without targets: all suites, or the fast ones. Raises UnknownTargetError.
+    A target is a suite's name, `tests` or a path below it (pytest's `::` included), or a part of a
+    test's name. Without targets: all suites, or the fast ones. Raises UnknownTargetError.
     """
+    targets = tuple(targets)
+    if fast and targets:
+        raise UnknownTargetError("`--fast` names its suites itself, and takes no other target")
     arguments: dict[str, list[str]] = {}
     whole: set[str] = set()
     for target in targets:
@@ -85,6 +95,14 @@ def select(targets: Iterable[str], *, fast: bool = False) -> tuple[Suite, ...]:
 def _resolve(target: str) -> dict[str, list[str]]:
     if any(suite.name == target for suite in SUITES):
         return {target: []}
+    if not target.strip():
+        raise UnknownTargetError("a target is empty")
+    return _by_path(target) or _by_name(target)
+
+
+def _by_path(target: str) -> dict[str, list[str]]:
+    if (ROOT / target).resolve() == ROOT / "tests":
+        return {name: [] for name in PYTEST_SUITES}
     file = Path(target.partition("::")[0])
     path = file if file.is_absolute() else ROOT / file
     is_path = len(file.parts) > 1 or file.suffix == ".py"
@@ -96,6 +114,10 @@ def _resolve(target: str) -> dict[str, list[str]]:
             case ("tests", suite, *_) if suite in PYTEST_SUITES:
                 return {suite: [str(Path(*parts)) + target[len(str(file)) :]]}
         raise UnknownTargetError(f"`{target}` is in none of tests/{{{','.join(PYTEST_SUITES)}}}")
+    return {}
+
+
+def _by_name(target: str) -> dict[str, list[str]]:
     matches: dict[str, list[str]] = {}
     for name in PYTEST_SUITES:
         for test_file in sorted((ROOT / "tests" / name).glob("test_*.py")):

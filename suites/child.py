@@ -33,9 +33,11 @@ def main() -> int:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     started = time.monotonic()
     process = subprocess.Popen(command)
-    # The group gets a Ctrl-C as a whole; this process waits for what comes of it.
-    signal.signal(signal.SIGINT, lambda *_: None)
-    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    # The group gets a Ctrl-C as a whole, and SIGABRT where it hangs; this process waits for what
+    # comes of it. Where the runner was killed, the tests still have to take down what they started.
+    for number in (signal.SIGINT, signal.SIGABRT):
+        signal.signal(number, lambda *_: None)
+    signal.signal(signal.SIGTERM, lambda *_: os.killpg(os.getpgrp(), signal.SIGINT))
     code = _wait(process.pid)
     left = _end_rest()
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -45,7 +47,9 @@ def main() -> int:
         "processor_s": usage.ru_utime + usage.ru_stime,
         "left": left,
     }
-    result.write_text(json.dumps(written), encoding="utf-8")
+    whole = result.with_suffix(".new")
+    whole.write_text(json.dumps(written), encoding="utf-8")
+    whole.replace(result)
     return 0 if code == 0 else 1
 
 
@@ -59,19 +63,18 @@ def _wait(pid: int) -> int:
 
 def _end_rest() -> list[str]:
     """End what the command left running; return its command lines."""
-    left = psutil.Process().children(recursive=True)
     names = []
-    for process in left:
-        with suppress(psutil.NoSuchProcess):
-            names.append(" ".join(process.cmdline()) or process.name())
-            process.terminate()
-    _, alive = psutil.wait_procs(left, timeout=_END_S)
-    for process in alive:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    with suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG) != (0, 0):
-            pass
+    # One that is told to end may start a successor.
+    while left := psutil.Process().children(recursive=True):
+        for process in left:
+            with suppress(psutil.NoSuchProcess):
+                names.append(" ".join(process.cmdline()) or process.name())
+                process.terminate()
+        _, alive = psutil.wait_procs(left, timeout=_END_S)
+        for process in alive:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(alive, timeout=_END_S)
     return names
 
 

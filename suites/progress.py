@@ -5,30 +5,39 @@
 where S is the wall time of setup, call and teardown together.
 """
 
+import os
 from typing import Any
 
 import pytest
 
-from suites.events import append
+from suites.events import EVENTS, append_to
 
 
 class _Recorder:
     """Adds up the phases of each test."""
 
     def __init__(self) -> None:
+        # As the run began: a test may change the variable.
+        self._path = os.environ.get(EVENTS)
         self._phases: dict[str, list[pytest.TestReport]] = {}
         self._collected = 0
         self._uncollected: set[str] = set()
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         if session.items:
-            append(event="collected", tests=len(session.items))
+            self._append(event="collected", tests=len(session.items))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
         if not self._collected:  # every worker collects the same tests
             self._collected = len(ids)
-            append(event="collected", tests=len(ids))
+            self._append(event="collected", tests=len(ids))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        if error:  # its test, if it had one, is reported too
+            name = f"worker {node.gateway.id}"
+            self._append(event="test", id=name, outcome="failed", seconds=0.0, message=str(error))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         phases = self._phases.setdefault(report.nodeid, [])
@@ -43,19 +52,21 @@ class _Recorder:
             self._uncollected.add(report.nodeid)  # each of xdist's workers may report it
             self._write(report.nodeid, [report])
 
-    @staticmethod
-    def _write(identity: str, phases: list[Any]) -> None:
+    def _append(self, **event: object) -> None:
+        append_to(self._path, **event)
+
+    def _write(self, identity: str, phases: list[Any]) -> None:
         failed = [phase for phase in phases if phase.failed]
         skipped = [phase for phase in phases if phase.skipped]
         outcome = "failed" if failed else "skipped" if skipped else "passed"
-        seconds = sum(getattr(phase, "duration", 0.0) for phase in phases)
+        seconds = float(sum(getattr(phase, "duration", 0.0) for phase in phases))
         message = ""
         if failed:
             crash = getattr(failed[0].longrepr, "reprcrash", None)
             message = str(crash.message if crash else failed[0].longrepr)
         elif skipped and isinstance(skipped[0].longrepr, tuple):
             message = str(skipped[0].longrepr[2])
-        append(event="test", id=identity, outcome=outcome, seconds=seconds, message=message)
+        self._append(event="test", id=identity, outcome=outcome, seconds=seconds, message=message)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -13,6 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 from suites.catalogue import ROOT, Suite
 from suites.events import EVENTS
 from suites.summary import Machine, SuiteResult, minutes
@@ -20,6 +22,7 @@ from suites.summary import Machine, SuiteResult, minutes
 _CHILD = (sys.executable, "-m", "suites.child")
 _LOOK_EVERY_S = 0.5
 _END_S = 60.0  # from Ctrl-C to SIGKILL: tests take their stacks down
+_LAST_TEARDOWN_S = 600.0
 
 
 @dataclass
@@ -38,8 +41,17 @@ class _Running:
     result: SuiteResult
     events: Path
     outcome: Path
+    silence_s: float
     engine: "EngineEvents | None" = None
     position: int = 0
+    last_event: float = field(default_factory=time.monotonic)
+
+    def is_hung(self) -> bool:
+        """Return whether nothing was heard of its tests for too long."""
+        # When all are over, fixtures of the session are left, and the end of the interpreter.
+        is_over = 0 < self.result.collected <= self.result.done
+        most_s = _LAST_TEARDOWN_S if is_over else self.silence_s
+        return self.result.has_tests and time.monotonic() - self.last_event > most_s
 
     def read_events(self) -> list[tuple[str, str]]:
         """Take what came since; return the tests that failed meanwhile."""
@@ -49,8 +61,13 @@ class _Running:
             text = file.read()
         whole = text[: text.rfind(b"\n") + 1]
         self.position += len(whole)
+        if whole:
+            self.last_event = time.monotonic()
         for line in whole.splitlines():
-            self.result.take(json.loads(line))
+            try:
+                self.result.take(json.loads(line))
+            except ValueError as error:
+                self.result.failed.append(("events", f"{line[:200]!r}: {error}"))
         return self.result.failed[before:]
 
 
@@ -96,6 +113,8 @@ class Run:
             for test, message in lane.running.read_events():
                 self._print(f"{lane.running.result.name}: FAILED {test}: {message[:300]}")
             if not ended:
+                if lane.running.is_hung():
+                    self._abort(lane.running)
                 return
             self._finish(lane.running)
             lane.running = None
@@ -121,8 +140,9 @@ class Run:
                 start_new_session=True,
             )
         self._print(f"{suite.name}: started: {suite.shown}")
-        result = SuiteResult(suite.name, suite.shown, str(log), suite.budget_min * 60)
-        running = _Running(process, result, events, outcome)
+        budget_s = suite.budget_min * 60
+        result = SuiteResult(suite.name, suite.shown, str(log), budget_s, suite.has_tests)
+        running = _Running(process, result, events, outcome, suite.silence_min * 60)
         if "docker" in suite.needs and shutil.which("docker"):
             running.engine = EngineEvents(self.folder / f"{suite.name}.engine")
         return running
@@ -130,8 +150,11 @@ class Run:
     def _finish(self, running: _Running) -> None:
         result = running.result
         result.code = running.process.returncode
-        if running.outcome.exists():
+        try:
             cost = json.loads(running.outcome.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:  # it was killed, or the disk is full
+            result.failed.append((result.name, f"its outcome cannot be read: {error}"))
+        else:
             result.code, result.left = cost["code"], cost["left"]
             result.wall_s, result.processor_s = cost["wall_s"], cost["processor_s"]
         if running.engine:
@@ -140,6 +163,15 @@ class Run:
         verdict = "passed" if result.is_good else f"FAILED with code {result.code}"
         tests = f"{result.passed} of {result.collected} tests, " if result.collected else ""
         self._print(f"{result.name}: {verdict}: {tests}{minutes(result.wall_s)} min")
+
+    def _abort(self, running: _Running) -> None:
+        """End a suite that hangs; Python's fault handler writes where it was into the log."""
+        quiet_s = time.monotonic() - running.last_event
+        why = f"no test ended for {minutes(quiet_s)} min; the log shows where each process was"
+        running.result.failed.append((running.result.name, why))
+        self._print(f"{running.result.name}: FAILED {why}")
+        _signal_group(running.process.pid, signal.SIGABRT)
+        running.last_event = time.monotonic()
 
     def _print_progress(self, running: Sequence[_Running]) -> None:
         for each in running:
@@ -164,6 +196,12 @@ class Run:
             try:
                 each.process.wait(_END_S)
             except subprocess.TimeoutExpired:
+                # Not the process itself at first: it ends what has left its group.
+                for process in psutil.Process(each.process.pid).children(recursive=True):
+                    with suppress(psutil.NoSuchProcess):
+                        process.kill()
+                with suppress(subprocess.TimeoutExpired):
+                    each.process.wait(_END_S)
                 _signal_group(each.process.pid, signal.SIGKILL)
                 each.process.wait()
         for each in running:

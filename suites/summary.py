@@ -16,12 +16,15 @@ class SuiteResult:
     shown: str
     log: str
     budget_s: float
+    has_tests: bool = False
     collected: int = 0
     passed: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     starts: dict[str, int] = field(default_factory=dict)
+    # How many of the collected tests have an outcome; a file that failed to be collected has none.
+    done: int = 0
     code: int | None = None
     wall_s: float = 0.0
     processor_s: float = 0.0
@@ -41,6 +44,8 @@ class SuiteResult:
                 "seconds": float(seconds),
                 "message": str(message),
             }:
+                if "::" in test and test not in self.seconds:
+                    self.done += 1
                 self.seconds[test] = seconds
                 if outcome == "passed":
                     self.passed += 1
@@ -51,14 +56,14 @@ class SuiteResult:
                 raise ValueError(f"not an event of a suite: {event}")
 
     @property
-    def done(self) -> int:
-        """Return how many tests have an outcome."""
-        return self.passed + len(self.failed) + len(self.skipped)
+    def missing(self) -> int:
+        """Return how many tests have no outcome; where there must be tests, at least one."""
+        return self.collected - self.done if self.collected or not self.has_tests else 1
 
     @property
     def is_good(self) -> bool:
-        """Return whether the session ended well; a session without tests counts by its code."""
-        return self.code == 0 and not self.failed
+        """Return whether the session ended well, and every test that was collected has run."""
+        return self.code == 0 and not self.failed and self.missing == 0
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ def as_text(results: Sequence[SuiteResult], wall_s: float, machine: Machine | No
     for result in results:
         verdict = "" if result.is_good else f"  FAILED (code {result.code}), log: {result.log}"
         counts: tuple[object, ...] = ("-", "-", "-")
-        if result.collected or result.done:
+        if result.collected or result.seconds:
             counts = (result.passed, len(result.failed), len(result.skipped))
         times = (result.wall_s, result.processor_s, result.budget_s)
         lines.append(row(result.name, *counts, *map(minutes, times)) + verdict)
@@ -102,6 +107,10 @@ def as_text(results: Sequence[SuiteResult], wall_s: float, machine: Machine | No
         lines += [f"{seconds:8.1f} s  {test}" for seconds, test in slowest]
     for result in results:
         lines += [f"failed: {test}: {_first_line(text)}" for test, text in result.failed]
+        if result.missing and result.code is not None:
+            lines.append(
+                f"failed: {result.name}: {result.done} of {result.collected} tests have an outcome"
+            )
         lines += [f"skipped: {test}: {_first_line(text)}" for test, text in result.skipped]
         lines += [f"still running after {result.name}, ended: {line}" for line in result.left]
         if result.wall_s > result.budget_s:
@@ -142,6 +151,7 @@ def as_json(
                 "name": result.name,
                 "command": result.shown,
                 "code": result.code,
+                "collected": result.collected,
                 "passed": result.passed,
                 "failed": [test for test, _ in result.failed],
                 "skipped": dict(result.skipped),

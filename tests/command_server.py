@@ -52,13 +52,22 @@ class CommandServer:
         append(event="starts", what="command", count=1)
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
             connection.connect(str(self._socket))
-            request = {"arguments": list(arguments), "cwd": str(cwd), "env": dict(env)}
+            umask = os.umask(0)
+            os.umask(umask)
+            request = {
+                "arguments": list(arguments),
+                "cwd": str(cwd),
+                "env": dict(env),
+                "umask": umask,
+            }
             with _Captured() as captured:
                 socket.send_fds(connection, [json.dumps(request).encode()], captured.descriptors)
                 captured.close_descriptors()
-                pid = int(_received(connection))
+                pid, begun = int(_received(connection)), time.monotonic()
                 try:
                     stdout, stderr = captured.read(timeout_s)
+                    # Who closed its output may go on.
+                    connection.settimeout(max(0.1, begun + timeout_s - time.monotonic()))
                     code = int(_received(connection))
                 except BaseException as error:
                     with suppress(ProcessLookupError):
@@ -69,7 +78,8 @@ class CommandServer:
         return subprocess.CompletedProcess(list(arguments), code, stdout, stderr)
 
     def _start(self) -> None:
-        folder = Path(tempfile.mkdtemp(prefix="cloister-commands-"))
+        # Not in TMPDIR: a socket's path has room for 107 bytes.
+        folder = Path(tempfile.mkdtemp(prefix="cloister-commands-", dir="/tmp"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         self._socket = folder / "socket"
         reading, writing = os.pipe()
@@ -83,7 +93,7 @@ class CommandServer:
         atexit.register(os.close, writing)
         assert self._process.stdout is not None
         with self._process.stdout as output:
-            assert output.readline() == b"ready\n"
+            assert output.readline() == b"ready\n", "the server of commands did not start"
 
 
 class _Captured:
@@ -135,7 +145,7 @@ def _received(connection: socket.socket) -> bytes:
 def _import_all() -> None:
     """Import what commands use: all of `cloister`."""
     root = Path(__file__).parents[1]
-    sys.path.insert(0, str(root))
+    sys.path[0] = str(root)  # it was tests/, of which a command knows nothing
     for package in ("tasks", "cloister"):
         for file in sorted((root / package).rglob("*.py")):
             name = ".".join(file.relative_to(root).with_suffix("").parts)
@@ -189,7 +199,7 @@ class _Server:
         while True:
             ready = {key.fd for key, _ in selector.select()}
             if self._owner in ready:
-                Path(self._path).unlink()
+                Path(self._path).unlink(missing_ok=True)
                 os._exit(0)
             if self._wake in ready:
                 self._report_ended()
@@ -227,8 +237,10 @@ class _Server:
 
 def _run(request: dict[str, Any]) -> None:
     os.chdir(request["cwd"])
+    os.umask(request["umask"])
     os.environ.clear()
     os.environ.update(request["env"])
+    time.tzset()
     sys.argv = ["invoke", *request["arguments"]]
     # As for `python -m`. What the tests import is not there for a command.
     sys.path[0] = request["cwd"]

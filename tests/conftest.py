@@ -2,8 +2,8 @@
 
 A test that is out of time gets an exception in its main thread. Its `with` blocks then end the
 programs that it started, and the run goes on with the next test. Mark a test that takes
-longer on purpose: `@pytest.mark.timeout(900, func_only=True)`. Setup and teardown have limits of
-their own, because the first test of a module pays for the fixtures of all.
+longer on purpose: `@pytest.mark.timeout(900)`. Setup and teardown have limits of their own, because
+the first test of a module pays for the fixtures of all.
 """
 
 import signal
@@ -16,6 +16,7 @@ from typing import NoReturn
 import pytest
 from repetitions import REPETITIONS
 
+_AGAIN_S = 10.0
 _HERE = Path(__file__).parent
 
 
@@ -40,20 +41,20 @@ def _limits(item: pytest.Item) -> Limits:
     return LIMITS[item.path.relative_to(_HERE).parts[0]]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        marker = item.get_closest_marker("timeout")
-        if marker is not None and not marker.kwargs.get("func_only"):
-            # Its timer would be that of the setup, and end with it.
-            raise pytest.UsageError(f"{item.nodeid}: a timeout needs func_only=True")
-        if marker is None:
-            test_s = _limits(item).test_s * REPETITIONS.patience
-            item.add_marker(pytest.mark.timeout(test_s, method="signal", func_only=True))
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "timeout(seconds): how long the test may take, at most")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
     with _ended(item, "setup", _limits(item).setup_s):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    marker = item.get_closest_marker("timeout")
+    with _ended(item, "test", marker.args[0] if marker else _limits(item).test_s):
         return (yield)
 
 
@@ -65,9 +66,10 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
 
 @contextmanager
 def _ended(item: pytest.Item, what: str, most_s: float) -> Iterator[None]:
-    """Fail what takes longer, and fail it again if it goes on: each fixture may be the one.
+    """Fail what takes longer, and fail it again if it goes on.
 
-    pytest-timeout guards the test between the two, with the same signal.
+    Each fixture may be the one that hangs, and a `with` block that waits for a thread goes on
+    waiting when the first exception passes through it.
     """
 
     def strike(*_: object) -> NoReturn:
@@ -75,7 +77,7 @@ def _ended(item: pytest.Item, what: str, most_s: float) -> Iterator[None]:
 
     seconds = most_s * REPETITIONS.patience
     before = signal.signal(signal.SIGALRM, strike)
-    signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, min(seconds, _AGAIN_S))
     try:
         yield
     finally:

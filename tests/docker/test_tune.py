@@ -25,7 +25,7 @@ _BRIEF = ("--workload", "quick", "--seconds", "4", "--first", "2", "--starts", "
 
 
 @pytest.mark.usefixtures("vllm_image")
-@pytest.mark.timeout(3600, func_only=True)
+@pytest.mark.timeout(3600)
 def test_a_tuning_survives_what_fails_and_up_takes_what_it_found(
     make_containers: Callable[..., Containers], tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -28,7 +28,7 @@ _SILENCE_S = 180
 _START_S = 600
 
 pytestmark = [
-    pytest.mark.timeout(1800, func_only=True),  # starts, on two cores that read pages meanwhile
+    pytest.mark.timeout(1800),  # starts, on two cores that read pages meanwhile
     pytest.mark.usefixtures("vllm_image"),
 ]
 

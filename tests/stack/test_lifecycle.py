@@ -1,5 +1,6 @@
 """Up, down and everything that goes wrong between them."""
 
+import json
 import os
 import signal
 import socket
@@ -13,7 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 import psutil
 import pytest
 import requests
-from deployments import SAMPLES, Stack, deployed, eventually, program
+from deployments import ROOT, SAMPLES, Stack, deployed, eventually, program
 from fleets import events, happened, known
 from pages import data_url, encoded, page, request
 
@@ -54,6 +55,15 @@ def test_up_prints_the_address_and_a_second_up_changes_nothing(fresh: Stack) -> 
     assert f"{fresh.url}/v1" in first.stdout
     before = fresh.pids()
     assert fresh.json("up")["started"] == []
+    for seed in "12":  # interpreters that were just started, each with another order of its sets
+        again = subprocess.run(
+            [sys.executable, "-m", "invoke", "up", "--json"],
+            cwd=ROOT,
+            env={**fresh.environment, "PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+        )
+        assert json.loads(again.stdout)["started"] == []
     assert fresh.pids() == before
     assert_reads(fresh)
     assert fresh.json("health")["engine"].startswith("tesseract/")

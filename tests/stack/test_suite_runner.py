@@ -25,7 +25,7 @@ def write(**event):
         file.write(json.dumps(event) + "\\n")
 
 def test(name, outcome, message=""):
-    write(event="test", id=name, outcome=outcome, seconds=0.5, message=message)
+    write(event="test", id="file::" + name, outcome=outcome, seconds=0.5, message=message)
 
 session = sys.argv[sys.argv.index("--session") + 1]
 print("this is", session)
@@ -51,6 +51,24 @@ elif session == "skip":
     test("e", "skipped", "no Docker")
 elif session == "crash":
     os.kill(os.getpid(), 9)
+elif session == "early":
+    write(event="collected", tests=3)
+    test("f", "passed")
+elif session == "garbage":
+    with open(os.environ["SUITE_EVENTS"], "a") as file:
+        file.write("not JSON\\n")
+elif session == "successor":
+    script = (
+        "import os, signal, subprocess, sys, time\\n"
+        "more = [sys.executable, '-c', 'import time; time.sleep(601)']\\n"
+        "def end(*_): subprocess.Popen(more, start_new_session=True); os._exit(0)\\n"
+        "signal.signal(signal.SIGTERM, end)\\n"
+        "print(1, flush=True)\\n"
+        "time.sleep(600)"
+    )
+    command = [sys.executable, "-c", script]
+    daemon = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
+    daemon.stdout.readline()
 """
 
 
@@ -75,12 +93,12 @@ def test_suites_run_side_by_side_and_in_lanes(nox: list[str], tmp_path: Path) ->
     running, said = run(nox, tmp_path / "out", *suites)
     good, bad, crash = running.run()
     assert (good.passed, good.collected, good.code, good.is_good) == (2, 2, 0, True)
-    assert bad.failed == [("c", "assert 1 == 2")]
+    assert bad.failed == [("file::c", "assert 1 == 2")]
     assert not bad.is_good
     assert crash.code == -signal.SIGKILL
     assert Path(good.log).read_text() == "this is good\n"
     text = "\n".join(said)
-    assert "bad: FAILED c: assert 1 == 2" in text
+    assert "bad: FAILED file::c: assert 1 == 2" in text
     assert text.index("good: passed") < text.index("crash: started"), "one lane, one at a time"
     assert text.index("bad: started") < text.index("good: passed"), "lanes are side by side"
 
@@ -96,6 +114,43 @@ def test_what_a_suite_leaves_running_is_named_counted_and_ended(
     # Of a zombie psutil gives None.
     commands = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
     assert left not in {" ".join(command) for command in commands}
+
+
+def test_a_successor_of_what_was_ended_is_ended_too(nox: list[str], tmp_path: Path) -> None:
+    running, _ = run(nox, tmp_path / "out", suite("successor"))
+    (result,) = running.run()
+    assert ["time.sleep(600)" in result.left[0], "time.sleep(601)" in result.left[1]] == [True] * 2
+    commands = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
+    assert not [command for command in commands if "import time; time.sleep(601)" in command]
+
+
+def test_a_suite_that_ends_too_early_or_reports_nonsense_is_not_good(
+    nox: list[str], tmp_path: Path
+) -> None:
+    running, _ = run(nox, tmp_path / "out", suite("early"), suite("garbage"), suite("good"))
+    early, garbage, good = running.run()
+    assert (early.code, early.missing, early.is_good) == (0, 2, False)
+    assert (garbage.code, garbage.is_good) == (0, False)
+    assert "not JSON" in garbage.failed[0][1]
+    assert good.is_good, "the others run to their end"
+    nothing = SuiteResult("unit", "unit", "log", 1.0, has_tests=True, code=0)
+    assert not nothing.is_good, "a suite of tests without any"
+
+
+def test_a_suite_of_which_nothing_is_heard_is_ended_and_says_where_it_was(
+    nox: list[str], tmp_path: Path
+) -> None:
+    # A session that pytest runs: no other is expected to tell of its tests.
+    (tmp_path / "nox.py").write_text(
+        "import faulthandler, time\nfaulthandler.enable()\ntime.sleep(600)"
+    )
+    hung = Suite("unit", "unit", 1.0, silence_min=1 / 60)
+    running, said = run(nox, tmp_path / "out", hung)
+    (result,) = running.run()
+    assert not result.is_good
+    assert "no test ended for" in result.failed[0][1]
+    assert "no test ended for" in "\n".join(said)
+    assert 'nox.py", line 3' in Path(result.log).read_text()
 
 
 def command(nox: list[str], folder: Path, *sessions: str) -> list[str]:
@@ -147,6 +202,10 @@ def test_good(): pass
 def test_bad(): assert 1 == 2
 def test_skipped(): pytest.skip("no Docker")
 def test_dies(): os._exit(3)
+
+@pytest.fixture
+def deadly(): os._exit(4)
+def test_dies_before_it_begins(deadly): pass
 """
 
 
@@ -165,13 +224,50 @@ def test_the_plugin_reports_every_test_also_one_whose_worker_died(tmp_path: Path
     result = SuiteResult("it", "it", "log", 1.0)
     for line in events.read_text().splitlines():
         result.take(json.loads(line))
-    assert (result.collected, result.passed) == (4, 1)
+    assert (result.collected, result.passed) == (5, 1)
     (file, why), (test, reason) = sorted(result.skipped, reverse=True)
     assert (file, "no_such_package" in why) == ("test_none.py", True)
     assert (test, reason) == ("test_it.py::test_skipped", "Skipped: no Docker")
     failed = {test.partition("::")[2]: text for test, text in result.failed}
     assert "assert 1 == 2" in failed["test_bad"]
     assert "crashed" in failed["test_dies"]
+    assert "crashed" in failed["test_dies_before_it_begins"]
+    assert result.missing == 0
+
+
+_HANGING = """
+import threading
+from concurrent.futures import ThreadPoolExecutor
+import pytest
+
+@pytest.mark.timeout(1)
+def test_hangs():
+    with ThreadPoolExecutor(1) as threads:  # also after an exception
+        threads.submit(released.wait)
+        threading.Event().wait()
+
+released = threading.Event()
+def test_next(): released.set()
+"""
+
+
+def test_a_test_that_hangs_ends_and_the_next_one_runs(tmp_path: Path) -> None:
+    suite = tmp_path / "unit"
+    suite.mkdir()
+    for name in ("conftest.py", "repetitions.py"):
+        (tmp_path / name).write_bytes((ROOT / "tests" / name).read_bytes())
+    (suite / "test_it.py").write_text(_HANGING)
+    flags = ("-p", "no:cacheprovider", "--rootdir=.")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *flags, "unit"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert "the test of unit/test_it.py::test_hangs took longer than 1 s" in done.stdout
+    assert "1 failed, 1 passed" in done.stdout
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -188,6 +284,18 @@ def test_ctrl_c_ends_every_suite_and_sums_up(
     assert said.splitlines()[-1] == "1 passed, 0 failed"
     assert "good" not in said, "what waits is not started any more"
     assert (tmp_path / "out" / "summary.json").exists()
+
+
+def test_two_runs_of_one_clone_do_not_mix(nox: list[str], tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    words, out = command(nox, tmp_path / "out", "long"), tmp_path / "out" / "long.events"
+    with program(words, env=environment, stdout=subprocess.DEVNULL) as runner:
+        eventually(lambda: _has_events(out))
+        second = subprocess.run(words, env=environment, check=False, capture_output=True, text=True)
+        assert second.returncode == 2
+        assert "another run of the tests goes on" in second.stderr
+        _has_events(out)
+        runner.send_signal(signal.SIGINT)
 
 
 def _has_events(path: Path) -> None:

@@ -261,7 +261,7 @@ _A = '"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},'
     ],
     ids=["twice", "over", "gap", "short", "inner", "deep", "endless"],
 )
-@pytest.mark.timeout(30, func_only=True)
+@pytest.mark.timeout(30)
 def test_tensors_lie_side_by_side_and_once(tmp_path: Path, tensors: str) -> None:
     header = f"{{{tensors[:-1]}}}"
     path = tmp_path / "x.safetensors"

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from suites.catalogue import ROOT, SUITES, UnknownTargetError, select
+from suites.catalogue import PYTEST_SUITES, ROOT, SUITES, UnknownTargetError, select
 from suites.summary import Machine, SuiteResult, as_json, as_text, totals
 
 
@@ -18,8 +18,10 @@ def test_without_a_target_every_suite_runs_whole() -> None:
 
 
 def test_every_folder_of_tests_is_a_suite() -> None:
-    folders = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
-    assert folders <= {suite.name for suite in SUITES}
+    tests = ROOT / "tests"
+    found = {file.relative_to(tests).parts[:-1] for file in tests.rglob("*test*.py")}
+    assert found - {()} == {(suite,) for suite in PYTEST_SUITES}
+    assert not [file for file in tests.glob("*.py") if "\ndef test_" in file.read_text()]
 
 
 @pytest.mark.parametrize(
@@ -27,6 +29,7 @@ def test_every_folder_of_tests_is_a_suite() -> None:
     [
         ("stack", {"stack": ()}),
         ("tests/stack", {"stack": ()}),
+        ("tests", dict.fromkeys(PYTEST_SUITES, ())),
         ("tests/unit/test_keys.py", {"unit": ("tests/unit/test_keys.py",)}),
         ("tests/unit/test_keys.py::test_x", {"unit": ("tests/unit/test_keys.py::test_x",)}),
         ("test_fuzz_http2", {"stack": ("tests/stack/test_fuzz_http2.py",)}),
@@ -50,7 +53,9 @@ def test_a_part_of_a_name_may_be_the_name_of_a_folder() -> None:
     assert "tests/docker/test_images.py" in names("images")["docker"]
 
 
-@pytest.mark.parametrize("target", ["nothing_has_this_na" + "me", "./README.md", "/etc/passwd"])
+@pytest.mark.parametrize(
+    "target", ["nothing_has_this_na" + "me", "./README.md", "/etc/passwd", " "]
+)
 def test_an_unknown_target_is_an_error(target: str) -> None:
     with pytest.raises(UnknownTargetError, match=target):
         select([target])
@@ -73,9 +78,9 @@ def outcome(test: str, kind: str, seconds: float = 1.0, message: str = "") -> di
 def test_events_are_counted() -> None:
     unit = result()
     unit.take({"event": "collected", "tests": 3})
-    unit.take(outcome("a", "passed"))
-    unit.take(outcome("b", "failed", message="assert 1 == 2\nmore"))
-    unit.take(outcome("c", "skipped", message="no Docker"))
+    unit.take(outcome("f::a", "passed"))
+    unit.take(outcome("f::b", "failed", message="assert 1 == 2\nmore"))
+    unit.take(outcome("f::c", "skipped", message="no Docker"))
     unit.take({"event": "starts", "what": "nginx", "count": 2})
     unit.take({"event": "starts", "what": "nginx", "count": 1})
     assert (unit.collected, unit.done, unit.passed) == (3, 3, 1)
@@ -86,7 +91,8 @@ def test_events_are_counted() -> None:
 def test_a_suite_that_fails_without_a_failed_test_is_not_good() -> None:
     for code, is_good in ((None, False), (0, True), (3, False)):
         unit = result()
-        unit.take(outcome("a", "passed"))
+        unit.take({"event": "collected", "tests": 1})
+        unit.take(outcome("f::a", "passed"))
         unit.code = code
         assert unit.is_good is is_good
 
