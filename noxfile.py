@@ -57,11 +57,10 @@ def pytest(session: nox.Session, suite: str, **environment: str) -> None:
 
     Only a whole suite is shared out among workers: a few tests are quicker to start in one process.
     """
-    # Where it is set, all that a command under test imports is compiled anew, for each command.
-    env: dict[str, str | None] = dict.fromkeys(
-        # What the caller has for pytest would change which tests run, and whether.
-        ("PYTHONDONTWRITEBYTECODE", "PYTEST_ADDOPTS", "PYTEST_PLUGINS", "TEST_REPETITIONS")
-    )
+    # Where the caller has set them, the first has every command under test compile all that it
+    # imports, and the others change which tests run, and how often.
+    unset = ("PYTHONDONTWRITEBYTECODE", "PYTEST_ADDOPTS", "PYTEST_PLUGINS", "TEST_REPETITIONS")
+    env: dict[str, str | None] = dict.fromkeys(unset)
     # What the tests start listens on this machine, whatever the proxy.
     direct = ",".join(filter(None, (os.environ.get("NO_PROXY"), "127.0.0.1,localhost")))
     env |= {"NO_PROXY": direct, "no_proxy": direct, **environment}

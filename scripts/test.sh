@@ -27,7 +27,7 @@ END
 }
 
 yes=""
-case "${CI:-}" in [Tt]rue | TRUE | 1 | [Yy]es) yes=yes ;; esac
+case "${CI:-}" in [Tt]rue | TRUE | 1 | [Yy]es | YES) yes=yes ;; esac
 arguments=()
 for argument in "$@"; do
     case "$argument" in

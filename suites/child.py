@@ -18,7 +18,10 @@ from pathlib import Path
 
 import psutil
 
+from cloister.files import write_atomically
+
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_GENERATIONS = 3
 _END_S = 20.0  # a supervisor that stops its programs in order takes some seconds
 
 
@@ -47,9 +50,7 @@ def main() -> int:
         "processor_s": usage.ru_utime + usage.ru_stime,
         "left": left,
     }
-    whole = result.with_suffix(".new")
-    whole.write_text(json.dumps(written), encoding="utf-8")
-    whole.replace(result)
+    write_atomically(result, json.dumps(written))
     return 0 if code == 0 else 1
 
 
@@ -64,8 +65,9 @@ def _wait(pid: int) -> int:
 def _end_rest() -> list[str]:
     """End what the command left running; return its command lines."""
     names = []
-    # One that is told to end may start a successor.
-    while left := psutil.Process().children(recursive=True):
+    # One that is told to end may start a successor, but not without end.
+    for _ in range(_GENERATIONS):
+        left = psutil.Process().children(recursive=True)
         for process in left:
             with suppress(psutil.NoSuchProcess):
                 names.append(" ".join(process.cmdline()) or process.name())

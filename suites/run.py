@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 
+from cloister.files import NewLines
 from suites.catalogue import ROOT, Suite
 from suites.events import EVENTS
 from suites.summary import Machine, SuiteResult, minutes
@@ -39,15 +40,14 @@ class _Running:
 
     process: "subprocess.Popen[bytes]"
     result: SuiteResult
-    events: Path
+    events: NewLines
     outcome: Path
     silence_s: float
     engine: "EngineEvents | None" = None
-    position: int = 0
     last_event: float = field(default_factory=time.monotonic)
 
     def is_hung(self) -> bool:
-        """Return whether nothing was heard of its tests for too long."""
+        """Return whether no test has ended for too long."""
         # When all are over, fixtures of the session are left, and the end of the interpreter.
         is_over = 0 < self.result.collected <= self.result.done
         most_s = _LAST_TEARDOWN_S if is_over else self.silence_s
@@ -56,14 +56,8 @@ class _Running:
     def read_events(self) -> list[tuple[str, str]]:
         """Take what came since; return the tests that failed meanwhile."""
         before = len(self.result.failed)
-        with self.events.open("rb") as file:
-            file.seek(self.position)
-            text = file.read()
-        whole = text[: text.rfind(b"\n") + 1]
-        self.position += len(whole)
-        if whole:
+        for line in self.events.read():
             self.last_event = time.monotonic()
-        for line in whole.splitlines():
             try:
                 self.result.take(json.loads(line))
             except ValueError as error:
@@ -142,7 +136,7 @@ class Run:
         self._print(f"{suite.name}: started: {suite.shown}")
         budget_s = suite.budget_min * 60
         result = SuiteResult(suite.name, suite.shown, str(log), budget_s, suite.has_tests)
-        running = _Running(process, result, events, outcome, suite.silence_min * 60)
+        running = _Running(process, result, NewLines(events), outcome, suite.silence_min * 60)
         if "docker" in suite.needs and shutil.which("docker"):
             running.engine = EngineEvents(self.folder / f"{suite.name}.engine")
         return running

@@ -23,8 +23,6 @@ class SuiteResult:
     skipped: list[tuple[str, str]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     starts: dict[str, int] = field(default_factory=dict)
-    # How many of the collected tests have an outcome; a file that failed to be collected has none.
-    done: int = 0
     code: int | None = None
     wall_s: float = 0.0
     processor_s: float = 0.0
@@ -44,8 +42,6 @@ class SuiteResult:
                 "seconds": float(seconds),
                 "message": str(message),
             }:
-                if "::" in test and test not in self.seconds:
-                    self.done += 1
                 self.seconds[test] = seconds
                 if outcome == "passed":
                     self.passed += 1
@@ -54,6 +50,11 @@ class SuiteResult:
                     kind.append((test, message))
             case _:
                 raise ValueError(f"not an event of a suite: {event}")
+
+    @property
+    def done(self) -> int:
+        """Return how many tests have an outcome; files and workers are told of without `::`."""
+        return sum("::" in test for test in self.seconds)
 
     @property
     def missing(self) -> int:

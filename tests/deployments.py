@@ -185,9 +185,10 @@ class Claims:
             self._FOLDER.chmod(0o1777)  # for the tests of other users
         for number in self._numbers:
             path = self._FOLDER / f"{self._kind}-{number}"
-            # For another user's file reading has to do, which is enough to lock it.
+            # To lock a file it is enough to read it, which another user may.
             if not path.exists():
                 path.touch()
+                path.chmod(0o644)  # whatever the umask
             file = os.open(path, os.O_RDONLY)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

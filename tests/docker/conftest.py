@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import docker
 import pytest
@@ -48,6 +48,13 @@ def _hear_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def skip(reason: str) -> NoReturn:
+    """Skip a test for what this machine lacks; in CI that is a failure."""
+    if is_strict():
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
 @pytest.fixture(scope="session")
 def client() -> docker.DockerClient:
     """The engine, or the reason why there is none."""
@@ -55,10 +62,7 @@ def client() -> docker.DockerClient:
         found = docker.from_env()
         found.ping()
     except DockerException as error:
-        reason = f"no Docker engine: {error}"
-        if is_strict():
-            pytest.fail(reason)
-        pytest.skip(reason)
+        skip(f"no Docker engine: {error}")
     return found
 
 
@@ -150,10 +154,7 @@ class Registry:
 def required(program: str) -> None:
     """Skip without a program, with the reason; in CI that is a failure."""
     if shutil.which(program) is None:
-        reason = f"`{program}` is not installed"
-        if is_strict():
-            pytest.fail(reason)
-        pytest.skip(reason)
+        skip(f"`{program}` is not installed")
 
 
 @pytest.fixture(scope="session")

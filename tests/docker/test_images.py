@@ -68,8 +68,8 @@ def test_two_builds_of_one_commit_have_the_same_layers(
     # the same time. So this is on a base that nothing else is built on.
     own = f"cloister-base/again:{TAG}-{name}"
     text = f"FROM {given.removeprefix(_BASE)}\nRUN touch /again\n"
-    command = [*builder(), "build", f"--tag={own}", "-"]
-    subprocess.run(command, input=text, text=True, env=environment, check=True)
+    base = [*builder(), "build", f"--tag={own}", "-"]
+    subprocess.run(base, input=text, text=True, env=environment, check=True)
     layers = []
     for _ in range(2):
         build = [*builder(), "build", "--no-cache", f"{_BASE}{own}", *planned.arguments]
