@@ -49,7 +49,7 @@ def install(session: nox.Session, name: str) -> None:
 
 
 # How many tests of a suite run at once. They wait more than they work, but for the unit tests.
-WORKERS = {"unit": 2, "stack": 3, "docker": 3, "clients": 2}
+WORKERS = {"unit": 2, "stack": 3, "docker": 4, "clients": 2}
 
 
 def pytest(session: nox.Session, suite: str, **environment: str) -> None:
