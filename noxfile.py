@@ -15,7 +15,7 @@ nox.options.error_on_missing_interpreters = True
 
 # As scripts/prerequisites.sh, for uv, pip and npm in every session: the authority of a proxy that
 # inspects TLS is in the system's store, and a network may be away for minutes.
-_NETWORK = {"UV_SYSTEM_CERTS": "1", "NODE_USE_SYSTEM_CA": "1", "UV_HTTP_RETRIES": "12"}
+_NETWORK = {"UV_SYSTEM_CERTS": "1", "NODE_USE_SYSTEM_CA": "1", "UV_HTTP_RETRIES": "20"}
 os.environ.update({**_NETWORK, "PIP_RETRIES": "12", **os.environ})
 
 PYTHON = ["noxfile.py", "tasks", "cloister", "loadtests", "suites", "tests", "benchmarks"]

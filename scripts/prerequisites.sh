@@ -10,7 +10,7 @@ export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-1}"
 # A network that comes up late, or a registry that is away for minutes, is waited for: both wait
 # longer from one try to the next.
-export PIP_RETRIES="${PIP_RETRIES:-12}" UV_HTTP_RETRIES="${UV_HTTP_RETRIES:-12}"
+export PIP_RETRIES="${PIP_RETRIES:-12}" UV_HTTP_RETRIES="${UV_HTTP_RETRIES:-20}"
 # How long apt-get waits for another program to release the locks of dpkg and apt.
 APT_LOCK_TIMEOUT_S="${APT_LOCK_TIMEOUT_S:-300}"
 # Programs that handle Ctrl-C themselves, such as apt-get, end as if nothing had happened. Without
