@@ -42,9 +42,10 @@ def main() -> int:
     parser.add_argument("targets", nargs="*", metavar="TARGET")
     parser.add_argument("--fast", action="store_true", help="lint, types and unit tests only")
     parser.add_argument("--needs", action="store_true", help="print what has to be installed")
+    parser.add_argument("--from", type=Path, default=ROOT, dest="folder", help="of relative paths")
     options = parser.parse_args()
     try:
-        suites = select(options.targets, fast=options.fast)
+        suites = select(options.targets, fast=options.fast, folder=options.folder)
     except UnknownTargetError as error:
         sys.stderr.write(f"error: {error}\n{_HINT}\n")
         return _USAGE
