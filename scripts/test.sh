@@ -55,4 +55,22 @@ needs="$(.venv/bin/python -m suites --needs "${arguments[@]}")"
 for need in $needs; do
     "require_$need" "$yes"
 done
-.venv/bin/python -m suites "${arguments[@]}"
+
+# Not in front: bash would hear of a closed terminal, which tells only the script that it runs, when
+# all suites have ended. The runner hears TERM also before it has set its handlers; INT is ignored
+# then, as bash starts what is not in front.
+is_told="" runner=""
+pass_on() {
+    is_told=yes # for a signal that comes before the runner has its number here
+    [ -z "$runner" ] || kill "$runner" 2>/dev/null || true
+}
+trap pass_on HUP INT TERM
+.venv/bin/python -m suites "${arguments[@]}" &
+runner=$!
+[ -z "$is_told" ] || pass_on
+while :; do
+    code=0
+    wait "$runner" || code=$? # the runner's, or that of a signal which has to be passed on first
+    kill -0 "$runner" 2>/dev/null || break
+done
+exit "$code"
