@@ -341,6 +341,20 @@ def test_a_test_that_hangs_ends_and_the_next_one_runs(tmp_path: Path) -> None:
     assert "1 failed, 1 passed" in done.stdout
 
 
+def test_container_tests_in_one_process_are_skipped_where_there_is_no_docker() -> None:
+    """What docker's client leaves open would fail one of them."""
+    test = "tests/docker/test_compose.py::test_compose_2_reads_the_same_files"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", test],
+        cwd=ROOT,
+        env={**os.environ, "CI": "", "DOCKER_HOST": "unix:///nonexistent"},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, "1 skipped" in done.stdout) == (0, True), done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c_ends_every_suite_and_sums_up(
     nox: list[str], tmp_path: Path, number: signal.Signals
