@@ -127,9 +127,8 @@ def as_text(results: Sequence[SuiteResult], wall_s: float, machine: Machine | No
     for result in results:
         lines += [f"failed: {test}: {_first_line(text)}" for test, text in result.failed]
         if result.missing and result.code is not None and not result.is_interrupted:
-            lines.append(
-                f"failed: {result.name}: {result.done} of {result.collected} tests have an outcome"
-            )
+            some = f"{result.done} of {result.collected} tests have an outcome"
+            lines.append(f"failed: {result.name}: {some if result.collected else 'no tests ran'}")
         lines += [f"skipped: {test}: {_first_line(text)}" for test, text in result.skipped]
         lines += [f"still running after {result.name}, ended: {line}" for line in result.left]
         if result.wall_s > result.budget_s:

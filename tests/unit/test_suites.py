@@ -8,7 +8,7 @@ import pytest
 
 from suites import catalogue
 from suites.catalogue import PYTEST_SUITES, ROOT, SUITES, UnknownTargetError, select
-from suites.summary import Machine, SuiteResult, as_json, as_text, totals
+from suites.summary import Machine, SuiteResult, as_json, as_text, last_line, totals
 
 
 def names(*targets: str, fast: bool = False, folder: Path = ROOT) -> dict[str, tuple[str, ...]]:
@@ -174,6 +174,21 @@ def test_the_summary_names_failures_skips_leftovers_and_what_is_over_its_budget(
     assert text.index("30.0 s  slow") < text.index("2.0 s  bad")
     as_json_text = json.dumps(as_json([unit], 65.0, None))
     assert '"failed": ["bad"]' in as_json_text
+
+
+def test_a_suite_without_any_outcome_is_named() -> None:
+    unit = SuiteResult("unit", "nox", "log", 60.0, has_tests=True, code=1)
+    assert "failed: unit: no tests ran" in as_text([unit], 1.0, None)
+    stack = result("stack")
+    stack.take({"event": "collected", "tests": 1})
+    stack.take(outcome("f::a", "passed"))
+    stack.code = 0
+    line = "1 passed, 0 failed; failed suites: unit"
+    assert last_line([unit, stack], is_interrupted=False) == line
+    unit.is_interrupted = True
+    line = "1 passed, 0 failed; interrupted: unit"
+    assert last_line([unit, stack], is_interrupted=True) == line
+    assert last_line([stack], is_interrupted=True) == "1 passed, 0 failed; interrupted"
 
 
 def test_only_the_ten_slowest_are_shown() -> None:
