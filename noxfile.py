@@ -1,9 +1,10 @@
 """Sessions for checks and benchmarks; `nox` alone runs what `.ci/run` runs."""
 
 import os
+import shlex
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -52,8 +53,14 @@ def install(session: nox.Session, name: str) -> None:
 WORKERS = {"unit": 2, "stack": 3, "docker": 4, "clients": 2}
 
 
+def names_tests(arguments: Sequence[str]) -> bool:
+    """Return whether pytest's arguments have a path at or below tests/."""
+    paths = (Path(argument.partition("::")[0]).resolve() for argument in arguments)
+    return any(path.is_relative_to(Path("tests").resolve()) for path in paths)
+
+
 def pytest(session: nox.Session, suite: str, **environment: str) -> None:
-    """Run a suite, or the tests that the command line has in its place.
+    """Run a suite, with the flags of the command line, or the tests that it has in its place.
 
     Only a whole suite is shared out among workers: a few tests are quicker to start in one process.
     """
@@ -68,9 +75,10 @@ def pytest(session: nox.Session, suite: str, **environment: str) -> None:
         *(f"--numprocesses={WORKERS[suite]}", "--dist=loadfile", "--no-loadscope-reorder"),
         "--max-worker-restart=2",  # a test that kills its worker is tried again in another
     )
-    arguments = session.posargs or (f"tests/{suite}", *shared)
+    arguments = session.posargs or shared
+    folder = () if names_tests(session.posargs) else (f"tests/{suite}",)
     # The plugin reports to scripts/test.sh what passed; without it there is nobody to report to.
-    command = ("python", "-m", "pytest", "-p", "suites.progress", *arguments)
+    command = ("python", "-m", "pytest", "-p", "suites.progress", *folder, *arguments)
     # After Ctrl-C the tests take down what they started.
     session.run(*command, env=env, interrupt_timeout=50, terminate_timeout=5)
 
@@ -162,9 +170,14 @@ def soak(session: nox.Session) -> None:
     """Repeat as often as tests/repetitions.py says for releases: unit, stack, docker, clients."""
     install(session, "test")
     environment = {"TEST_REPETITIONS": "soak"}
-    if session.posargs:
+    if names_tests(session.posargs):
         pytest(session, "unit", **environment)  # what the command line has in its place
         return
+    if session.posargs:
+        flags = shlex.join(session.posargs)
+        session.error(
+            f"no path below tests/ in: {flags}; type .venv/bin/nox -s soak -- tests/unit {flags}"
+        )
     environment["CLIENTS_ENVIRONMENT"] = client_programs(session)
     for suite in WORKERS:
         pytest(session, suite, **environment)

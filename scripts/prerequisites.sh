@@ -152,9 +152,11 @@ require_python() {
         esac
         PYTHON="$(find_python)"
     fi
+    local found="no python3"
+    ! command -v python3 >/dev/null 2>&1 || found="$(python3 --version 2>&1)"
     [ -n "$PYTHON" ] || fail 10 \
-        "found $(python3 --version 2>&1 | head -n 1), expected Python $MINIMUM_PYTHON or newer" \
-        "install a newer Python and run this again"
+        "Python $MINIMUM_PYTHON or newer was not found; there is $found" \
+        "install Python $MINIMUM_PYTHON or newer and its venv module, then run this again"
 }
 
 # Makes .venv and brings it to the pinned requirements; a second run has nothing to do.

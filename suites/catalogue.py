@@ -1,6 +1,6 @@
 """The suites: what each needs, how it is started, and its budget."""
 
-import re
+import ast
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -45,7 +45,7 @@ class Suite:
     def shown(self) -> str:
         """Return the command as a person types it."""
         return shlex.join(
-            ("nox", "-s", self.name, *(("--", *self.arguments) * bool(self.arguments)))
+            (".venv/bin/nox", "-s", self.name, *(("--", *self.arguments) * bool(self.arguments)))
         )
 
 
@@ -67,11 +67,12 @@ class UnknownTargetError(Exception):
     """A word that is neither a suite, a path below tests/, nor in the name of a test."""
 
 
-def select(targets: Iterable[str], *, fast: bool = False) -> tuple[Suite, ...]:
+def select(targets: Iterable[str], *, fast: bool = False, folder: Path = ROOT) -> tuple[Suite, ...]:
     """Return the suites that `targets` name, each with the pytest arguments for just those tests.
 
-    A target is a suite's name, `tests` or a path below it (pytest's `::` included), or a part of a
-    test's name. Without targets: all suites, or the fast ones. Raises UnknownTargetError.
+    A target is a suite's name, `all`, `tests` or a path below it (pytest's `::` and `[]` included)
+    from `folder` or from the root, the name of a test file, or a part of a test's name. Without
+    targets: all suites, or the fast ones. Raises UnknownTargetError.
     """
     targets = tuple(targets)
     if fast and targets:
@@ -79,7 +80,7 @@ def select(targets: Iterable[str], *, fast: bool = False) -> tuple[Suite, ...]:
     arguments: dict[str, list[str]] = {}
     whole: set[str] = set()
     for target in targets:
-        for name, tests in _resolve(target).items():
+        for name, tests in _resolve(target, folder).items():
             arguments.setdefault(name, []).extend(tests)
             if not tests:
                 whole.add(name)
@@ -92,43 +93,65 @@ def select(targets: Iterable[str], *, fast: bool = False) -> tuple[Suite, ...]:
     )
 
 
-def _resolve(target: str) -> dict[str, list[str]]:
+def _resolve(target: str, folder: Path) -> dict[str, list[str]]:
     if any(suite.name == target for suite in SUITES):
         return {target: []}
+    if target == "all":
+        return {suite.name: [] for suite in SUITES}
     if not target.strip():
         raise UnknownTargetError("a target is empty")
-    return _by_path(target) or _by_name(target)
+    return _by_path(target, folder) or _by_name(target)
 
 
-def _by_path(target: str) -> dict[str, list[str]]:
-    if (ROOT / target).resolve() == ROOT / "tests":
+def _by_path(target: str, folder: Path) -> dict[str, list[str]]:
+    if target == "tests":
         return {name: [] for name in PYTEST_SUITES}
-    file = Path(target.partition("::")[0])
-    path = file if file.is_absolute() else ROOT / file
-    is_path = len(file.parts) > 1 or file.suffix == ".py"
-    if is_path and path.exists():
-        parts = path.resolve().relative_to(ROOT).parts if path.is_relative_to(ROOT) else ()
-        match parts:
-            case ("tests", suite) if suite in PYTEST_SUITES:
-                return {suite: []}
-            case ("tests", suite, *_) if suite in PYTEST_SUITES:
-                return {suite: [str(Path(*parts)) + target[len(str(file)) :]]}
-        raise UnknownTargetError(f"`{target}` is in none of tests/{{{','.join(PYTEST_SUITES)}}}")
-    return {}
+    # The value of a parameter, in brackets at the end, may have `::` in it.
+    file, separator, test = target.partition("::")
+    paths = [folder / file, ROOT / file] if "/" in file or file in {".", ".."} else []
+    if not paths and file.endswith(".py"):
+        paths = [folder / file, *(ROOT / "tests" / name / file for name in PYTEST_SUITES)]
+    found = next((path.resolve() for path in paths if path.exists()), None)
+    if found is None:
+        return {}
+    match found.relative_to(ROOT).parts if found.is_relative_to(ROOT) else ():
+        case ("tests",):
+            return {name: [] for name in PYTEST_SUITES}
+        case ("tests", suite) if suite in PYTEST_SUITES:
+            return {suite: []}
+        case ("tests", suite, *_) if suite in PYTEST_SUITES:
+            return {suite: [f"{found.relative_to(ROOT)}{separator}{test}"]}
+    raise UnknownTargetError(f"`{target}` is in none of tests/{{{','.join(PYTEST_SUITES)}}}")
 
 
 def _by_name(target: str) -> dict[str, list[str]]:
+    """Look for `target` in names; what comes before a parameter in brackets is a whole name."""
+    name, bracket, parameter = target.partition("[")
     matches: dict[str, list[str]] = {}
-    for name in PYTEST_SUITES:
-        for test_file in sorted((ROOT / "tests" / name).glob("test_*.py")):
-            tests = re.findall(r"^def (test_\w+)", test_file.read_text(), re.MULTILINE)
-            relative = str(test_file.relative_to(ROOT))
-            if target in test_file.stem:
-                matches.setdefault(name, []).append(relative)
-            else:
-                in_file = [f"{relative}::{test}" for test in tests if target in test]
-                matches.setdefault(name, []).extend(in_file)
-    matches = {name: arguments for name, arguments in matches.items() if arguments}
+    for suite in PYTEST_SUITES:
+        for file in sorted((ROOT / "tests" / suite).glob("test_*.py")):
+            relative = str(file.relative_to(ROOT))
+            if name in file.stem and not bracket:
+                matches.setdefault(suite, []).append(relative)
+                continue
+            for test in _tests(file, name):
+                if name == test or (name in test and not bracket):
+                    found = f"{relative}::{test}{bracket}{parameter}"
+                    matches.setdefault(suite, []).append(found)
     if not matches:
         raise UnknownTargetError(f"no suite, path or test has `{target}` in its name")
     return matches
+
+
+def _tests(file: Path, name: str) -> list[str]:
+    """Return the tests of a file; none where `name` is nowhere in it, which is quick to tell."""
+    text = file.read_text(encoding="utf-8")
+    if name not in text:
+        return []
+    try:
+        body = ast.parse(text).body
+    except SyntaxError as error:
+        where = f"{file.relative_to(ROOT)}:{error.lineno}"
+        raise UnknownTargetError(f"no tests can be found by name: {where}: {error.msg}") from error
+    functions = [node.name for node in body if isinstance(node, ast.FunctionDef)]
+    return [function for function in functions if function.startswith("test_")]

@@ -1,8 +1,10 @@
 """A pytest plugin that records each test's outcome as an event of events.py.
 
-`{"event": "collected", "tests": N}` comes once, then for each test
+`{"event": "collected", "tests": N}` comes once, `{"event": "ended", "code": N}` with pytest's exit
+code last, and between them for each test
 `{"event": "test", "id": ..., "outcome": "passed|failed|skipped", "seconds": S, "message": ...}`,
-where S is the wall time of setup, call and teardown together.
+where S is the wall time of setup, call and teardown together. The message of what has no exception,
+such as a file that is no Python, is the last line that pytest marks with E in its report.
 """
 
 import os
@@ -52,6 +54,9 @@ class _Recorder:
             self._uncollected.add(report.nodeid)  # each of xdist's workers may report it
             self._write(report.nodeid, [report])
 
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
+        self._append(event="ended", code=int(exitstatus))
+
     def _append(self, **event: object) -> None:
         append_to(self._path, **event)
 
@@ -63,10 +68,16 @@ class _Recorder:
         message = ""
         if failed:
             crash = getattr(failed[0].longrepr, "reprcrash", None)
-            message = str(crash.message if crash else failed[0].longrepr)
+            message = crash.message if crash else _error_line(str(failed[0].longrepr))
         elif skipped and isinstance(skipped[0].longrepr, tuple):
             message = str(skipped[0].longrepr[2])
         self._append(event="test", id=identity, outcome=outcome, seconds=seconds, message=message)
+
+
+def _error_line(report: str) -> str:
+    """Return the line that says what is wrong, or the report as it is where none is marked."""
+    marked = [line[2:].strip() for line in report.splitlines() if line.startswith("E ")]
+    return marked[-1] if marked else report
 
 
 def pytest_configure(config: pytest.Config) -> None:

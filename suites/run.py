@@ -154,9 +154,8 @@ class Run:
         if running.engine:
             for what, count in running.engine.close().items():
                 result.starts[what] = result.starts.get(what, 0) + count
-        verdict = "passed" if result.is_good else f"FAILED with code {result.code}"
         tests = f"{result.passed} of {result.collected} tests, " if result.collected else ""
-        self._print(f"{result.name}: {verdict}: {tests}{minutes(result.wall_s)} min")
+        self._print(f"{result.name}: {result.verdict}: {tests}{minutes(result.wall_s)} min")
 
     def _abort(self, running: _Running) -> None:
         """End a suite that hangs; Python's fault handler writes where it was into the log."""
@@ -200,6 +199,7 @@ class Run:
                 each.process.wait()
         for each in running:
             each.read_events()
+            each.result.is_interrupted = self.is_interrupted
             self._finish(each)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from suites.catalogue import TOTAL_BUDGET_MIN
 
 SLOWEST = 10
+_FOUND_NOTHING = (4, 5)  # pytest's codes for a wrong command line and for no tests
 
 
 @dataclass
@@ -27,12 +28,17 @@ class SuiteResult:
     wall_s: float = 0.0
     processor_s: float = 0.0
     left: list[str] = field(default_factory=list)
+    # Of pytest, whose own code nox does not pass on.
+    pytest_code: int | None = None
+    is_interrupted: bool = False
 
     def take(self, event: dict[str, object]) -> None:
         """Add one event of the plugin in progress.py, or of what tests count."""
         match event:
             case {"event": "collected", "tests": int(tests)}:
                 self.collected += tests
+            case {"event": "ended", "code": int(code)}:
+                self.pytest_code = code
             case {"event": "starts", "what": str(what), "count": int(count)}:
                 self.starts[what] = self.starts.get(what, 0) + count
             case {
@@ -66,6 +72,18 @@ class SuiteResult:
         """Return whether the session ended well, and every test that was collected has run."""
         return self.code == 0 and not self.failed and self.missing == 0
 
+    @property
+    def verdict(self) -> str:
+        """Return what came of it, in a word or four."""
+        if self.is_good:
+            return "passed"
+        return "interrupted" if self.is_interrupted else f"FAILED with code {self.code}"
+
+    @property
+    def found_nothing(self) -> bool:
+        """Return whether pytest knew no such test, or found none in what it was given."""
+        return self.pytest_code in _FOUND_NOTHING and not (self.collected or self.seconds)
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -87,7 +105,7 @@ def as_text(results: Sequence[SuiteResult], wall_s: float, machine: Machine | No
     row = "{:<10} {:>7} {:>7} {:>8} {:>8} {:>10} {:>8}".format
     lines = [row("suite", "passed", "failed", "skipped", "wall", "processor", "budget")]
     for result in results:
-        verdict = "" if result.is_good else f"  FAILED (code {result.code}), log: {result.log}"
+        verdict = "" if result.is_good else f"  {result.verdict}, log: {result.log}"
         counts: tuple[object, ...] = ("-", "-", "-")
         if result.collected or result.seconds:
             counts = (result.passed, len(result.failed), len(result.skipped))
@@ -108,16 +126,15 @@ def as_text(results: Sequence[SuiteResult], wall_s: float, machine: Machine | No
         lines += [f"{seconds:8.1f} s  {test}" for seconds, test in slowest]
     for result in results:
         lines += [f"failed: {test}: {_first_line(text)}" for test, text in result.failed]
-        if result.missing and result.code is not None:
-            lines.append(
-                f"failed: {result.name}: {result.done} of {result.collected} tests have an outcome"
-            )
+        if result.missing and result.code is not None and not result.is_interrupted:
+            some = f"{result.done} of {result.collected} tests have an outcome"
+            lines.append(f"failed: {result.name}: {some if result.collected else 'no tests ran'}")
         lines += [f"skipped: {test}: {_first_line(text)}" for test, text in result.skipped]
         lines += [f"still running after {result.name}, ended: {line}" for line in result.left]
         if result.wall_s > result.budget_s:
             lines.append(
                 f"over budget: {result.name} took {minutes(result.wall_s)} of "
-                f"{minutes(result.budget_s)} min; move counts to `nox -s soak` "
+                f"{minutes(result.budget_s)} min; move counts to `.venv/bin/nox -s soak` "
                 "(tests/repetitions.py), or raise the budget with a reason"
             )
     if wall_s > TOTAL_BUDGET_MIN * 60:
@@ -128,6 +145,19 @@ def as_text(results: Sequence[SuiteResult], wall_s: float, machine: Machine | No
 def _processor(results: Sequence[SuiteResult], machine: Machine | None) -> tuple[str, str]:
     spent = machine.busy_s if machine else sum(result.processor_s for result in results)
     return minutes(spent), minutes(TOTAL_BUDGET_MIN * 60)
+
+
+def last_line(results: Sequence[SuiteResult], *, is_interrupted: bool) -> str:
+    """Return the counts, and the suites that failed or were interrupted."""
+    passed, failed, skipped = totals(results)
+    line = f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else "")
+    bad = [result for result in results if not result.is_good]
+    if ended := [result.name for result in bad if not result.is_interrupted]:
+        line += f"; failed suites: {', '.join(ended)}"
+    if is_interrupted:
+        cut = [result.name for result in bad if result.is_interrupted]
+        line += f"; interrupted: {', '.join(cut)}" if cut else "; interrupted"
+    return line
 
 
 def totals(results: Sequence[SuiteResult]) -> tuple[int, int, int]:

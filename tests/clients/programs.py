@@ -71,7 +71,7 @@ class Program:
 
 
 def _environment() -> Path:
-    assert _ENVIRONMENT in os.environ, "run these tests by `nox -s clients`"
+    assert _ENVIRONMENT in os.environ, "run these tests by `.venv/bin/nox -s clients`"
     return Path(os.environ[_ENVIRONMENT])
 
 

@@ -236,7 +236,12 @@ def test_a_script_finds_its_own_folder(tmp_path: Path, name: str) -> None:
 _PYTHON = """
 case "$*" in
     "-m suites --needs"*) echo nginx client_tools docker registry skopeo ;;
-    "-m suites"*) : >"$NOTES/suites"; [ -e "$NOTES/no-engine" ] || docker info ;;
+    "-m suites"*)
+        trap 'exit 130' TERM
+        : >"$NOTES/suites"
+        while [ -e "$NOTES/long" ]; do sleep 0.05; done
+        [ -e "$NOTES/no-engine" ] || docker info
+        ;;
 esac
 """
 
@@ -329,6 +334,21 @@ def test_the_engine_is_stopped_where_an_installation_is_interrupted(
     machine.assert_engine_stopped()
 
 
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM])
+def test_the_runner_hears_of_a_signal_that_only_the_script_gets(
+    machine: Machine, signum: signal.Signals
+) -> None:
+    """As of a closed terminal; and the script ends with the runner's code, after it."""
+    machine.apt(INSTALLS_REGISTRY)
+    (machine.notes / "long").touch()
+    with machine.copy.start("scripts/test.sh", env=machine.environment) as process:
+        eventually((machine.notes / "suites").stat)
+        process.send_signal(signum)
+        output = finish(process)
+    assert process.returncode == 130, output
+    machine.assert_engine_stopped()
+
+
 def test_ctrl_c_while_the_engine_starts_stops_it(machine: Machine) -> None:
     machine.apt(INSTALLS_REGISTRY)
     machine.program(machine.programs / "docker", "exit 1")
@@ -353,6 +373,26 @@ def test_an_engine_that_ends_at_once_is_not_waited_for(machine: Machine) -> None
 
 _AS_ANYBODY = 'as_root() { "$@"; }'
 _THING = "'a thing' no-such-package"
+
+
+@pytest.mark.parametrize(
+    ("python", "there"), [(None, "no python3"), ("Python 3.9.2", "Python 3.9.2")]
+)
+def test_a_machine_without_a_python_that_is_new_enough_is_told_so(
+    tmp_path: Path, python: str | None, there: str
+) -> None:
+    machine = Machine(tmp_path)
+    (machine.programs / "python3").unlink()
+    if python:
+        machine.program(machine.programs / "python3", f"echo {python}")
+    # There is no package manager either, and /usr/bin/python3 does not count.
+    source = ". scripts/prerequisites.sh; PATH=$ONLY; is_new_enough() { false; }; require_python"
+    environment = {**machine.environment, "ONLY": str(machine.programs)}
+    output = machine.copy.run(*SOURCED, source, code=10, env=environment)
+    assert output.splitlines() == [
+        f"error: Python 3.11 or newer was not found; there is {there}",
+        "hint: install Python 3.11 or newer and its venv module, then run this again",
+    ]
 
 
 class Apt:

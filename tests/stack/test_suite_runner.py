@@ -51,6 +51,12 @@ elif session == "skip":
     test("e", "skipped", "no Docker")
 elif session == "crash":
     os.kill(os.getpid(), 9)
+elif session == "nothing":
+    write(event="ended", code=4)
+    sys.exit(1)
+elif session == "foreign":
+    sys.stdout.buffer.write("ü\\n".encode())
+    sys.exit(1)
 elif session == "early":
     write(event="collected", tests=3)
     test("f", "passed")
@@ -162,7 +168,8 @@ def command(nox: list[str], folder: Path, *sessions: str) -> list[str]:
         "from suites.catalogue import Suite\n"
         "from suites.run import Run\n"
         f"main.REPORTS = Path({str(folder)!r})\n"
-        f"main.select = lambda *_, **__: tuple(Suite(name, 'a', 1) for name in {sessions!r})\n"
+        f"main.select = lambda *_, **__: tuple(Suite(name, 'a', 1, (), ('x',)) "
+        f"for name in {sessions!r})\n"
         f"main.Run = functools.partial(Run, nox={nox!r})\n"
         "sys.argv = ['test.sh']\n"
         "raise SystemExit(main.main())\n"
@@ -174,8 +181,10 @@ def command(nox: list[str], folder: Path, *sessions: str) -> list[str]:
     ("sessions", "ci", "code", "last"),
     [
         (("good",), "", 0, "2 passed, 0 failed"),
-        (("good", "bad"), "", 1, "2 passed, 1 failed"),
-        (("good", "crash"), "", 1, "2 passed, 0 failed"),
+        (("good", "bad"), "", 1, "2 passed, 1 failed; failed suites: bad"),
+        (("good", "crash"), "", 1, "2 passed, 0 failed; failed suites: crash"),
+        (("good", "nothing"), "", 2, "2 passed, 0 failed; failed suites: nothing"),
+        (("bad", "nothing"), "", 1, "0 passed, 1 failed; failed suites: bad, nothing"),
         (("skip",), "", 0, "0 passed, 0 failed, 1 skipped"),
         (("skip",), "true", 1, "0 passed, 0 failed, 1 skipped"),
     ],
@@ -193,6 +202,35 @@ def test_the_verdict_is_in_the_last_line_and_the_code(
     )
     assert (done.returncode, done.stdout.splitlines()[-1]) == (code, last)
     assert ("skipped tests are a failure" in done.stdout) is (ci == "true")
+    unknown = "error: pytest found no test by `.venv/bin/nox -s nothing -- x`"
+    assert (unknown in done.stderr) is ("nothing" in sessions)
+
+
+def test_a_log_may_have_what_the_terminal_cannot_show(nox: list[str], tmp_path: Path) -> None:
+    done = subprocess.run(
+        command(nox, tmp_path / "out", "foreign"),
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "\n\\xfc\n" in done.stdout
+
+
+def test_the_suites_end_when_nobody_reads_what_is_printed(nox: list[str], tmp_path: Path) -> None:
+    with program(
+        command(nox, tmp_path / "out", "good", "long"),
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as runner:
+        assert runner.stdout
+        assert runner.stderr
+        assert "good: started" in runner.stdout.readline()
+        runner.stdout.close()
+        assert (runner.wait(60), runner.stderr.read()) == (128 + signal.SIGPIPE, "")
 
 
 _TESTS = """
@@ -224,7 +262,7 @@ def test_the_plugin_reports_every_test_also_one_whose_worker_died(tmp_path: Path
     result = SuiteResult("it", "it", "log", 1.0)
     for line in events.read_text().splitlines():
         result.take(json.loads(line))
-    assert (result.collected, result.passed) == (5, 1)
+    assert (result.collected, result.passed, result.pytest_code) == (5, 1, 1)
     (file, why), (test, reason) = sorted(result.skipped, reverse=True)
     assert (file, "no_such_package" in why) == ("test_none.py", True)
     assert (test, reason) == ("test_it.py::test_skipped", "Skipped: no Docker")
@@ -233,6 +271,39 @@ def test_the_plugin_reports_every_test_also_one_whose_worker_died(tmp_path: Path
     assert "crashed" in failed["test_dies"]
     assert "crashed" in failed["test_dies_before_it_begins"]
     assert result.missing == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "found_nothing", "message"),
+    [
+        (["test_good.py"], 0, False, None),
+        (["test_good.py::test_none"], 4, True, None),
+        (["test_good.py", "-k", "none"], 5, True, None),
+        (["test_wrong.py"], 2, False, "SyntaxError: '(' was never closed"),
+        (["test_wrong.py::test_none"], 4, False, "SyntaxError: '(' was never closed"),
+        (["test_bare.py"], 1, False, "fixture 'nothing' not found"),
+    ],
+)
+def test_the_plugin_tells_why_there_is_no_test(
+    tmp_path: Path, arguments: list[str], code: int, message: str | None, *, found_nothing: bool
+) -> None:
+    (tmp_path / "test_good.py").write_text("def test_good(): pass\n")
+    (tmp_path / "test_wrong.py").write_text("def test_wrong(\n")
+    (tmp_path / "test_bare.py").write_text("def test_bare(nothing): pass\n")
+    events = tmp_path / "events"
+    flags = ("-p", "suites.progress", "-p", "no:cacheprovider", "--rootdir=.")
+    subprocess.run(
+        [sys.executable, "-m", "pytest", *flags, *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), EVENTS: str(events)},
+        check=False,
+        capture_output=True,
+    )
+    result = SuiteResult("it", "it", "log", 1.0)
+    for line in events.read_text().splitlines():
+        result.take(json.loads(line))
+    assert (result.pytest_code, result.found_nothing) == (code, found_nothing)
+    assert [text for _, text in result.failed] == ([message] if message else [])
 
 
 _HANGING = """
@@ -270,6 +341,20 @@ def test_a_test_that_hangs_ends_and_the_next_one_runs(tmp_path: Path) -> None:
     assert "1 failed, 1 passed" in done.stdout
 
 
+def test_container_tests_in_one_process_are_skipped_where_there_is_no_docker() -> None:
+    """What docker's client leaves open would fail one of them."""
+    test = "tests/docker/test_compose.py::test_compose_2_reads_the_same_files"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", test],
+        cwd=ROOT,
+        env={**os.environ, "CI": "", "DOCKER_HOST": "unix:///nonexistent"},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, "1 skipped" in done.stdout) == (0, True), done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c_ends_every_suite_and_sums_up(
     nox: list[str], tmp_path: Path, number: signal.Signals
@@ -281,8 +366,12 @@ def test_ctrl_c_ends_every_suite_and_sums_up(
         runner.send_signal(number)
         said, _ = runner.communicate(timeout=60)
     assert runner.returncode == 130
-    assert said.splitlines()[-1] == "1 passed, 0 failed"
+    assert said.splitlines()[-1] == "1 passed, 0 failed; interrupted: long"
     assert "good" not in said, "what waits is not started any more"
+    assert f"interrupted, log: {tmp_path / 'out' / 'long.log'}" in said
+    assert "this is long" not in said, "a log of what was interrupted says nothing"
+    assert "FAILED" not in said
+    assert "failed:" not in said
     assert (tmp_path / "out" / "summary.json").exists()
 
 

@@ -2,11 +2,12 @@
 
 import importlib.util
 import os
+import re
 import subprocess
 from collections import OrderedDict
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from nox import registry
@@ -39,20 +40,25 @@ def load() -> None:
 
 
 class Session:
-    """A session that notes the environment of each program instead of running it."""
+    """A session that notes each program and its environment instead of running it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.env_dir, self.posargs = folder, ["tests/unit"]
+    def __init__(self, folder: Path, *posargs: str) -> None:
+        self.env_dir, self.posargs = folder, posargs
+        self.commands: list[tuple[str, ...]] = []
         self.virtualenv = SimpleNamespace(location=str(folder))
         self.environments: list[dict[str, str]] = []
 
-    def run(self, *_command: str, env: dict[str, str | None] | None = None, **more: Any) -> bool:
+    def run(self, *command: str, env: dict[str, str | None] | None = None, **more: Any) -> bool:
         assert more.get("include_outer_env", True)
+        self.commands.append(command)
         merged = {**os.environ, **(env or {})}
         self.environments.append({key: value for key, value in merged.items() if value is not None})
         return True
 
     run_install = install = run
+
+    def error(self, text: str) -> NoReturn:
+        raise AssertionError(text)
 
 
 def test_every_session_trusts_the_system_and_waits_for_the_network(tmp_path: Path) -> None:
@@ -60,7 +66,7 @@ def test_every_session_trusts_the_system_and_waits_for_the_network(tmp_path: Pat
     sessions = registry.get()
     assert {"lint", "unit", "clients", "requirements"} <= set(sessions)
     for name, function in sessions.items():
-        session = Session(tmp_path / name)
+        session = Session(tmp_path / name, "tests/unit")
         (session.env_dir / "clients").mkdir(parents=True)
         function.func(session)
         assert session.environments, name
@@ -80,3 +86,40 @@ def test_the_scripts_set_the_same() -> None:
     script = f". scripts/prerequisites.sh; echo {printed}"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == [EXPECTED[name] for name in NETWORK]
+
+
+@pytest.mark.parametrize(
+    ("posargs", "expected"),
+    [
+        (["-k", "images", "--lf"], ["tests/unit", "-k", "images", "--lf"]),
+        (["tests/unit/test_keys.py::test_x", "-x"], ["tests/unit/test_keys.py::test_x", "-x"]),
+        ([f"{ROOT}/tests/stack"], [f"{ROOT}/tests/stack"]),
+        (["tests"], ["tests"]),
+    ],
+)
+def test_flags_without_a_path_are_for_the_tests_of_the_session(
+    tmp_path: Path, posargs: list[str], expected: list[str]
+) -> None:
+    load()
+    session = Session(tmp_path, *posargs)
+    registry.get()["unit"].func(session)
+    command = session.commands[-1]
+    assert list(command[command.index("suites.progress") + 1 :]) == expected
+
+
+def test_a_whole_suite_is_shared_out_and_soak_wants_a_path_with_flags(tmp_path: Path) -> None:
+    load()
+    session = Session(tmp_path)
+    registry.get()["unit"].func(session)
+    assert {"tests/unit", "--numprocesses=2"} < set(session.commands[-1])
+    with pytest.raises(AssertionError, match="nox -s soak -- tests/unit -k x"):
+        registry.get()["soak"].func(Session(tmp_path, "-k", "x"))
+
+
+def test_every_session_is_in_the_table_for_contributors() -> None:
+    load()
+    table = re.findall(
+        r"^\| `(?:\w+=1 )?nox -s ([^`]+)`", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE
+    )
+    described = {name for row in table for name in row.partition(" -- ")[0].split()}
+    assert described == set(registry.get())

@@ -1,15 +1,19 @@
 """Which suites and tests a target names, and how a run is summed up."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
+from suites import catalogue
 from suites.catalogue import PYTEST_SUITES, ROOT, SUITES, UnknownTargetError, select
-from suites.summary import Machine, SuiteResult, as_json, as_text, totals
+from suites.summary import Machine, SuiteResult, as_json, as_text, last_line, totals
 
 
-def names(*targets: str, fast: bool = False) -> dict[str, tuple[str, ...]]:
-    return {suite.name: suite.arguments for suite in select(targets, fast=fast)}
+def names(*targets: str, fast: bool = False, folder: Path = ROOT) -> dict[str, tuple[str, ...]]:
+    chosen = select(targets, fast=fast, folder=folder)
+    return {suite.name: suite.arguments for suite in chosen}
 
 
 def test_without_a_target_every_suite_runs_whole() -> None:
@@ -32,10 +36,27 @@ def test_every_folder_of_tests_is_a_suite() -> None:
         ("tests", dict.fromkeys(PYTEST_SUITES, ())),
         ("tests/unit/test_keys.py", {"unit": ("tests/unit/test_keys.py",)}),
         ("tests/unit/test_keys.py::test_x", {"unit": ("tests/unit/test_keys.py::test_x",)}),
+        ("./tests//unit/test_keys.py::test_x", {"unit": ("tests/unit/test_keys.py::test_x",)}),
+        (
+            "tests/unit/test_keys.py::test_x[a::b]",
+            {"unit": ("tests/unit/test_keys.py::test_x[a::b]",)},
+        ),
+        (f"{ROOT}/tests/unit/test_keys.py", {"unit": ("tests/unit/test_keys.py",)}),
+        ("test_keys.py", {"unit": ("tests/unit/test_keys.py",)}),
+        ("test_keys.py::test_x", {"unit": ("tests/unit/test_keys.py::test_x",)}),
+        ("all", {suite.name: () for suite in SUITES}),
         ("test_fuzz_http2", {"stack": ("tests/stack/test_fuzz_http2.py",)}),
         (
             "test_every_folder_of_tests_is_a_suite",
             {"unit": ("tests/unit/test_suites.py::test_every_folder_of_tests_is_a_suite",)},
+        ),
+        (
+            "test_an_unknown_target_is_an_error[./README.md]",
+            {
+                "unit": (
+                    "tests/unit/test_suites.py::test_an_unknown_target_is_an_error[./README.md]",
+                )
+            },
         ),
     ],
 )
@@ -43,6 +64,41 @@ def test_a_target_is_a_suite_a_path_or_a_part_of_a_name(
     target: str, expected: dict[str, tuple[str, ...]]
 ) -> None:
     assert names(target) == expected
+
+
+@pytest.mark.parametrize(
+    ("folder", "target"),
+    [
+        ("tests", "unit/test_keys.py"),
+        ("tests", "../tests/unit/test_keys.py"),
+        ("tests", "tests/unit/test_keys.py"),
+        ("tests/unit", "test_keys.py"),
+        ("tests/stack", "test_keys.py"),
+    ],
+)
+def test_a_path_is_from_the_folder_of_the_caller_or_from_the_root(folder: str, target: str) -> None:
+    assert names(target, folder=ROOT / folder) == {"unit": ("tests/unit/test_keys.py",)}
+
+
+def test_the_folder_of_the_caller_may_be_the_target() -> None:
+    assert names(".", folder=ROOT / "tests/unit") == {"unit": ()}
+    assert names(".", folder=ROOT / "tests") == dict.fromkeys(PYTEST_SUITES, ())
+
+
+def test_a_name_in_a_string_is_no_test() -> None:
+    """test_suite_runner.py has a `def test_good` in a string."""
+    with pytest.raises(UnknownTargetError, match="test_good"):
+        select(["test_good"])
+
+
+def test_a_file_that_cannot_be_read_as_python_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalogue, "ROOT", tmp_path)
+    (tmp_path / "tests/unit").mkdir(parents=True)
+    (tmp_path / "tests/unit/test_x.py").write_text("\ndef test_some_thing(:\n")
+    with pytest.raises(UnknownTargetError, match=r"tests/unit/test_x\.py:2: invalid syntax"):
+        select(["some_thing"])
 
 
 def test_a_whole_suite_beside_some_of_its_tests_is_whole() -> None:
@@ -54,10 +110,10 @@ def test_a_part_of_a_name_may_be_the_name_of_a_folder() -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["nothing_has_this_na" + "me", "./README.md", "/etc/passwd", " "]
+    "target", ["nothing_has_this_name", "./README.md", "/etc/passwd", " ", "test_keys.py[1]", "."]
 )
 def test_an_unknown_target_is_an_error(target: str) -> None:
-    with pytest.raises(UnknownTargetError, match=target):
+    with pytest.raises(UnknownTargetError, match=re.escape(target)):
         select([target])
 
 
@@ -118,6 +174,21 @@ def test_the_summary_names_failures_skips_leftovers_and_what_is_over_its_budget(
     assert text.index("30.0 s  slow") < text.index("2.0 s  bad")
     as_json_text = json.dumps(as_json([unit], 65.0, None))
     assert '"failed": ["bad"]' in as_json_text
+
+
+def test_a_suite_without_any_outcome_is_named() -> None:
+    unit = SuiteResult("unit", "nox", "log", 60.0, has_tests=True, code=1)
+    assert "failed: unit: no tests ran" in as_text([unit], 1.0, None)
+    stack = result("stack")
+    stack.take({"event": "collected", "tests": 1})
+    stack.take(outcome("f::a", "passed"))
+    stack.code = 0
+    line = "1 passed, 0 failed; failed suites: unit"
+    assert last_line([unit, stack], is_interrupted=False) == line
+    unit.is_interrupted = True
+    line = "1 passed, 0 failed; interrupted: unit"
+    assert last_line([unit, stack], is_interrupted=True) == line
+    assert last_line([stack], is_interrupted=True) == "1 passed, 0 failed; interrupted"
 
 
 def test_only_the_ten_slowest_are_shown() -> None:
