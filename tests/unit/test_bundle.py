@@ -32,6 +32,16 @@ def test_parts_are_the_whole_and_none_is_too_large(chunks: list[bytes], limit: i
         (folder / name).unlink()
 
 
+def test_parts_are_no_more_than_three_digits_can_number(tmp_path: Path) -> None:
+    sums: dict[str, str] = {}
+    with Parts(tmp_path, "a.tar", sums, part_bytes=1) as file:
+        file.write(bytes(1000))
+        with pytest.raises(BundleError, match="more than 1000 parts"):
+            file.write(b"1")
+    assert len(list(tmp_path.iterdir())) == len(sums) == 1000
+    assert max(sums) == "a.tar.999"
+
+
 def saved(order: int = 1) -> bytes:
     """Return what an old engine's `docker save` writes of an image with a layer twice."""
     config, layer = b'{"rootfs":{}}', b"layer"

@@ -26,7 +26,7 @@ from cloister.images.build import Options as BuildOptions
 from cloister.images.build import Source
 from cloister.inside.health import Sight, canary, judge, totals
 from cloister.placement import Seat
-from cloister.runtimes.docker import overlay, preflight
+from cloister.runtimes.docker import overlay, preflight, states
 from cloister.runtimes.docker.runtime import DockerRuntime
 
 ROOT = Path(__file__).parents[2]
@@ -272,6 +272,30 @@ def test_no_compose_file_publishes_a_port_but_the_gateways() -> None:
 
 
 # Docker itself
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "health", "state"),
+    [
+        ("exited", 0, None, "stopped"),
+        ("exited", 1, None, "failed"),
+        ("exited", 137, "unhealthy", "failed"),
+        ("dead", 0, None, "failed"),
+        ("restarting", 1, None, "backoff"),
+        ("running", 0, None, "running"),
+        ("running", 0, "starting", "starting"),
+        ("running", 0, "unhealthy", "failed"),
+    ],
+)
+def test_a_container_that_ended_by_itself_is_told_from_one_that_was_stopped(
+    status: str, code: int, health: str | None, state: str
+) -> None:
+    told: dict[str, Any] = {"Status": status, "ExitCode": code, "Pid": 0}
+    told |= dict.fromkeys(("StartedAt", "FinishedAt"), "2026-11-30T07:50:00.123456789Z")
+    told |= {"Health": {"Status": health}} if health else {}
+    container = mock.Mock(attrs={"State": told, "Created": "2026-11-30T07:49:00Z"})
+    found = states.of("gateway", container)
+    assert (found.name, found.state, found.pid) == ("gateway", state, None)
 
 
 class FakeDocker:

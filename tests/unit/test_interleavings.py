@@ -268,6 +268,21 @@ def test_a_rollout_that_fails_returns_to_what_was() -> None:
             assert set(record_of(made).standings.values()) == {"serving"}
 
 
+def test_a_rollout_that_fails_after_its_canary_returns_to_what_was_before_both() -> None:
+    with world() as made:
+        run(made, "up", 3, 32)
+        before = dict(made.there)
+        run(made, "canary", 3, 40)
+        with pytest.raises(DeploymentError, match="all are back"):
+            run(made, "rollout", 3, BROKEN)
+        assert made.there == before
+        for depth in (40, 50):
+            run(made, "canary", 3, depth)
+        run(made, "back", 3, 32)
+        assert made.there == before
+        assert record_of(made).previous is None
+
+
 def test_a_canary_gets_its_share_and_the_next_rollout_finishes_it() -> None:
     with world() as made:
         run(made, "up", 3, 32)

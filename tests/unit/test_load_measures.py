@@ -213,6 +213,12 @@ def test_the_gateway_s_share_is_that_of_the_busiest_pair() -> None:
     assert found.ttft_added_s == pytest.approx(0.1)
     assert found.e2e_added_s == pytest.approx(0.1)
     assert found.pages_ratio.low <= 1 <= found.pages_ratio.high
+    idle = opened(many(50, every_s=2.0))
+    alike = idle.model_copy(update={"direct": True})
+    for stages in ((idle, alike, through, quick), (through, quick, idle, alike)):
+        busiest = share.share(stages)
+        assert busiest is not None
+        assert busiest.e2e_added_s == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize(

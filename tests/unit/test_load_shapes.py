@@ -138,6 +138,18 @@ def test_below_its_capacity_a_queue_serves_what_comes() -> None:
     assert stage.steady
 
 
+def test_a_capacity_is_of_rungs_through_the_gateway_alone() -> None:
+    load = shapes.closed(4, 100)
+    rungs = [
+        staged(load, [record(number * every_s, number * every_s + 1) for number in range(400)])
+        for every_s in (0.25, 0.24)
+    ]
+    direct = staged(load, [record(number / 5, number / 5 + 1) for number in range(500)])
+    direct = direct.model_copy(update={"direct": True})
+    assert direct.pages_per_s.value > max(rung.pages_per_s.value for rung in rungs)
+    assert ladder.capacity([*rungs, direct]) == ladder.capacity(rungs)
+
+
 def test_a_rung_takes_its_time_and_its_pages_but_no_more_than_twice_the_time() -> None:
     plan = Ladder(1, 8, 10, pages=50)
     assert not plan.over(500, 9.9)

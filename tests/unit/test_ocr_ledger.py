@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloister.errors import OcrError
+from cloister.ocr import watching
 from cloister.ocr.documents import Document, restored, stored
 from cloister.ocr.ledger import Ledger
 from cloister.ocr.results import PageResult
@@ -169,6 +170,32 @@ def test_a_document_can_be_read_anew_after_all_others(ledger: Ledger) -> None:
     assert [entry.id for entry in ledger.entries(after=b.id)] == [last]
     again = ledger.entry(last)
     assert (again.target, again.pages, again.finished) == (a.target, None, None)
+
+
+def test_a_document_that_changed_while_it_was_read_is_read_again_when_that_is_over(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_LOOK_S", "_SETTLED_S"):
+        monkeypatch.setattr(watching, name, 0.0)
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    watch = watching.Watch(inbox, tmp_path / "out", ledger, None)
+
+    def change(content: str) -> list[int]:
+        (inbox / "a.pdf").write_text(content)
+        for _ in range(3):
+            watch.look()
+        return [entry.id for entry in ledger.entries()]
+
+    (first,) = change("some")
+    ledger.opened(first, "one", "hash", 1)
+    assert change("all of it") == [first]
+    ledger.finish(first, result(1), 1)
+    watch.look()
+    (again,) = ledger.entries()
+    assert (again.id > first, again.finished) == (True, None)
+    watch.look()
+    assert [entry.id for entry in ledger.entries()] == [again.id]
 
 
 @pytest.mark.parametrize("target", ["/etc/passwd", "../out", "a/../../b", "quarantine/a", ""])

@@ -6,12 +6,24 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from cloister import images
 from cloister.errors import PublishError
-from cloister.publishing import cosign, layout, proof, provenance, records, scan, tagging, tools
+from cloister.publishing import (
+    cosign,
+    layout,
+    outcome,
+    proof,
+    provenance,
+    records,
+    scan,
+    steps,
+    tagging,
+    tools,
+)
 from cloister.publishing.registry import parsed, repository
 from cloister.shell import Result
 
@@ -151,6 +163,32 @@ def test_a_record_is_read_again_and_a_broken_one_is_none(tmp_path: Path) -> None
     assert records.read(where, OTHER) is None
     (where / "record.json").write_text("{")
     assert records.read(where, OURS) is None
+
+
+def test_the_manifest_has_the_tags_that_were_there_and_not_those_of_something_newer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = images.Facts("", OURS, 1, "1", 1, (), (), (), "", (), {}, (), ())
+    monkeypatch.setattr(images, "inspect", lambda *_: found)
+    terms = steps.Terms(
+        mock.Mock(), tmp_path, released=True, signer=None, fail_on="none", say=print
+    )
+    moment = dt.datetime(2026, 11, 27, tzinfo=dt.UTC)
+    passage = steps.Passage(
+        terms=terms,
+        build=images.Build(images.catalogue()["gateway"], "cloister/gateway:1", "debian", ()),
+        repository=repository("ghcr.io/owner/cloister", "gateway"),
+        identity=OURS,
+        revision=COMMIT,
+        record=records.Record(
+            id=OURS, began=moment, ended=moment, facts={"nginx": "1.26.3"}, digest=OTHER
+        ),
+    )
+    (sha, version), (latest, *others) = passage.tags
+    outcome.write(tmp_path, passage, tagging.Decision((version, *others), (sha,), (latest,)))
+    text = (tmp_path / "gateway.md").read_text()
+    assert f"| tags that stay | `{sha}`, `{version}` |" in text
+    assert f"| tags that move | {', '.join(f'`{tag}`' for tag in others)} |" in text
 
 
 @pytest.mark.parametrize(

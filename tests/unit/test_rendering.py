@@ -313,6 +313,16 @@ def test_paper_with_grain_and_shadow_is_blank(kept: Any, grey: int) -> None:
     assert blank(kept(corpus.generate("blank", 0).pdf), 1)
 
 
+def test_the_shadow_of_a_lid_at_the_edge_is_no_text(kept: Any) -> None:
+    shaded = Image.new("L", (1654, 2339), 230)
+    ink = ImageDraw.Draw(shaded)
+    ink.rectangle((0, 0, 25, 2338), 20)
+    ink.rectangle((0, 2310, 1653, 2338), 20)
+    assert blank(kept(file(shaded, "PNG")), 1)
+    ink.rectangle((0, 0, 80, 2338), 20)  # as wide as a margin's notes
+    assert not blank(kept(file(shaded, "PNG")), 1)
+
+
 @pytest.mark.parametrize("colour", ["#000000", "#999999", "#cc3333", "#3355cc"])
 def test_one_small_number_is_enough_to_be_read(kept: Any, colour: str) -> None:
     made = FPDF()

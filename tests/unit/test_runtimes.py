@@ -61,6 +61,19 @@ def test_leftovers_are_the_recorded_group_even_without_its_leader(tmp_path: Path
             process.kill()
 
 
+def test_who_does_not_listen_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(takeover, "_GRACE_S", 1.0)
+    script = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True)"
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{script}; input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as deaf:
+        assert deaf.stdout is not None
+        deaf.stdout.readline()
+        process = psutil.Process(deaf.pid)
+        takeover.end([process])
+        assert not process.is_running()
+
+
 def test_a_number_that_came_back_is_not_ours(tmp_path: Path) -> None:
     path = tmp_path / "program.group"
     with sleeper() as stranger:

@@ -41,6 +41,7 @@ def test_the_cards_own_goes_before_that_of_its_class(folder: Path) -> None:
     assert found().value == 200
     assert found(there=Hardware("NVIDIA L4", 23034)).value == 80
     assert found(there=Hardware("small", 8000)).origin == "default"
+    assert found(there=Hardware("another", 22500)).value == 80, "of the very memory"
     keep(folder / "h100-1.yaml", 250, card=H100.name, made_at="2026-11-02")
     keep(folder / "h100-2.yaml", 240, card=H100.name, made_at="2026-11-01")
     assert found().value == 250, "the last one that was made"

@@ -1,10 +1,13 @@
 """What the watchdog thinks of what it sees: no process, no clock."""
 
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,12 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloister import canary, chat, config
+from cloister.deployment import gauges
 from cloister.deployment.plan import of
 from cloister.deployment.record import Record, Standing
 from cloister.engines import Patience
+from cloister.runtimes import ProgramState
 from cloister.watchdog import causes
 from cloister.watchdog.backoff import Failures
 from cloister.watchdog.judgement import Chart, Sighting, judge
+from cloister.watchdog.sight import look
 from cloister.watchdog.ward import Ward
 from cloister.watchdog.watch import Watch, _Case
 
@@ -207,6 +213,27 @@ def test_a_replica_that_has_grown_is_recycled_while_another_one_reads(
     if ward.treatment is not None:
         ward.treatment.result()
     assert asked == ["vllm-1"] * recycled
+
+
+def test_a_replica_that_a_command_is_at_work_on_is_seen_and_not_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    flags, environ = ("engine=vllm-cpu", "replicas=2"), {"CLOISTER_CONFIG": "/dev/null"}
+    planned = of(Record(settings=config.load(flags=flags, environ=environ).settings, cores=2))
+    asked = list[str]()
+
+    def tell(_: object, url: str) -> dict[str, float]:
+        asked.append(url)
+        return numbers(3, 1)
+
+    monkeypatch.setattr(gauges, "of", tell)
+    running: Any = SimpleNamespace(session=nullcontext)
+    there = {n: ProgramState(n, "running", os.getpid(), 1, "") for n in planned.names}
+    with ThreadPoolExecutor(2) as threads:
+        seen = look(planned, running, there, {"vllm-1"}, threads)
+    assert asked == [planned.replicas[0].url]
+    assert (seen["vllm-1"].load, seen["vllm-2"].told) == (3, None)
+    assert seen["vllm-1"].run == seen["vllm-2"].run != "", "both are of this process"
 
 
 def test_rates_are_over_what_was_seen_lately() -> None:
