@@ -263,28 +263,47 @@ require_client_tools() {
 
 has_docker() { command -v docker >/dev/null 2>&1 && docker info >/dev/null 2>&1; }
 
-# Starts an engine where no service manager does; DOCKERD_PID is then ours to stop.
+# The engine that was started by hand on this machine: its process number, and a lock that every run
+# of the tests shares, in whatever checkout.
+DOCKERD_FILE="${DOCKERD_FILE:-/run/lock/cloister-dockerd}"
+
+# Lets other runs know that this one needs the engine; waits while the last one stops it.
+share_docker() {
+    exec 8>>"$DOCKERD_FILE" && flock --shared 8
+}
+
+# Starts an engine where no service manager does; the last run that needs it stops it.
 start_docker() {
-    local log=.nox/dockerd.log
+    local log=.nox/dockerd.log pid
     if [ -d /run/systemd/system ] && as_root systemctl start docker >/dev/null 2>&1; then
         return
     fi
     mkdir -p .nox
     say "starting dockerd by hand; its log is $log"
-    setsid dockerd >"$log" 2>&1 &
-    DOCKERD_PID=$!
+    setsid dockerd >"$log" 2>&1 8>&- &
+    pid=$!
+    echo "$pid" >"$DOCKERD_FILE"
     for _ in $(seq 60); do
         has_docker && return
-        kill -0 "$DOCKERD_PID" 2>/dev/null || break
+        kill -0 "$pid" 2>/dev/null || break
         sleep 0.5
     done
     say "dockerd did not start: $(tail -n 1 "$log")"
 }
 
 stop_docker() {
-    [ -n "${DOCKERD_PID:-}" ] || return 0
-    kill "$DOCKERD_PID" 2>/dev/null || true
-    wait "$DOCKERD_PID" 2>/dev/null || true
+    local pid=""
+    { read -r pid <"$DOCKERD_FILE"; } 2>/dev/null || return 0
+    # The number may be another program's by now.
+    [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = dockerd ] || return 0
+    flock --exclusive --nonblock 8 || return 0 # another run needs it
+    : >"$DOCKERD_FILE"
+    kill "$pid" 2>/dev/null || return 0
+    for _ in $(seq 120); do
+        kill -0 "$pid" 2>/dev/null || return 0
+        sleep 0.5
+    done
+    say "dockerd does not stop: kill -9 $pid"
 }
 
 # Where the packages of the container tests can be installed without a password.
@@ -292,6 +311,7 @@ is_root_on_debian() { [ "$(id -u)" = 0 ] && [ "$(package_manager)" = apt-get ]; 
 
 # Installs and starts an engine where that is allowed: as root, with apt-get, and asked for.
 require_docker() { # yes, or empty to ask
+    ! is_root_on_debian || share_docker
     if has_docker; then
         require_ip "$1"
         return

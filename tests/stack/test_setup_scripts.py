@@ -254,16 +254,23 @@ class Machine:
         (self.copy.venv / "bin").mkdir(parents=True)
         shutil.copy(self.copy.root / "requirements/runtime.txt", self.copy.stamp)
         self.programs.mkdir()
-        for name in ("bash", "cat", "cmp", "dirname", "env", "mkdir", "seq", "setsid", "sleep"):
+        tools = ("bash", "cat", "cmp", "dirname", "env", "flock", "mkdir", "seq", "setsid", "sleep")
+        for name in tools:
             (self.programs / name).symlink_to(str(shutil.which(name)))
         for name in ("curl", "nginx", "pdftoppm", "skopeo", "ip"):
             self.program(self.programs / name, "")
         self.program(self.programs / "python3", f'exec "{sys.executable}" "$@"')
         self.program(self.programs / "id", "echo 0")
-        self.program(self.programs / "dockerd", 'echo $$ >"$NOTES/pid"; exec sleep 600')
+        goes_on = "while :; do sleep 0.1; done"
+        self.program(self.programs / "dockerd", f'echo $$ >"$NOTES/pid"; {goes_on}')
         self.program(self.programs / "docker", 'kill -0 "$(cat "$NOTES/pid")" 2>/dev/null')
         self.program(self.copy.venv / "bin/python", _PYTHON)
-        self.environment = {"PATH": str(self.programs), "NOTES": str(folder), "CI": "true"}
+        self.environment = {
+            "PATH": str(self.programs),
+            "NOTES": str(folder),
+            "CI": "true",
+            "DOCKERD_FILE": str(folder / "dockerd"),
+        }
 
     def program(self, file: Path, script: str) -> None:
         file.write_text(f"#!{shutil.which('bash')}\n{script}\n")
@@ -305,6 +312,36 @@ def test_the_engine_runs_for_the_tests_and_is_stopped_after_them(machine: Machin
     machine.assert_engine_stopped()
     # One log, which the next run overwrites.
     assert [file.name for file in (machine.copy.root / ".nox").iterdir()] == ["dockerd.log"]
+
+
+def test_the_engine_that_another_run_needs_is_stopped_by_the_last_one(machine: Machine) -> None:
+    machine.apt(INSTALLS_REGISTRY)
+    (machine.notes / "long").touch()
+    with machine.copy.start("scripts/test.sh", env=machine.environment) as first:
+        eventually((machine.notes / "suites").stat)
+        (machine.notes / "suites").unlink()
+        with machine.copy.start("scripts/test.sh", env=machine.environment) as second:
+            eventually((machine.notes / "suites").stat)
+            first.send_signal(signal.SIGTERM)
+            finish(first)
+            assert psutil.pid_exists(machine.engine())
+            (machine.notes / "long").unlink()
+            output = finish(second)
+    assert second.returncode == 0, output
+    assert "starting dockerd" not in output
+    machine.assert_engine_stopped()
+
+
+def test_the_engine_of_a_killed_run_is_stopped_by_the_next_one(machine: Machine) -> None:
+    machine.apt(INSTALLS_REGISTRY)
+    (machine.notes / "long").touch()
+    with machine.copy.start("scripts/test.sh", env=machine.environment) as killed:
+        eventually((machine.notes / "suites").stat)
+        os.killpg(killed.pid, signal.SIGKILL)
+    (machine.notes / "long").unlink()
+    assert psutil.pid_exists(machine.engine())
+    machine.copy.run("scripts/test.sh", env=machine.environment)
+    machine.assert_engine_stopped()
 
 
 def test_the_engine_is_stopped_where_a_later_installation_fails(machine: Machine) -> None:
