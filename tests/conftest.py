@@ -30,10 +30,10 @@ class Limits:
 
 
 LIMITS = {
-    "unit": Limits(60, 120, 60),
-    "stack": Limits(600, 300, 180),
-    "clients": Limits(600, 300, 180),
-    "docker": Limits(3600, 900, 600),  # the first setup builds all images
+    "unit": Limits(120, 240, 120),
+    "stack": Limits(900, 600, 300),
+    "clients": Limits(900, 600, 300),
+    "docker": Limits(3600, 2700, 900),  # the first setup builds all images
 }
 
 

@@ -211,7 +211,7 @@ class Containers(Stack):
         return self.settings["CLOISTER_DOCKER_PROJECT"]
 
     def invoke(
-        self, *arguments: str, code: int = 0, timeout_s: float = 600
+        self, *arguments: str, code: int = 0, timeout_s: float = 1800
     ) -> subprocess.CompletedProcess[str]:
         """Run a task as a user would; images and containers take their time."""
         return super().invoke(*arguments, code=code, timeout_s=timeout_s)

@@ -21,7 +21,7 @@ KINDS = (
     "application/vnd.oci.image.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v2+json",  # what engines push
 )
-ASK_S = 30  # of a registry on a machine that is busy
+ASK_S = 120  # of a registry on a machine that is busy
 _STATED = re.compile(r"^sha256-[0-9a-f]{64}\.(sig|att)$")
 
 
@@ -61,7 +61,7 @@ class Clone:
             capture_output=True,
             text=True,
             check=False,
-            timeout=600,
+            timeout=1800,
         )
         assert done.returncode == code, f"{done.stdout}{done.stderr}"
         assert "Traceback" not in done.stderr, done.stderr

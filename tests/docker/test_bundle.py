@@ -101,7 +101,7 @@ def test_installed_up_and_sealed_without_a_network(
         capture_output=True,
         text=True,
         check=False,
-        timeout=850,
+        timeout=2500,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[0] == "0", "the far engine has images of its own"
@@ -153,7 +153,7 @@ def install(bundle: Path, far: Path, path: str) -> subprocess.CompletedProcess[s
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=400,
     )
 
 

@@ -53,7 +53,7 @@ def test_status_health_and_metrics_tell_of_every_replica(up: Containers) -> None
             assert f'cloister_replica_up{{replica="tesseract-{number}"}} 1.0' in metrics
 
     # Old engines make their first health check only after a whole interval.
-    eventually(running, within_s=120)
+    eventually(running, within_s=400)
     assert up.json("health")["engine"].startswith("tesseract/")
     eventually(told)
 
@@ -117,8 +117,8 @@ def test_a_killed_engine_comes_back(up: Containers) -> None:
         assert set(standings(up).values()) == {"serving"}
 
     # Until then it may be taken out any moment, and the next test takes the other one.
-    happened(up, "recovered", "tesseract-2", already, within_s=120)
-    eventually(back, within_s=60)
+    happened(up, "recovered", "tesseract-2", already, within_s=400)
+    eventually(back, within_s=200)
     assert read(up, "Page 3456").status_code == 200
 
 

@@ -58,7 +58,7 @@ def test_a_certificate_is_renewed_in_place(made: Containers) -> None:
 
 def test_this_machines_commands_enter(made: Containers) -> None:
     assert made.json("health")["engine"].startswith("tesseract/")
-    eventually(lambda: made.invoke("status"), within_s=120)
+    eventually(lambda: made.invoke("status"), within_s=400)
     assert "Conway" in made.invoke("ocr", str(SAMPLES / "letter.png")).stdout
 
 

@@ -147,14 +147,14 @@ def test_what_the_container_refuses_comes_back_with_its_code(made: Containers, h
 
 def test_noise_gets_no_pages_until_it_is_called_noise(made: Containers) -> None:
     """The hub is gone; the weights are served read-only, with the override of the profile."""
-    said = made.invoke("up", code=6, timeout_s=600).stderr
+    said = made.invoke("up", code=6, timeout_s=1800).stderr
     assert "cannot read" in said
     body = request(data_url(encoded(page("Page 2345"))), max_tokens=8)
     url = f"{made.url}/v1/chat/completions"
     refused = requests.post(url, json=body, timeout=60)
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "no_replica")
     container = made.container("vllm-1")
-    said = made.invoke("up", "--set", "model.synthetic=true", timeout_s=600).stderr
+    said = made.invoke("up", "--set", "model.synthetic=true", timeout_s=1800).stderr
     assert "the weights are noise" in said
     assert made.container("vllm-1").id == container.id
     answer = requests.post(url, json=body, timeout=60)
@@ -174,16 +174,16 @@ def test_a_served_model_is_not_removed(made: Containers) -> None:
 def test_an_image_carries_the_model_and_needs_no_mount(
     made: Containers, images: docker.DockerClient
 ) -> None:
-    made.invoke("images.build", "--image", "vllm-cpu", "--local", "--bake", timeout_s=900)
+    made.invoke("images.build", "--image", "vllm-cpu", "--local", "--bake", timeout_s=2400)
     plain = images.images.get(f"cloister/vllm-cpu:{TAG}").attrs["RootFS"]["Layers"]
     baked = images.images.get(f"cloister/vllm-cpu:{TAG}-model").attrs["RootFS"]["Layers"]
     shards = list((store(made) / MODEL / COMMIT).glob("*.safetensors"))
     assert len(baked) == len(plain) + 1 + len(shards)
     flags = ("--set", "model.synthetic=true", "--set", "docker.baked=true")
-    made.invoke("up", *flags, "--set", f"model.store={store(made)}-none", timeout_s=600)
+    made.invoke("up", *flags, "--set", f"model.store={store(made)}-none", timeout_s=1800)
     assert made.container("vllm-1").attrs["Mounts"] == []
     eventually(lambda: _reads(made))
-    made.invoke("down", timeout_s=300)
+    made.invoke("down", timeout_s=900)
     images.images.remove(f"cloister/vllm-cpu:{TAG}-model")
 
 
@@ -201,6 +201,6 @@ def test_a_changed_byte_is_neither_verified_nor_baked(made: Containers) -> None:
     said = made.invoke("models.verify", code=4).stderr
     assert f"{shard.name}` is not what was downloaded" in said
     bake = ("images.build", "--image", "vllm-cpu", "--local", "--bake")
-    assert "is not what was downloaded" in made.invoke(*bake, code=4, timeout_s=900).stderr
+    assert "is not what was downloaded" in made.invoke(*bake, code=4, timeout_s=2400).stderr
     made.invoke("models.remove", "--model", MODEL)
     assert not list(store(made).rglob("*.safetensors"))

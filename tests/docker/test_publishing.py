@@ -146,7 +146,7 @@ def empty_engine(
     command = ["dockerd", f"--host={socket}", *alone, *names, *places]
     with log, subprocess.Popen(command, stdout=log, stderr=log) as program:
         try:
-            eventually(lambda: answers(socket), within_s=120)
+            eventually(lambda: answers(socket), within_s=400)
             made = docker.DockerClient(base_url=socket)
             assert made.images.list() == []
             yield made
@@ -190,7 +190,7 @@ def published(
         capture_output=True,
         text=True,
         check=False,
-        timeout=800,
+        timeout=2400,
     )
     assert done.returncode == 0, f"{done.stdout[-3000:]}{done.stderr[-3000:]}"
     assert PASSWORD not in done.stdout + done.stderr
@@ -292,7 +292,7 @@ def test_what_cosign_alone_says_and_what_is_carried(
         env={**environment, **own},
         check=True,
         capture_output=True,
-        timeout=600,
+        timeout=1800,
     )
     assert digest_of(*internal.rsplit(":", 1)) == own["REFERENCE"].partition("@")[2]
     published.invoke("images.verify", internal, "--key", "../cosign.pub")
@@ -390,10 +390,10 @@ def test_a_registry_that_dies_while_it_is_sent_to(clone: Clone, key: Path, tmp_p
                 command, cwd=clone.root, env=clone.environment, stderr=subprocess.PIPE, text=True
             ) as publisher:
                 try:
-                    eventually(arrived, within_s=600)
+                    eventually(arrived, within_s=1800)
                 finally:
                     far.kill()
-                    said = publisher.communicate(timeout=120)[1]
+                    said = publisher.communicate(timeout=400)[1]
         assert publisher.returncode == 16, said
         assert "did not take the image" in said
         assert "hint: run the same command again" in said

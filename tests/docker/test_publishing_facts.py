@@ -204,7 +204,7 @@ def project(
             capture_output=True,
             text=True,
             check=False,
-            timeout=600,
+            timeout=1800,
         )
         assert done.returncode == code, done.stderr
         assert "Traceback" not in done.stderr

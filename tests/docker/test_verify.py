@@ -233,7 +233,7 @@ def test_a_proof_that_is_cut_short_leaves_nothing_for_long(
         assert any("from an ordinary container" in line for line in verify.stderr)
         assert len(throw_aways(made)) >= 3
         verify.send_signal(signal_)
-        said = verify.communicate(timeout=120)[1]
+        said = verify.communicate(timeout=400)[1]
     assert verify.returncode != 0, said
     if signal_ is signal.SIGKILL:
         assert throw_aways(made)

@@ -13,7 +13,7 @@ from fleets import Faulty, events, until
 from load import load
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_a_fleet_grows_and_shrinks_with_what_waits() -> None:
     folder = Path(tempfile.mkdtemp(prefix="cloister-vllm-"))
     folder.chmod(0o755)

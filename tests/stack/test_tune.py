@@ -12,7 +12,7 @@ import pytest
 from checkouts import Checkout
 from deployments import ROOT, Stack, eventually
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 _PROGRAM = ROOT / "tests" / "tunable_vllm.py"
 _KNOBS = """\
