@@ -127,10 +127,17 @@ def deployed(**settings: object) -> Iterator[Stack]:
 
 @contextmanager
 def program(command: list[str], **more: Any) -> Iterator[Any]:
-    """Run a program; where the test fails meanwhile it is killed, or it would be waited for."""
+    """Run a program; where the test fails meanwhile it is killed, or it would be waited for.
+
+    One of Python that did not end in time says first where it was.
+    """
+    more["env"] = {**more.get("env", os.environ), "PYTHONFAULTHANDLER": "1"}
     with subprocess.Popen(command, cwd=ROOT, **more) as process:
         try:
             yield process
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGABRT)
+            raise
         except BaseException:
             process.kill()
             raise

@@ -27,7 +27,7 @@ def test_a_fleet_grows_and_shrinks_with_what_waits() -> None:
                 until(stack, lambda now: list(now.values()) == ["serving"] * 3, within_s=240)
             until(stack, lambda now: list(now.values()) == ["serving"], within_s=240)
             scaler.send_signal(signal.SIGINT)
-            said = scaler.communicate(timeout=120)[0]
+            said = scaler.communicate(timeout=400)[0]
         why = [event["why"] for event in events(stack) if event["by"] == "autoscale"]
     assert scaler.returncode == 130
     assert outcome.lost == 0, str(outcome)
