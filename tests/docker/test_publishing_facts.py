@@ -120,10 +120,20 @@ def test_a_program_that_never_ends_is_stopped(
 
 @pytest.mark.usefixtures("vllm_image")
 def test_what_torch_was_built_for_is_read_without_a_card(engine: docker.DockerClient) -> None:
+    """pip finds the build for processors or the one for cards: docs/testing.md."""
     cuda = next(fact for fact in images.catalogue()["vllm-cuda"].facts if fact.name == "cuda")
     image = images.catalogue()["vllm-cpu"].model_copy(update={"facts": (cuda,)})
-    with pytest.raises(ImageError, match="printed cuda None"):
-        images.facts(engine, image, f"cloister/vllm-cpu:{TAG}")
+    reference = f"cloister/vllm-cpu:{TAG}"
+    script = "import torch.version; print(torch.version.cuda)"
+    built_for = engine.containers.run(
+        reference, ["-c", script], entrypoint=["python3"], network_mode="none", remove=True
+    )
+    version = built_for.decode().strip()
+    if version == "None":
+        with pytest.raises(ImageError, match="printed cuda None"):
+            images.facts(engine, image, reference)
+    else:
+        assert images.facts(engine, image, reference) == {"cuda": version}
 
 
 def test_an_image_with_a_model_says_which(
