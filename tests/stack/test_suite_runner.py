@@ -247,14 +247,13 @@ def test_dies_before_it_begins(deadly): pass
 """
 
 
-def test_the_plugin_reports_every_test_also_one_whose_worker_died(tmp_path: Path) -> None:
-    (tmp_path / "test_it.py").write_text(_TESTS)
-    (tmp_path / "test_none.py").write_text("import pytest\npytest.importorskip('no_such_package')")
-    events = tmp_path / "events"
-    flags = ("-p", "suites.progress", "-n", "2", "-p", "no:cacheprovider", "--rootdir=.")
+def reported(folder: Path, *arguments: str) -> SuiteResult:
+    """Run pytest in a folder, and return what the plugin told of it."""
+    events = folder / "events"
+    flags = ("-p", "suites.progress", "-p", "no:cacheprovider", "--rootdir=.")
     subprocess.run(
-        [sys.executable, "-m", "pytest", *flags, "."],
-        cwd=tmp_path,
+        [sys.executable, "-m", "pytest", *flags, *arguments],
+        cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), EVENTS: str(events)},
         check=False,
         capture_output=True,
@@ -262,6 +261,13 @@ def test_the_plugin_reports_every_test_also_one_whose_worker_died(tmp_path: Path
     result = SuiteResult("it", "it", "log", 1.0)
     for line in events.read_text().splitlines():
         result.take(json.loads(line))
+    return result
+
+
+def test_the_plugin_reports_every_test_also_one_whose_worker_died(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(_TESTS)
+    (tmp_path / "test_none.py").write_text("import pytest\npytest.importorskip('no_such_package')")
+    result = reported(tmp_path, "-n", "2", ".")
     assert (result.collected, result.passed, result.pytest_code) == (5, 1, 1)
     (file, why), (test, reason) = sorted(result.skipped, reverse=True)
     assert (file, "no_such_package" in why) == ("test_none.py", True)
@@ -290,18 +296,7 @@ def test_the_plugin_tells_why_there_is_no_test(
     (tmp_path / "test_good.py").write_text("def test_good(): pass\n")
     (tmp_path / "test_wrong.py").write_text("def test_wrong(\n")
     (tmp_path / "test_bare.py").write_text("def test_bare(nothing): pass\n")
-    events = tmp_path / "events"
-    flags = ("-p", "suites.progress", "-p", "no:cacheprovider", "--rootdir=.")
-    subprocess.run(
-        [sys.executable, "-m", "pytest", *flags, *arguments],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT), EVENTS: str(events)},
-        check=False,
-        capture_output=True,
-    )
-    result = SuiteResult("it", "it", "log", 1.0)
-    for line in events.read_text().splitlines():
-        result.take(json.loads(line))
+    result = reported(tmp_path, *arguments)
     assert (result.pytest_code, result.found_nothing) == (code, found_nothing)
     assert [text for _, text in result.failed] == ([message] if message else [])
 
