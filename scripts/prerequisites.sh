@@ -270,6 +270,7 @@ DOCKERD_FILE="${DOCKERD_FILE:-/run/lock/cloister-dockerd}"
 # Lets other runs know that this one needs the engine; waits while the last one stops it.
 share_docker() {
     exec 8>>"$DOCKERD_FILE" && flock --shared 8
+    SHARES_DOCKER=yes
 }
 
 # Starts an engine where no service manager does; the last run that needs it stops it.
@@ -292,8 +293,9 @@ start_docker() {
 }
 
 stop_docker() {
+    [ -n "${SHARES_DOCKER:-}" ] || return 0
     local pid=""
-    { read -r pid <"$DOCKERD_FILE"; } 2>/dev/null || return 0
+    read -r pid <"$DOCKERD_FILE" || return 0 # nobody started one by hand
     # The number may be another program's by now.
     [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = dockerd ] || return 0
     flock --exclusive --nonblock 8 || return 0 # another run needs it

@@ -235,7 +235,9 @@ def test_a_script_finds_its_own_folder(tmp_path: Path, name: str) -> None:
 
 _PYTHON = """
 case "$*" in
-    "-m suites --needs"*) echo nginx client_tools docker registry skopeo ;;
+    "-m suites --needs"*)
+        [ -e "$NOTES/no-needs" ] || echo nginx client_tools docker registry skopeo
+        ;;
     "-m suites"*)
         trap 'exit 130' TERM
         : >"$NOTES/suites"
@@ -339,7 +341,11 @@ def test_the_engine_of_a_killed_run_is_stopped_by_the_next_one(machine: Machine)
         eventually((machine.notes / "suites").stat)
         os.killpg(killed.pid, signal.SIGKILL)
     (machine.notes / "long").unlink()
-    assert psutil.pid_exists(machine.engine())
+    (machine.notes / "no-needs").touch()
+    output = machine.copy.run("scripts/test.sh", env=machine.environment)
+    assert psutil.pid_exists(machine.engine()), "one that needs no engine leaves it alone"
+    assert "flock" not in output
+    (machine.notes / "no-needs").unlink()
     machine.copy.run("scripts/test.sh", env=machine.environment)
     machine.assert_engine_stopped()
 
