@@ -45,11 +45,16 @@ def complete(session: nox.Session, folder: Path, *files: str) -> Iterator[None]:
 def install(session: nox.Session, name: str) -> None:
     """Install one of the pinned requirement files, hashes checked."""
     file = f"requirements/{name}.txt"
-    pinned = ("--require-hashes", "-r", file)
     with complete(session, session.env_dir, file):
-        # What uv's cache has needs no network; it takes all or nothing.
-        session.install("--offline", *pinned, success_codes=[0, 1, 2], silent=True)
-        session.install(*pinned)
+        install_packages(session, "install", session.env_dir, "-r", file)
+
+
+def install_packages(session: nox.Session, verb: str, folder: Path, *what: str) -> None:
+    """Install pinned packages into an environment: from uv's cache, or else from the network."""
+    uv = ("uv", "pip", verb, "--quiet", "--require-hashes", f"--python={folder}", *what)
+    # The cache has all of them or it does nothing; after it the second one has nothing to do.
+    session.run_install(*uv, "--offline", success_codes=[0, 1, 2], silent=True)
+    session.run_install(*uv)
 
 
 # How many tests of a suite run at once. They wait more than they work, but for the unit tests.
@@ -158,8 +163,7 @@ def client_programs(session: nox.Session) -> str:
     theirs = session.env_dir.resolve() / "clients"
     lock = "tests/clients/package-lock.json"
     with complete(session, theirs, "requirements/clients.txt", lock):
-        sync = ("uv", "pip", "sync", "--quiet", "--require-hashes", f"--python={theirs}")
-        session.run_install(*sync, "requirements/clients.txt")
+        install_packages(session, "sync", theirs, "requirements/clients.txt")
         for name in ("package.json", "package-lock.json"):
             shutil.copy(f"tests/clients/{name}", theirs)
         npm = (f"{theirs}/bin/npm", "ci", f"--prefix={theirs}", "--ignore-scripts")
