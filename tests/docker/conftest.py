@@ -85,17 +85,19 @@ def _connect() -> docker.DockerClient | str:
     return reason
 
 
-def run_patiently(command: list[str], **options: Any) -> "subprocess.CompletedProcess[bytes]":
-    """Run what installs from a mirror; again for some minutes, as networks are away for some.
-
-    Raises subprocess.CalledProcessError of the last try.
-    """
-    for attempt in Retrying(
-        retry=retry_if_exception_type(subprocess.CalledProcessError),
+def patiently(failure: type[Exception]) -> Retrying:
+    """Return the tries of what brings something: some minutes of them, as networks are away."""
+    return Retrying(
+        retry=retry_if_exception_type(failure),
         stop=stop_after_attempt(5),
         wait=wait_exponential(10),
         reraise=True,
-    ):
+    )
+
+
+def run_patiently(command: list[str], **options: Any) -> "subprocess.CompletedProcess[bytes]":
+    """Run what installs from a mirror; raises CalledProcessError of the last try."""
+    for attempt in patiently(subprocess.CalledProcessError):
         with attempt:
             return subprocess.run(command, **options, check=True)
     raise AssertionError

@@ -6,7 +6,6 @@ import os
 import random
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,7 @@ from pathlib import Path
 import docker
 import hub as fake
 import pytest
-from conftest import TAG, Containers, run_patiently
+from conftest import TAG, Containers, patiently
 from deployments import ROOT, free_ports
 from repetitions import REPETITIONS
 
@@ -85,10 +84,9 @@ def test_installed_up_and_sealed_without_a_network(
     command: Containers, key: Path, far: Path
 ) -> None:
     out = far / "bundle"
-    flags = ["--key", str(key), "--out", str(out), "--part-mib", "64"]
-    # It brings the Python packages.
-    bundle = [sys.executable, "-m", "invoke", "bundle", *flags]
-    run_patiently(bundle, cwd=ROOT, env=command.environment, timeout=900)
+    for attempt in patiently(AssertionError):  # it brings the Python packages
+        with attempt:
+            command.invoke("bundle", "--key", str(key), "--out", str(out), "--part-mib", "64")
     assert len(list(out.glob("images.tar.0*"))) >= 3
     (port,) = (free_ports(1),)
     environment = {

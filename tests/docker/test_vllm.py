@@ -78,7 +78,7 @@ def test_answers_whole_and_streamed(up: Containers) -> None:
 
 
 def test_what_the_image_knows_of_the_model_is_not_found_out_again(up: Containers) -> None:
-    """vLLM writes the file anew, hence later than the image, when it does not believe it."""
+    """Where vLLM does not accept the file, it writes it again, later than the image."""
 
     def files(folder: str) -> str:
         command = ["find", f"{folder}/modelinfos", "-type", "f", "-printf", "%P %T@ "]
