@@ -4,6 +4,8 @@ It has no way back but to this machine itself, as a server on the internet has n
 """
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,8 +15,11 @@ from pathlib import Path
 
 from deployments import eventually
 
+from cloister.files import exclusive
+
 ADDRESS, PORT = "203.0.113.10", 7443
 _HERE, _NAMESPACE, _DEVICE = "203.0.113.1", "cloister-outside", "cloister-out"
+_LOCK, _WAIT_S = Path("/run/lock/cloister-outside"), 1800.0
 _LISTENER = """
 import asyncio, json, sys
 
@@ -60,9 +65,11 @@ class Outside:
 
 @contextmanager
 def outside(folder: Path) -> Iterator[Outside]:
-    """Run the machine; needs root and iproute2."""
+    """Run the machine, one at a time on this one; needs root and iproute2."""
     found = Outside(folder / "arrivals.log")
     with ExitStack() as cleanup:
+        cleanup.enter_context(exclusive(_LOCK, wait_s=_WAIT_S))
+        _remove_leftovers()
         _ip("netns", "add", _NAMESPACE)
         cleanup.callback(_ip, "netns", "delete", _NAMESPACE)
         peer = f"{_DEVICE}-in"
@@ -84,6 +91,18 @@ def outside(folder: Path) -> Iterator[Outside]:
 
         eventually(ready)
         yield found
+
+
+def _remove_leftovers() -> None:
+    """Remove what a killed run left. A namespace lives as long as a process in it."""
+    listed = subprocess.run(
+        ["ip", "netns", "pids", _NAMESPACE], stdout=subprocess.PIPE, check=False
+    )
+    for pid in listed.stdout.split():
+        os.kill(int(pid), signal.SIGKILL)
+    for command in (("netns", "delete", _NAMESPACE), ("link", "delete", _DEVICE)):
+        # Nothing is there to be removed after a run that ended by itself.
+        subprocess.run(["ip", *command], stderr=subprocess.DEVNULL, check=False)
 
 
 def _ip(*arguments: str) -> None:
