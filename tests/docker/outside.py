@@ -95,9 +95,7 @@ def outside(folder: Path) -> Iterator[Outside]:
 
 def _remove_leftovers() -> None:
     """Remove what a killed run left. A namespace lives as long as a process in it."""
-    listed = subprocess.run(
-        ["ip", "netns", "pids", _NAMESPACE], stdout=subprocess.PIPE, check=False
-    )
+    listed = subprocess.run(["ip", "netns", "pids", _NAMESPACE], capture_output=True, check=False)
     for pid in listed.stdout.split():
         os.kill(int(pid), signal.SIGKILL)
     for command in (("netns", "delete", _NAMESPACE), ("link", "delete", _DEVICE)):
