@@ -46,13 +46,14 @@ def install(session: nox.Session, name: str) -> None:
     """Install one of the pinned requirement files, hashes checked."""
     file = f"requirements/{name}.txt"
     with complete(session, session.env_dir, file):
-        install_packages(session, "install", session.env_dir, "-r", file)
+        install_packages(session, session.env_dir, file)
 
 
-def install_packages(session: nox.Session, verb: str, folder: Path, *what: str) -> None:
+def install_packages(session: nox.Session, folder: Path, file: str) -> None:
     """Install pinned packages into an environment: from uv's cache, or else from the network."""
-    uv = ("uv", "pip", verb, "--quiet", "--require-hashes", f"--python={folder}", *what)
+    uv = ("uv", "pip", "install", "--quiet", "--require-hashes", f"--python={folder}", "-r", file)
     # The cache has all of them or it does nothing; after it the second one has nothing to do.
+    # `uv pip sync` would ask the network even then.
     session.run_install(*uv, "--offline", success_codes=[0, 1, 2], silent=True)
     session.run_install(*uv)
 
@@ -163,12 +164,12 @@ def client_programs(session: nox.Session) -> str:
     theirs = session.env_dir.resolve() / "clients"
     lock = "tests/clients/package-lock.json"
     with complete(session, theirs, "requirements/clients.txt", lock):
-        install_packages(session, "sync", theirs, "requirements/clients.txt")
+        install_packages(session, theirs, "requirements/clients.txt")
         for name in ("package.json", "package-lock.json"):
             shutil.copy(f"tests/clients/{name}", theirs)
         npm = (f"{theirs}/bin/npm", "ci", f"--prefix={theirs}", "--ignore-scripts")
-        quiet = ("--loglevel=error", "--no-audit", "--no-fund")
-        session.run_install(*npm, *quiet, external=True)
+        flags = ("--prefer-offline", "--loglevel=error", "--no-audit", "--no-fund")
+        session.run_install(*npm, *flags, external=True)
     return str(theirs)
 
 

@@ -116,6 +116,22 @@ def test_a_whole_suite_is_shared_out_and_soak_wants_a_path_with_flags(tmp_path: 
         registry.get()["soak"].func(Session(tmp_path, "-k", "x"))
 
 
+def test_the_clients_are_installed_from_caches_where_these_have_all(tmp_path: Path) -> None:
+    """`uv pip sync` asks the index for each package, also after the caches had all of them."""
+    load()
+    session = Session(tmp_path)
+    (tmp_path / "clients").mkdir()
+    registry.get()["clients"].func(session)
+    uv = [command for command in session.commands if command[:2] == ("uv", "pip")]
+    assert {command[2] for command in uv} == {"install"}
+    assert [uv[-2][-2:], uv[-1][-2:]] == [
+        ("requirements/clients.txt", "--offline"),
+        ("-r", "requirements/clients.txt"),
+    ]
+    (npm,) = (command for command in session.commands if command[0].endswith("/npm"))
+    assert "--prefer-offline" in npm
+
+
 def test_every_session_is_in_the_table_for_contributors() -> None:
     load()
     table = re.findall(
