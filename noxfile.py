@@ -62,9 +62,15 @@ def install_packages(session: nox.Session, folder: Path, file: str) -> None:
 WORKERS = {"unit": 2, "stack": 3, "docker": 4, "clients": 2}
 
 
+# Flags of pytest whose next argument may look like a path at or below tests/, and selects nothing.
+VALUED = ("-k", "-m", "-c", "--deselect", "--ignore", "--ignore-glob", "--rootdir", "--confcutdir")
+
+
 def names_tests(arguments: Sequence[str]) -> bool:
     """Return whether pytest's arguments have a path at or below tests/."""
-    paths = (Path(argument.partition("::")[0]).resolve() for argument in arguments)
+    pairs = zip(("", *arguments), arguments, strict=False)
+    words = (argument for before, argument in pairs if before not in VALUED)
+    paths = (Path(word.partition("::")[0]).resolve() for word in words)
     return any(path.is_relative_to(Path("tests").resolve()) for path in paths)
 
 

@@ -95,6 +95,11 @@ def test_the_scripts_set_the_same() -> None:
         (["tests/unit/test_keys.py::test_x", "-x"], ["tests/unit/test_keys.py::test_x", "-x"]),
         ([f"{ROOT}/tests/stack"], [f"{ROOT}/tests/stack"]),
         (["tests"], ["tests"]),
+        (["-x", "tests/unit"], ["-x", "tests/unit"]),
+        (["-k", "tests"], ["tests/unit", "-k", "tests"]),
+        (["--ignore", "tests/unit/x.py"], ["tests/unit", "--ignore", "tests/unit/x.py"]),
+        (["--deselect", "tests/x.py::y"], ["tests/unit", "--deselect", "tests/x.py::y"]),
+        (["--deselect=tests/x.py::y"], ["tests/unit", "--deselect=tests/x.py::y"]),
     ],
 )
 def test_flags_without_a_path_are_for_the_tests_of_the_session(
