@@ -73,4 +73,5 @@ while :; do
     wait "$runner" || code=$? # the runner's, or that of a signal which has to be passed on first
     kill -0 "$runner" 2>/dev/null || break
 done
+runner="" # the number may be another program's by now
 exit "$code"
