@@ -89,9 +89,9 @@ run_apt() { # arguments of apt-get...
     local deadline=$((SECONDS + APT_LOCK_TIMEOUT_S)) timeout=0 code
     while :; do
         code=0
-        # Descriptor 9 is the lock of require_environment, which a new service must not keep.
+        # Descriptors 8 and 9 are locks of these scripts, which a new service must not keep.
         { APT_ERRORS="$(as_root env DEBIAN_FRONTEND=noninteractive LC_ALL=C \
-            apt-get -o DPkg::Lock::Timeout="$timeout" "$@" 2>&1 >&3 9<&-)" || code=$?; } 3>&2
+            apt-get -o DPkg::Lock::Timeout="$timeout" "$@" 2>&1 >&3 8>&- 9<&-)" || code=$?; } 3>&2
         [ "$code" != 0 ] && is_locked && [ "$SECONDS" -lt "$deadline" ] || break
         [ "$timeout" != 0 ] ||
             say "waiting up to $APT_LOCK_TIMEOUT_S s for another package manager: $APT_ERRORS"
@@ -264,13 +264,38 @@ require_client_tools() {
 has_docker() { command -v docker >/dev/null 2>&1 && docker info >/dev/null 2>&1; }
 
 # The engine that was started by hand on this machine: its process number, and a lock that every run
-# of the tests shares, in whatever checkout.
-DOCKERD_FILE="${DOCKERD_FILE:-/run/lock/cloister-dockerd}"
+# of the tests shares, in whatever checkout. In a folder of root, who alone starts one.
+DOCKERD_FILE="${DOCKERD_FILE:-/run/cloister-dockerd}"
 
 # Lets other runs know that this one needs the engine; waits while the last one stops it.
 share_docker() {
-    exec 8>>"$DOCKERD_FILE" && flock --shared 8
+    { exec 8>>"$DOCKERD_FILE"; } 2>/dev/null ||
+        fail 10 "$DOCKERD_FILE cannot be written" "touch $DOCKERD_FILE prints why"
+    wait_for_lock --shared 8 stops
     SHARES_DOCKER=yes
+}
+
+wait_for_lock() { # --shared or --exclusive, descriptor, what another run does meanwhile
+    flock "$1" --nonblock "$2" && return
+    say "waiting for another run of the tests, which $3 the Docker engine"
+    flock "$1" "$2"
+}
+
+# Prints the process number of the engine that a run started, or nothing where it has ended.
+dockerd_pid() {
+    local pid=""
+    read -r pid <"$DOCKERD_FILE" || return 0 # nobody started one by hand
+    # The number may be another program's by now.
+    [ "$(cat "/proc/$pid/comm" 2>/dev/null)" != dockerd ] || printf '%s' "$pid"
+}
+
+# Two runs that start together must not start two engines: the second one would end at once, and its
+# number would replace that of the first, which nobody would stop then.
+require_engine() {
+    {
+        wait_for_lock --exclusive 7 starts
+        has_docker || start_docker
+    } 7>>"$DOCKERD_FILE.start"
 }
 
 # Starts an engine where no service manager does; the last run that needs it stops it.
@@ -280,32 +305,37 @@ start_docker() {
         return
     fi
     mkdir -p .nox
-    say "starting dockerd by hand; its log is $log"
-    setsid dockerd >"$log" 2>&1 8>&- &
-    pid=$!
-    echo "$pid" >"$DOCKERD_FILE"
-    for _ in $(seq 60); do
+    pid="$(dockerd_pid)" # where a run was killed before its engine was ready
+    if [ -z "$pid" ]; then
+        say "starting dockerd by hand; its log is $log"
+        setsid dockerd >"$log" 2>&1 7>&- 8>&- &
+        pid=$!
+        echo "$pid" >"$DOCKERD_FILE"
+    fi
+    for _ in $(seq 240); do
         has_docker && return
         kill -0 "$pid" 2>/dev/null || break
         sleep 0.5
     done
-    say "dockerd did not start: $(tail -n 1 "$log")"
+    fail 10 "dockerd did not start: $(tail -n 1 "$log" 2>/dev/null)" "read $log, then run this again"
 }
 
 stop_docker() {
     [ -n "${SHARES_DOCKER:-}" ] || return 0
-    local pid=""
-    read -r pid <"$DOCKERD_FILE" || return 0 # nobody started one by hand
-    # The number may be another program's by now.
-    [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = dockerd ] || return 0
     flock --exclusive --nonblock 8 || return 0 # another run needs it
-    : >"$DOCKERD_FILE"
-    kill "$pid" 2>/dev/null || return 0
+    local pid
+    pid="$(dockerd_pid)"
+    [ -n "$pid" ] || return 0
+    kill "$pid" 2>/dev/null || true
     for _ in $(seq 120); do
-        kill -0 "$pid" 2>/dev/null || return 0
+        if ! kill -0 "$pid" 2>/dev/null; then
+            : >"$DOCKERD_FILE"
+            return
+        fi
         sleep 0.5
     done
-    say "dockerd does not stop: kill -9 $pid"
+    say "error: dockerd did not stop within 60 s"
+    say "hint: kill -9 $pid"
 }
 
 # Where the packages of the container tests can be installed without a password.
@@ -333,7 +363,7 @@ require_docker() { # yes, or empty to ask
     fi
     command -v dockerd >/dev/null 2>&1 || install "Docker" docker.io
     require_ip "$1"
-    start_docker
+    require_engine
 }
 
 # The container tests make a machine outside with ip.

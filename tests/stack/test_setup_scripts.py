@@ -242,7 +242,7 @@ case "$*" in
         trap 'exit 130' TERM
         : >"$NOTES/suites"
         while [ -e "$NOTES/long" ]; do sleep 0.05; done
-        [ -e "$NOTES/no-engine" ] || docker info
+        docker info
         ;;
 esac
 """
@@ -407,11 +407,86 @@ def test_an_engine_that_ends_at_once_is_not_waited_for(machine: Machine) -> None
     machine.apt(INSTALLS_REGISTRY)
     machine.program(machine.programs / "dockerd", "echo no permission; exit 1")
     machine.program(machine.programs / "docker", 'echo x >>"$NOTES/asked"; exit 1')
-    (machine.notes / "no-engine").touch()
     (machine.programs / "tail").symlink_to(str(shutil.which("tail")))
-    output = machine.copy.run("scripts/test.sh", env=machine.environment)
-    assert "dockerd did not start: no permission" in output
+    output = machine.copy.run("scripts/test.sh", code=10, env=machine.environment)
+    assert output.splitlines()[-2:] == [
+        "error: dockerd did not start: no permission",
+        "hint: read .nox/dockerd.log, then run this again",
+    ]
+    assert not (machine.notes / "suites").exists()
     assert len((machine.notes / "asked").read_text().splitlines()) < 10
+
+
+# As the real one: an engine that finds another one ends, and the other answers some time later.
+_SLOW_DOCKERD = """
+echo x >>"$NOTES/started"
+(set -o noclobber; echo $$ >"$NOTES/pid") 2>/dev/null || exit 1
+sleep 1
+: >"$NOTES/up"
+while :; do sleep 0.1; done
+"""
+# Who asks first waits until both runs have asked.
+_BOTH_ASK = """
+if [ -e "$NOTES/up" ]; then kill -0 "$(cat "$NOTES/pid")"; exit; fi
+: >"$NOTES/asked-$PPID"
+while set -- "$NOTES"/asked-*; [ $# -lt 2 ]; do sleep 0.05; done
+exit 1
+"""
+
+
+def test_two_runs_that_start_together_start_one_engine_and_the_last_one_stops_it(
+    machine: Machine,
+) -> None:
+    machine.apt(INSTALLS_REGISTRY)
+    machine.program(machine.programs / "dockerd", _SLOW_DOCKERD)
+    machine.program(machine.programs / "docker", _BOTH_ASK)
+    with (
+        machine.copy.start("scripts/test.sh", env=machine.environment) as first,
+        machine.copy.start("scripts/test.sh", env=machine.environment) as second,
+    ):
+        outputs = finish(first) + finish(second)
+    assert (first.returncode, second.returncode) == (0, 0), outputs
+    assert (machine.notes / "started").read_text() == "x\n"
+    assert outputs.count("waiting for another run of the tests, which starts") == 1
+    machine.assert_engine_stopped()
+
+
+def test_a_run_waits_while_another_one_stops_the_engine(machine: Machine) -> None:
+    machine.apt(INSTALLS_REGISTRY)
+    with (machine.notes / "dockerd").open("a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with machine.copy.start("scripts/test.sh", env=machine.environment) as process:
+            lines_until(process, "waiting for another run of the tests, which stops the Docker")
+            held.close()
+            output = finish(process)
+    assert process.returncode == 0, output
+    machine.assert_engine_stopped()
+
+
+def test_the_file_of_the_engine_has_to_be_written(machine: Machine) -> None:
+    (machine.notes / "dockerd").mkdir()
+    machine.apt(INSTALLS_REGISTRY)
+    output = machine.copy.run("scripts/test.sh", code=10, env=machine.environment)
+    assert output.splitlines() == [
+        f"error: {machine.notes}/dockerd cannot be written",
+        f"hint: touch {machine.notes}/dockerd prints why",
+    ]
+
+
+def test_an_engine_that_does_not_stop_is_reported_and_known_to_the_next_run(
+    machine: Machine,
+) -> None:
+    machine.apt(INSTALLS_REGISTRY)
+    stays = """trap '' TERM; echo $$ >"$NOTES/pid"; while :; do sleep 0.1; done"""
+    machine.program(machine.programs / "dockerd", stays)
+    (machine.programs / "seq").unlink()
+    machine.program(machine.programs / "seq", '[ "$1" = 120 ] && echo 1 || echo {1..240}')
+    output = machine.copy.run("scripts/test.sh", env=machine.environment)
+    assert output.splitlines()[-2:] == [
+        "error: dockerd did not stop within 60 s",
+        f"hint: kill -9 {machine.engine()}",
+    ]
+    assert (machine.notes / "dockerd").read_text() == f"{machine.engine()}\n"
 
 
 _AS_ANYBODY = 'as_root() { "$@"; }'
