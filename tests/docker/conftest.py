@@ -3,6 +3,7 @@
 Without a Docker engine these tests are skipped with the reason; with CI=true that is a failure.
 """
 
+import fcntl
 import gc
 import hashlib
 import json
@@ -33,6 +34,8 @@ from suites.strict import is_strict
 TAG = f"test-{hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]}"
 _NUMBERS = Claims("subnet", range(1, 150))  # of projects and their subnets
 _BUILD_S = 3600
+# Of scripts/prerequisites.sh: the run that started the engine does not stop it under another one.
+_DOCKERD_FILE = Path("/run/cloister-dockerd")
 
 
 # The longest files first, or one worker is left with them at the end. The first needs no vLLM,
@@ -60,11 +63,13 @@ def skip(reason: str) -> NoReturn:
 @pytest.fixture(scope="session")
 def client() -> Iterator[docker.DockerClient]:
     """The engine, or the reason why there is none."""
-    found = _connect()
-    if isinstance(found, str):
-        skip(f"no Docker engine: {found}")
-    with closing(found):
-        yield found
+    with ExitStack() as held:
+        if os.access(_DOCKERD_FILE, os.R_OK):
+            fcntl.flock(held.enter_context(_DOCKERD_FILE.open()), fcntl.LOCK_SH)
+        found = _connect()
+        if isinstance(found, str):
+            skip(f"no Docker engine: {found}")
+        yield held.enter_context(closing(found))
 
 
 def _connect() -> docker.DockerClient | str:
