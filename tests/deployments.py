@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "samples"
 # How many workers pytest-xdist has.
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_ABORT_S = 5.0
 
 
 @dataclass
@@ -129,18 +131,27 @@ def deployed(**settings: object) -> Iterator[Stack]:
 def program(command: list[str], **more: Any) -> Iterator[Any]:
     """Run a program; where the test fails meanwhile it is killed, or it would be waited for.
 
-    One of Python that did not end in time says first where it was.
+    Of a Python program that did not end in time, this prints first where each thread was.
     """
     more["env"] = {**more.get("env", os.environ), "PYTHONFAULTHANDLER": "1"}
     with subprocess.Popen(command, cwd=ROOT, **more) as process:
         try:
             yield process
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGABRT)
-            raise
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, subprocess.TimeoutExpired):
+                _print_traceback(process)
             process.kill()
             raise
+
+
+def _print_traceback(process: "subprocess.Popen[Any]") -> None:
+    process.send_signal(signal.SIGABRT)  # on which Python's fault handler writes to stderr
+    try:
+        output = process.communicate(timeout=_ABORT_S)
+    except subprocess.TimeoutExpired as error:  # it is stopped, or its children hold its output
+        output = (error.stdout, error.stderr)
+    for text in filter(None, output):
+        sys.stderr.write(text.decode(errors="replace") if isinstance(text, bytes) else text)
 
 
 @contextmanager

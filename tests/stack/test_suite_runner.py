@@ -5,8 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+import deployments
 import psutil
 import pytest
 from deployments import ROOT, eventually, program
@@ -348,6 +350,36 @@ def test_container_tests_in_one_process_are_skipped_where_there_is_no_docker() -
         text=True,
     )
     assert (done.returncode, "1 skipped" in done.stdout) == (0, True), done.stdout + done.stderr
+
+
+_SLEEPS = "import time; print('it sleeps', flush=True); time.sleep(600)"
+
+
+def exit_code_when_overdue(*, is_text: bool = True, is_stopped: bool = False) -> int:
+    """Return the exit code of a program that does not end in time."""
+    pipe = subprocess.PIPE
+    with (
+        suppress(subprocess.TimeoutExpired),
+        program([sys.executable, "-c", _SLEEPS], stdout=pipe, stderr=pipe, text=is_text) as process,
+    ):
+        process.stdout.readline()
+        if is_stopped:
+            process.send_signal(signal.SIGSTOP)
+        process.wait(0.1)
+    return int(process.returncode)
+
+
+@pytest.mark.parametrize("is_text", [True, False])
+def test_a_program_that_does_not_end_in_time_prints_where_it_was(
+    capsys: pytest.CaptureFixture[str], *, is_text: bool
+) -> None:
+    assert exit_code_when_overdue(is_text=is_text) == -signal.SIGABRT
+    assert 'File "<string>", line 1 in <module>' in capsys.readouterr().err
+
+
+def test_a_program_that_is_stopped_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deployments, "_ABORT_S", 0.1)
+    assert exit_code_when_overdue(is_stopped=True) == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
