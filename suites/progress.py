@@ -3,8 +3,10 @@
 `{"event": "collected", "tests": N}` comes once, `{"event": "ended", "code": N}` with pytest's exit
 code last, and between them for each test
 `{"event": "test", "id": ..., "outcome": "passed|failed|skipped", "seconds": S, "message": ...}`,
-where S is the wall time of setup, call and teardown together. The message of what has no exception,
-such as a file that is no Python, is the last line that pytest marks with E in its report.
+where S is the wall time of setup, call and teardown together. A test whose worker died is reported
+twice where it runs again. `{"event": "error", "what": ..., "message": ...}` reports a worker that
+died. The message of what has no exception, such as a file that is no Python, is the last line that
+pytest marks with E in its report.
 """
 
 import os
@@ -38,8 +40,7 @@ class _Recorder:
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
         if error:  # its test, if it had one, is reported too
-            name = f"worker {node.gateway.id}"
-            self._append(event="test", id=name, outcome="failed", seconds=0.0, message=str(error))
+            self._append(event="error", what=f"worker {node.gateway.id}", message=str(error))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         phases = self._phases.setdefault(report.nodeid, [])

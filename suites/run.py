@@ -54,15 +54,16 @@ class _Running:
         return self.result.has_tests and time.monotonic() - self.last_event > most_s
 
     def read_events(self) -> list[tuple[str, str]]:
-        """Take what came since; return the tests that failed meanwhile."""
-        before = len(self.result.failed)
+        """Take what came since; return what failed meanwhile."""
+        result = self.result
+        before = {*result.failed, *result.errors}
         for line in self.events.read():
             self.last_event = time.monotonic()
             try:
-                self.result.take(json.loads(line))
+                result.take(json.loads(line))
             except ValueError as error:
-                self.result.failed.append(("events", f"{line[:200]!r}: {error}"))
-        return self.result.failed[before:]
+                result.errors.append(("events", f"{line[:200]!r}: {error}"))
+        return [each for each in (*result.failed, *result.errors) if each not in before]
 
 
 @dataclass
@@ -147,7 +148,7 @@ class Run:
         try:
             cost = json.loads(running.outcome.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:  # it was killed, or the disk is full
-            result.failed.append((result.name, f"its outcome cannot be read: {error}"))
+            result.errors.append((result.name, f"its outcome cannot be read: {error}"))
         else:
             result.code, result.left = cost["code"], cost["left"]
             result.wall_s, result.processor_s = cost["wall_s"], cost["processor_s"]
@@ -161,7 +162,7 @@ class Run:
         """End a suite that hangs; Python's fault handler writes where it was into the log."""
         quiet_s = time.monotonic() - running.last_event
         why = f"no test ended for {minutes(quiet_s)} min; the log shows where each process was"
-        running.result.failed.append((running.result.name, why))
+        running.result.errors.append((running.result.name, why))
         self._print(f"{running.result.name}: FAILED {why}")
         _signal_group(running.process.pid, signal.SIGABRT)
         running.last_event = time.monotonic()

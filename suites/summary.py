@@ -19,9 +19,10 @@ class SuiteResult:
     budget_s: float
     has_tests: bool = False
     collected: int = 0
-    passed: int = 0
-    failed: list[tuple[str, str]] = field(default_factory=list)
-    skipped: list[tuple[str, str]] = field(default_factory=list)
+    # The outcome and the message of each test, and of each file that is skipped or no Python.
+    outcomes: dict[str, tuple[str, str]] = field(default_factory=dict)
+    # What failed and is no test, such as a worker of pytest-xdist; with the message.
+    errors: list[tuple[str, str]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     starts: dict[str, int] = field(default_factory=dict)
     code: int | None = None
@@ -41,6 +42,8 @@ class SuiteResult:
                 self.pytest_code = code
             case {"event": "starts", "what": str(what), "count": int(count)}:
                 self.starts[what] = self.starts.get(what, 0) + count
+            case {"event": "error", "what": str(what), "message": str(message)}:
+                self.errors.append((what, message))
             case {
                 "event": "test",
                 "id": str(test),
@@ -48,19 +51,35 @@ class SuiteResult:
                 "seconds": float(seconds),
                 "message": str(message),
             }:
-                self.seconds[test] = seconds
-                if outcome == "passed":
-                    self.passed += 1
-                else:
-                    kind = self.failed if outcome == "failed" else self.skipped
-                    kind.append((test, message))
+                self.seconds[test] = self.seconds.get(test, 0.0) + seconds
+                # A test whose worker died has failed, though it may pass in the next worker.
+                if self.outcomes.get(test, ("",))[0] != "failed":
+                    self.outcomes[test] = (outcome, message)
             case _:
                 raise ValueError(f"not an event of a suite: {event}")
 
     @property
+    def passed(self) -> int:
+        """Return how many tests passed."""
+        return len(self._with("passed"))
+
+    @property
+    def failed(self) -> list[tuple[str, str]]:
+        """Return the tests that failed, each with its message."""
+        return self._with("failed")
+
+    @property
+    def skipped(self) -> list[tuple[str, str]]:
+        """Return the tests that were skipped, each with its reason."""
+        return self._with("skipped")
+
+    def _with(self, kind: str) -> list[tuple[str, str]]:
+        return [(test, text) for test, (outcome, text) in self.outcomes.items() if outcome == kind]
+
+    @property
     def done(self) -> int:
-        """Return how many tests have an outcome; files and workers are told of without `::`."""
-        return sum("::" in test for test in self.seconds)
+        """Return how many tests have an outcome; files are named without `::`."""
+        return sum("::" in test for test in self.outcomes)
 
     @property
     def missing(self) -> int:
@@ -70,7 +89,7 @@ class SuiteResult:
     @property
     def is_good(self) -> bool:
         """Return whether the session ended well, and every test that was collected has run."""
-        return self.code == 0 and not self.failed and self.missing == 0
+        return self.code == 0 and not (self.failed or self.errors or self.missing)
 
     @property
     def verdict(self) -> str:
@@ -126,6 +145,7 @@ def as_text(results: Sequence[SuiteResult], wall_s: float, machine: Machine | No
         lines += [f"{seconds:8.1f} s  {test}" for seconds, test in slowest]
     for result in results:
         lines += [f"failed: {test}: {_first_line(text)}" for test, text in result.failed]
+        lines += [f"failed: {what}: {_first_line(text)}" for what, text in result.errors]
         if result.missing and result.code is not None and not result.is_interrupted:
             some = f"{result.done} of {result.collected} tests have an outcome"
             lines.append(f"failed: {result.name}: {some if result.collected else 'no tests ran'}")
@@ -185,6 +205,7 @@ def as_json(
                 "collected": result.collected,
                 "passed": result.passed,
                 "failed": [test for test, _ in result.failed],
+                "errors": [f"{what}: {text}" for what, text in result.errors],
                 "skipped": dict(result.skipped),
                 "wall_s": round(result.wall_s, 1),
                 "processor_s": round(result.processor_s, 1),

@@ -139,7 +139,7 @@ def test_a_suite_that_ends_too_early_or_reports_nonsense_is_not_good(
     early, garbage, good = running.run()
     assert (early.code, early.missing, early.is_good) == (0, 2, False)
     assert (garbage.code, garbage.is_good) == (0, False)
-    assert "not JSON" in garbage.failed[0][1]
+    assert "not JSON" in garbage.errors[0][1]
     assert good.is_good, "the others run to their end"
     nothing = SuiteResult("unit", "unit", "log", 1.0, has_tests=True, code=0)
     assert not nothing.is_good, "a suite of tests without any"
@@ -156,7 +156,7 @@ def test_a_suite_of_which_nothing_is_heard_is_ended_and_says_where_it_was(
     running, said = run(nox, tmp_path / "out", hung)
     (result,) = running.run()
     assert not result.is_good
-    assert "no test ended for" in result.failed[0][1]
+    assert "no test ended for" in result.errors[0][1]
     assert "no test ended for" in "\n".join(said)
     assert 'nox.py", line 3' in Path(result.log).read_text()
 
@@ -278,6 +278,8 @@ def test_the_plugin_reports_every_test_also_one_whose_worker_died(tmp_path: Path
     assert "assert 1 == 2" in failed["test_bad"]
     assert "crashed" in failed["test_dies"]
     assert "crashed" in failed["test_dies_before_it_begins"]
+    assert {what.split()[0] for what, _ in result.errors} == {"worker"}
+    assert sorted(failed) == ["test_bad", "test_dies", "test_dies_before_it_begins"]
     assert result.missing == 0
 
 

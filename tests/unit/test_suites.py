@@ -144,6 +144,34 @@ def test_events_are_counted() -> None:
     assert totals([unit, result("stack")]) == (1, 1, 1)
 
 
+def test_a_test_has_one_outcome_and_a_worker_is_no_test() -> None:
+    """The test of a worker that died runs again in another worker."""
+    unit = result()
+    unit.take({"event": "collected", "tests": 2})
+    unit.take(outcome("f::a", "failed", 0.0, "worker 'gw0' crashed while running f::a"))
+    unit.take({"event": "error", "what": "worker gw0", "message": "Not properly terminated"})
+    unit.take(outcome("f::a", "passed", 2.0))
+    unit.take(outcome("f::b", "passed"))
+    assert totals([unit]) == (1, 1, 0)
+    assert (unit.done, unit.missing, unit.seconds["f::a"]) == (2, 0, 2.0)
+    text = as_text([unit], 65.0, None)
+    assert "failed: f::a: worker 'gw0' crashed" in text
+    assert "failed: worker gw0: Not properly terminated" in text
+    (summary,) = json.loads(json.dumps(as_json([unit], 65.0, None)))["suites"]
+    assert summary["failed"] == ["f::a"]
+    assert summary["errors"] == ["worker gw0: Not properly terminated"]
+
+
+def test_an_error_without_a_failed_test_is_a_failure() -> None:
+    unit = result()
+    unit.take({"event": "collected", "tests": 1})
+    unit.take(outcome("f::a", "passed"))
+    unit.code = 0
+    assert unit.is_good
+    unit.take({"event": "error", "what": "worker gw0", "message": "Not properly terminated"})
+    assert not unit.is_good
+
+
 def test_a_suite_that_fails_without_a_failed_test_is_not_good() -> None:
     for code, is_good in ((None, False), (0, True), (3, False)):
         unit = result()
