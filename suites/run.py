@@ -44,25 +44,29 @@ class _Running:
     outcome: Path
     silence_s: float
     engine: "EngineEvents | None" = None
-    last_event: float = field(default_factory=time.monotonic)
+    last_outcome: float = field(default_factory=time.monotonic)
 
     def is_hung(self) -> bool:
-        """Return whether no test has ended for too long."""
+        """Return whether no test has ended for too long, or the suite where it has no tests."""
         # When all are over, fixtures of the session are left, and the end of the interpreter.
         is_over = 0 < self.result.collected <= self.result.done
         most_s = _LAST_TEARDOWN_S if is_over else self.silence_s
-        return self.result.has_tests and time.monotonic() - self.last_event > most_s
+        return time.monotonic() - self.last_outcome > most_s
 
     def read_events(self) -> list[tuple[str, str]]:
         """Take what came since; return what failed meanwhile."""
         result = self.result
         before = {*result.failed, *result.errors}
         for line in self.events.read():
-            self.last_event = time.monotonic()
             try:
-                result.take(json.loads(line))
+                event = json.loads(line)
+                result.take(event)
             except ValueError as error:
                 result.errors.append(("events", f"{line[:200]!r}: {error}"))
+                continue
+            # A test that hangs may start programs for ever.
+            if event["event"] == "test":
+                self.last_outcome = time.monotonic()
         return [each for each in (*result.failed, *result.errors) if each not in before]
 
 
@@ -160,12 +164,14 @@ class Run:
 
     def _abort(self, running: _Running) -> None:
         """End a suite that hangs; Python's fault handler writes where it was into the log."""
-        quiet_s = time.monotonic() - running.last_event
-        why = f"no test ended for {minutes(quiet_s)} min; the log shows where each process was"
+        quiet = minutes(time.monotonic() - running.last_outcome)
+        why = f"it did not end in {quiet} min"
+        if running.result.has_tests:
+            why = f"no test ended for {quiet} min; the log shows where each process was"
         running.result.errors.append((running.result.name, why))
         self._print(f"{running.result.name}: FAILED {why}")
         _signal_group(running.process.pid, signal.SIGABRT)
-        running.last_event = time.monotonic()
+        running.last_outcome = time.monotonic()
 
     def _print_progress(self, running: Sequence[_Running]) -> None:
         for each in running:

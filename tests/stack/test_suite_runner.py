@@ -161,6 +161,30 @@ def test_a_suite_of_which_nothing_is_heard_is_ended_and_says_where_it_was(
     assert 'nox.py", line 3' in Path(result.log).read_text()
 
 
+def test_programs_that_start_do_not_keep_a_suite_alive(nox: list[str], tmp_path: Path) -> None:
+    started = '{"event": "starts", "what": "nginx", "count": 1}'
+    (tmp_path / "nox.py").write_text(
+        "import os, time\n"
+        "while True:\n"
+        "    with open(os.environ['SUITE_EVENTS'], 'a') as file:\n"
+        f"        file.write('{started}\\n')\n"
+        "    time.sleep(0.2)\n"
+    )
+    running, _ = run(nox, tmp_path / "out", Suite("unit", "unit", 1.0, silence_min=1 / 30))
+    (result,) = running.run()
+    assert "no test ended for" in result.errors[0][1]
+    assert result.starts["nginx"] > 1
+
+
+def test_a_suite_without_tests_that_does_not_end_is_ended(nox: list[str], tmp_path: Path) -> None:
+    (tmp_path / "nox.py").write_text("import time\ntime.sleep(600)")
+    running, said = run(nox, tmp_path / "out", Suite("lint", "lint", 1.0, silence_min=1 / 60))
+    (result,) = running.run()
+    assert not result.is_good
+    assert result.errors[0][1].startswith("it did not end in 0:0")
+    assert "FAILED it did not end in" in "\n".join(said)
+
+
 def command(nox: list[str], folder: Path, *sessions: str) -> list[str]:
     """Return what runs the runner's main with other suites and the stand-in."""
     script = (

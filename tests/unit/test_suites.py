@@ -3,11 +3,12 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from suites import catalogue
-from suites.catalogue import PYTEST_SUITES, ROOT, SUITES, UnknownTargetError, select
+from suites.catalogue import PYTEST_SUITES, ROOT, SUITES, Suite, UnknownTargetError, select
 from suites.summary import Machine, SuiteResult, as_json, as_text, last_line, totals
 
 
@@ -170,6 +171,18 @@ def test_an_error_without_a_failed_test_is_a_failure() -> None:
     assert unit.is_good
     unit.take({"event": "error", "what": "worker gw0", "message": "Not properly terminated"})
     assert not unit.is_good
+
+
+@pytest.mark.parametrize("suite", [s for s in SUITES if s.has_tests], ids=lambda s: s.name)
+def test_a_suite_is_hung_only_after_the_limits_of_its_tests(
+    suite: Suite, pytestconfig: pytest.Config
+) -> None:
+    conftest: Any = pytestconfig.pluginmanager.get_plugin(str(ROOT / "tests/conftest.py"))
+    limits = conftest.LIMITS[suite.name]
+    texts = (file.read_text() for file in (ROOT / "tests" / suite.name).glob("*.py"))
+    marks = (re.findall(r"mark\.timeout\(([^)]*)\)", text) for text in texts)
+    longest_s = max([limits.test_s, *(float(mark) for found in marks for mark in found)])
+    assert suite.silence_min * 60 >= limits.setup_s + longest_s + limits.teardown_s
 
 
 def test_a_suite_that_fails_without_a_failed_test_is_not_good() -> None:
