@@ -17,9 +17,10 @@ from suites.run import ProcessorClock, Run
 from suites.strict import is_strict
 from suites.summary import SuiteResult, as_json, as_text, last_line, totals
 
-_USAGE, _INTERRUPTED = 2, 130
+_USAGE, _UNPREPARED, _INTERRUPTED = 2, 10, 130
 _UNREAD = 128 + signal.SIGPIPE  # as of a program that ends when nobody reads what it writes
 _WAIT_HINT = "hint: wait until it has ended, or run these tests in another clone"
+_FOLDER_HINT = f"hint: make {REPORTS} a folder that you can write, then run this again"
 _HINT = "hint: scripts/test.sh tests/unit/test_keys.py, or a part of a test's name"
 
 
@@ -45,7 +46,7 @@ class _Output:
 
 
 def main() -> int:
-    """Return 0 when everything passed, 1 when anything failed, 2 for a wrong command line."""
+    """Return 0 when everything passed, or the code that docs/testing.md lists."""
     parser = argparse.ArgumentParser(prog="scripts/test.sh", description=__doc__)
     parser.add_argument("targets", nargs="*", metavar="TARGET")
     parser.add_argument("--fast", action="store_true", help="lint, types and unit tests only")
@@ -66,7 +67,8 @@ def main() -> int:
             return _run(suites, output)
     except DeploymentError as error:
         if not isinstance(error.__cause__, BlockingIOError):
-            raise
+            sys.stderr.write(f"error: {error.message}\n{_FOLDER_HINT}\n")
+            return _UNPREPARED
         sys.stderr.write(f"error: another run of the tests goes on in {ROOT}\n{_WAIT_HINT}\n")
         return _USAGE
 

@@ -232,6 +232,23 @@ def test_the_verdict_is_in_the_last_line_and_the_code(
     assert (unknown in done.stderr) is ("nothing" in sessions)
 
 
+def test_a_folder_of_reports_that_cannot_be_written_is_two_lines(
+    nox: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "out").touch()
+    done = subprocess.run(
+        command(nox, tmp_path / "out", "good"),
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (10, "")
+    error, hint = done.stderr.splitlines()
+    assert error == f"error: `{tmp_path / 'out' / 'lock'}` cannot be written: File exists"
+    assert hint.startswith("hint: make ")
+
+
 def test_a_log_may_have_what_the_terminal_cannot_show(nox: list[str], tmp_path: Path) -> None:
     done = subprocess.run(
         command(nox, tmp_path / "out", "foreign"),
