@@ -24,7 +24,7 @@ import pytest
 import requests
 from deployments import ROOT, WORKERS, Claims, Stack, eventually, free_ports
 from docker.errors import DockerException
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
+from downloads import run_patiently
 
 from benchmarks import synthetic_model
 from cloister.files import exclusive
@@ -90,24 +90,6 @@ def _connect() -> docker.DockerClient | str:
     return reason
 
 
-def patiently(failure: type[Exception]) -> Retrying:
-    """Return the tries of what brings something: some minutes of them, as networks are away."""
-    return Retrying(
-        retry=retry_if_exception_type(failure),
-        stop=stop_after_attempt(5),
-        wait=wait_exponential(10),
-        reraise=True,
-    )
-
-
-def run_patiently(command: list[str], **options: Any) -> "subprocess.CompletedProcess[bytes]":
-    """Run what installs from a mirror; raises CalledProcessError of the last try."""
-    for attempt in patiently(subprocess.CalledProcessError):
-        with attempt:
-            return subprocess.run(command, **options, check=True)
-    raise AssertionError
-
-
 @pytest.fixture(scope="session")
 def images(
     client: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory
@@ -139,7 +121,9 @@ def _build_once(factory: pytest.TempPathFactory, base: str, *chosen: str) -> Non
             build = ["images.build", "--local", *chosen, "--set", f"docker.tag={TAG}"]
             environment = {**os.environ, "CLOISTER_CONFIG": "/dev/null"}
             command = [sys.executable, "-m", "invoke", *build]
-            run_patiently(command, cwd=ROOT, env=environment, timeout=_BUILD_S)
+            run_patiently(
+                command, within_s=_BUILD_S / 2, cwd=ROOT, env=environment, timeout=_BUILD_S
+            )
             outcome.write_text("")
     if outcome.read_text():
         pytest.fail(outcome.read_text())

@@ -14,8 +14,9 @@ from pathlib import Path
 import docker
 import hub as fake
 import pytest
-from conftest import TAG, Containers, patiently
+from conftest import TAG, Containers
 from deployments import ROOT, free_ports
+from downloads import patiently
 from repetitions import REPETITIONS
 
 from cloister.bundle import make, signing
@@ -84,9 +85,10 @@ def test_installed_up_and_sealed_without_a_network(
     command: Containers, key: Path, far: Path
 ) -> None:
     out = far / "bundle"
-    for attempt in patiently(AssertionError):  # it brings the Python packages
+    flags = ("--key", str(key), "--out", str(out), "--part-mib", "64")
+    for attempt in patiently(within_s=600):  # it brings the Python packages
         with attempt:
-            command.invoke("bundle", "--key", str(key), "--out", str(out), "--part-mib", "64")
+            command.invoke("bundle", *flags, timeout_s=1200)
     assert len(list(out.glob("images.tar.0*"))) >= 3
     (port,) = (free_ports(1),)
     environment = {

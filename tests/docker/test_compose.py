@@ -7,8 +7,8 @@ from typing import Any
 
 import docker
 import pytest
-from conftest import run_patiently
 from deployments import ROOT
+from downloads import run_patiently
 
 from cloister import config
 from cloister.containers import compose

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import docker
 import pytest
-from conftest import TAG, Containers, run_patiently
+from conftest import TAG, Containers
 from deployments import ROOT
+from downloads import run_patiently
 
 from cloister import images as our_images
 from cloister.containers import builder

@@ -17,9 +17,10 @@ import docker
 import pytest
 import requests
 from conftest import TAG as TESTED
-from conftest import Containers, Registry, required, run_patiently
+from conftest import Containers, Registry, required
 from deployments import ROOT, eventually, free_ports
 from docker.errors import ImageNotFound
+from downloads import run_patiently
 from publications import (
     ASK_S,
     PASSWORD,
