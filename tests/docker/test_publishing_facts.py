@@ -56,12 +56,12 @@ def test_every_image_tells_its_facts_and_has_a_manifest(
     }
     # Under a tag of their own: test_model.py has an image with a model beside them meanwhile.
     command.settings["CLOISTER_DOCKER_TAG"] = own = f"{TAG}-facts"
-    for name in expected:
-        engine.images.get(f"cloister/{name}:{TAG}").tag(f"cloister/{name}", own)
     out = tmp_path / "manifests"
-    asked = command.json("images.facts", "--released", "--out", str(out))
-    for name in expected:
-        engine.images.remove(f"cloister/{name}:{own}")
+    with contextlib.ExitStack() as cleanup:
+        for name in expected:
+            engine.images.get(f"cloister/{name}:{TAG}").tag(f"cloister/{name}", own)
+            cleanup.callback(engine.images.remove, f"cloister/{name}:{own}")
+        asked = command.json("images.facts", "--released", "--out", str(out))
     told = {one["image"]: one for one in asked}
     assert {name: set(one["facts"]) for name, one in told.items()} == expected
     for name, one in told.items():
