@@ -142,10 +142,11 @@ def test_compose_2_reads_the_same_files(images: docker.DockerClient, tmp_path: P
     script.append("docker-compose version --short")
     container = images.containers.run(
         "cloister-base/debian:trixie-slim",
-        ["sleep", "infinity"],
+        ["sleep", "3600"],  # it ends, and goes, also where this process is killed
         environment={"CLOISTER_MODEL_FOLDER": "/model", "DEBIAN_FRONTEND": "noninteractive"},
         volumes=[f"{ROOT}/compose:{ROOT}/compose:ro", f"{tmp_path}:{tmp_path}:ro"],
         detach=True,
+        auto_remove=True,
     )
     inside = ["docker", "exec", str(container.id), "sh", "-ec"]
     try:
