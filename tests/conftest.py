@@ -1,4 +1,4 @@
-"""How long a test of each suite may take, and what ends one that takes longer.
+"""For every suite: how long a test may take and what ends one that takes longer, and Ctrl-C.
 
 A test that is out of time gets an exception in its main thread. Its `with` blocks then end the
 programs that it started, and the run goes on with the next test. Mark a test that takes
@@ -43,6 +43,12 @@ def _limits(item: pytest.Item) -> Limits:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "timeout(seconds): how long the test may take, at most")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _hear_ctrl_c() -> None:
+    """Let children hear SIGINT: a shell that starts the tests in the background ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -45,12 +44,6 @@ _ORDER = ("test_bundle", "test_vllm", "test_tune", "test_verify", "test_model", 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: _ORDER.index(item.path.stem) if item.path.stem in _ORDER else 99)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _hear_ctrl_c() -> None:
-    """Let children hear SIGINT: a shell that starts the tests in the background ignores it."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def skip(reason: str) -> NoReturn:

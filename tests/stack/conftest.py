@@ -1,6 +1,5 @@
 """Real stacks: nginx, engines and their supervisor as processes, driven by the real commands."""
 
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,12 +13,6 @@ _LONGEST = {"test_lifecycle.py", "test_scale.py", "test_tune.py"}
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the longest files: where several run at once, none is left at the end."""
     items.sort(key=lambda item: item.path.name not in _LONGEST)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _hear_ctrl_c() -> None:
-    """Let children hear SIGINT: a shell that starts the tests in the background ignores it."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
