@@ -280,7 +280,7 @@ def bench_autoscale(session: nox.Session) -> None:
 
 @nox.session(name="bench-batch", default=False)
 def bench_batch(session: nox.Session) -> None:
-    """Compare `invoke ocr` with the load test on the same engine, by turns in one run."""
+    """Compare `invoke ocr` with the load test on the same engine, alternating in one run."""
     bench(session, "batch", "loadtest")
 
 
@@ -310,13 +310,13 @@ def bench_tuner(session: nox.Session) -> None:
 
 @nox.session(name="bench-services", default=False)
 def bench_services(session: nox.Session) -> None:
-    """Compare services that are up, of weights that are noise, by turns in one run."""
+    """Compare services that are up, with random weights, alternating in one run."""
     bench(session, "services", "loadtest")
 
 
 @nox.session(name="bench-accuracy", default=False)
 def bench_accuracy(session: nox.Session) -> None:
-    """Score the documents of a folder that have their truth beside them as .txt or .md."""
+    """Score the documents of a folder that have their correct text next to them as .txt or .md."""
     bench(session, "accuracy", "runtime")
 
 

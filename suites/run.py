@@ -64,7 +64,7 @@ class _Running:
             except ValueError as error:
                 result.errors.append(("events", f"{line[:200]!r}: {error}"))
                 continue
-            # A test that hangs may start programs for ever.
+            # A test that hangs may start programs without end.
             if event["event"] == "test":
                 self.last_outcome = time.monotonic()
         return [each for each in (*result.failed, *result.errors) if each not in before]
