@@ -17,6 +17,7 @@ from tenacity import (
 # What apt, pip, uv and curl print when a download fails; all else fails again in the next try.
 _FAILED = re.compile(
     r"failed to fetch|unable to fetch|failed to download|error sending request"
+    r"|unable to locate package"  # after an `apt-get update` that only warned
     r"|temporary failure|could not resolve host|curl: \(\d+\)"
     r"|connection broken|read timed out|max retries exceeded|incomplete.?(read|download)"
     r"|HTTP error 5\d\d|from versions: none",
