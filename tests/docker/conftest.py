@@ -210,6 +210,19 @@ class Containers(Stack):
         return {(f["subject"], f["check"]): f for f in report["findings"]}
 
 
+def _remove_leftovers(prefix: str) -> None:
+    """Remove what a killed run left of a project whose number is free: it is nobody's."""
+    with closing(docker.from_env()) as engine:
+        for container in engine.containers.list(all=True, ignore_removed=True):
+            if str(container.name).startswith(prefix):
+                container.remove(force=True)
+        for network in engine.networks.list():
+            if str(network.name).startswith(prefix):
+                for attached in engine.networks.get(network.id).containers:
+                    network.disconnect(attached, force=True)
+                network.remove()
+
+
 @pytest.fixture(scope="module")
 def make_containers(images: docker.DockerClient) -> Iterator[Callable[..., Containers]]:
     """Make deployments in containers, each with a project and addresses of its own."""
@@ -223,6 +236,7 @@ def make_containers(images: docker.DockerClient) -> Iterator[Callable[..., Conta
             (state / "cloister.yaml").touch()
             port, number = free_ports(10), _NUMBERS.take()
             assert number is not None, "other runs of the tests hold all subnets"
+            _remove_leftovers(f"cloister-test-{number}-")
             defaults = {
                 "runtime": "docker",
                 "engine": "tesseract",
