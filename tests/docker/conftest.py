@@ -218,7 +218,8 @@ def _remove_leftovers(prefix: str) -> None:
                 container.remove(force=True)
         for network in engine.networks.list():
             if str(network.name).startswith(prefix):
-                for attached in engine.networks.get(network.id).containers:
+                network.reload()  # a list has no containers
+                for attached in network.containers:
                     network.disconnect(attached, force=True)
                 network.remove()
 
