@@ -205,6 +205,7 @@ install_requirements() {
     local stamp=.venv/requirements.txt
     cp requirements/runtime.txt "$stamp.new"
     [ ! -f "$stamp" ] || mv -f "$stamp" "$stamp.old"
+    say "installing Python packages into .venv; a network that is away is waited for, some minutes"
     if .venv/bin/python -m uv --version >/dev/null 2>&1 ||
         .venv/bin/python -m pip --quiet --disable-pip-version-check install \
             --require-hashes -r requirements/uv.txt; then
@@ -223,6 +224,8 @@ install_requirements() {
 }
 
 make_environment() {
+    [ -w . ] || fail 10 "$(id -un) may not write in $(pwd -P), where .venv has to be" \
+        "run this as the owner of the folder, or in a clone of your own"
     if "$PYTHON" -m venv .venv >/dev/null 2>&1; then
         return
     fi

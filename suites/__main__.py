@@ -13,13 +13,14 @@ from pathlib import Path
 from cloister.errors import DeploymentError
 from cloister.files import exclusive
 from suites.catalogue import REPORTS, ROOT, SUMMARY, Suite, UnknownTargetError, select
+from suites.child import LOCK
 from suites.run import ProcessorClock, Run
 from suites.strict import is_strict
 from suites.summary import SuiteResult, as_json, as_text, last_line, totals
 
 _USAGE, _UNPREPARED, _INTERRUPTED = 2, 10, 130
 _UNREAD = 128 + signal.SIGPIPE  # as of a program that ends when nobody reads what it writes
-_WAIT_HINT = "hint: wait until it has ended, or run these tests in another clone"
+_WAIT_HINT = "hint: wait until it has ended (`pgrep -af suites` shows it), or use another clone"
 _FOLDER_HINT = f"hint: make {REPORTS} a folder that you can write, then run this again"
 _HINT = "hint: scripts/test.sh tests/unit/test_keys.py, or a part of a test's name"
 
@@ -34,7 +35,8 @@ class _Output:
             sys.stdout.reconfigure(errors="backslashreplace")
 
     def print(self, text: str) -> None:
-        if self.is_lost:
+        if self.is_lost or sys.stdout is None:  # it was closed before the start
+            self.is_lost = True
             return
         try:
             sys.stdout.write(f"{text}\n")
@@ -64,6 +66,8 @@ def main() -> int:
         return 0
     try:
         with exclusive(REPORTS / "lock", wait_s=0):
+            with exclusive(REPORTS / LOCK, wait_s=0):
+                pass  # no suite is left whose runner was killed
             return _run(suites, output)
     except DeploymentError as error:
         if not isinstance(error.__cause__, BlockingIOError):

@@ -6,6 +6,7 @@ known by name. Elsewhere than on Linux daemons are not counted.
 """
 
 import ctypes
+import fcntl
 import json
 import os
 import resource
@@ -21,14 +22,33 @@ import psutil
 from cloister.files import write_atomically
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+LOCK = "suites.lock"  # which every suite that runs holds
 _GENERATIONS = 3
 _END_S = 20.0  # a supervisor that stops its programs in order takes some seconds
 
 
 def main() -> int:
-    """Run `RESULT NICE COMMAND...`, and write RESULT as JSON: code, wall_s, processor_s, left."""
-    result, nice, command = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
+    """Run `RUNNER RESULT NICE COMMAND...`, and write RESULT as JSON.
+
+    RUNNER is the parent's process id. RESULT gets code, wall_s, processor_s and left.
+    """
+    runner, result, nice = int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+    command, is_ended = sys.argv[4:], False
+
+    def end(*_: object) -> None:
+        nonlocal is_ended
+        is_ended = True
+        os.killpg(os.getpgrp(), signal.SIGINT)
+
     os.nice(nice)
+    # Held until the end: the next run must not meet a suite whose runner was killed.
+    guard = os.open(result.parent / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    fcntl.flock(guard, fcntl.LOCK_SH)
+    # The group gets a Ctrl-C as a whole, and SIGABRT where it hangs; this process waits for what
+    # comes of it. Where the runner was killed, the tests still have to take down what they started.
+    for number in (signal.SIGINT, signal.SIGABRT):
+        signal.signal(number, lambda *_: None)
+    signal.signal(signal.SIGTERM, end)
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
         libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
@@ -36,11 +56,8 @@ def main() -> int:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     started = time.monotonic()
     process = subprocess.Popen(command)
-    # The group gets a Ctrl-C as a whole, and SIGABRT where it hangs; this process waits for what
-    # comes of it. Where the runner was killed, the tests still have to take down what they started.
-    for number in (signal.SIGINT, signal.SIGABRT):
-        signal.signal(number, lambda *_: None)
-    signal.signal(signal.SIGTERM, lambda *_: os.killpg(os.getpgrp(), signal.SIGINT))
+    if is_ended or os.getppid() != runner:  # before there was anything to end
+        end()
     code = _wait(process.pid)
     left = _end_rest()
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)

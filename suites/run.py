@@ -128,9 +128,10 @@ class Run:
         events.write_bytes(b"")
         outcome.unlink(missing_ok=True)
         command = (*self.nox, *suite.command)
+        self._print(f"{suite.name}: started: {suite.shown}")
         with log.open("wb") as file:
             process = subprocess.Popen(
-                [*_CHILD, str(outcome), str(suite.nice), *command],
+                [*_CHILD, str(os.getpid()), str(outcome), str(suite.nice), *command],
                 cwd=ROOT,
                 env={**os.environ, EVENTS: str(events)},
                 stdin=subprocess.DEVNULL,
@@ -138,7 +139,6 @@ class Run:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self._print(f"{suite.name}: started: {suite.shown}")
         budget_s = suite.budget_min * 60
         result = SuiteResult(suite.name, suite.shown, str(log), budget_s, suite.has_tests)
         running = _Running(process, result, NewLines(events), outcome, suite.silence_min * 60)

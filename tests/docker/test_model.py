@@ -96,6 +96,17 @@ def hub(made: Containers, files: dict[str, bytes]) -> Iterator[Hub]:
         del made.settings["HF_ENDPOINT"], made.settings["HF_TOKEN"]
 
 
+@pytest.fixture
+def downloaded(made: Containers, files: dict[str, bytes]) -> None:
+    """The model in the store, also where the test of its download was not run."""
+    if not (store(made) / MODEL / COMMIT / "READY").exists():
+        with serving(Hub(MODEL, files)) as hub:
+            net = made.settings["CLOISTER_DOCKER_SUBNET"].rpartition(".")[0]
+            made.settings["HF_ENDPOINT"] = f"http://{net}.193:{hub.port}"
+            made.invoke("download")
+            del made.settings["HF_ENDPOINT"]
+
+
 def test_the_container_downloads_what_is_served_and_shows_no_token(
     made: Containers, hub: Hub
 ) -> None:
@@ -145,6 +156,7 @@ def test_what_the_container_refuses_comes_back_with_its_code(made: Containers, h
     assert hub.asked
 
 
+@pytest.mark.usefixtures("downloaded")
 def test_noise_gets_no_pages_until_it_is_called_noise(made: Containers) -> None:
     """The hub is gone; the weights are served read-only, with the override of the profile."""
     said = made.invoke("up", code=6, timeout_s=1800).stderr
@@ -163,14 +175,13 @@ def test_noise_gets_no_pages_until_it_is_called_noise(made: Containers) -> None:
     (mount,) = container.attrs["Mounts"]
     assert (mount["Destination"], mount["RW"]) == ("/model", False)
     assert "--tie-word-embeddings=true" in container.attrs["Args"]
-
-
-def test_a_served_model_is_not_removed(made: Containers) -> None:
+    # What is served is not removed.
     flags = ("--model", MODEL, "--set", "model.synthetic=true")
     assert "is being served" in made.invoke("models.remove", *flags, code=4).stderr
     assert "files are what was locked" in made.invoke("models.verify").stdout
 
 
+@pytest.mark.usefixtures("downloaded")
 def test_an_image_carries_the_model_and_needs_no_mount(
     made: Containers, images: docker.DockerClient
 ) -> None:
@@ -193,6 +204,7 @@ def _reads(made: Containers) -> None:
     assert answer.status_code == 200, answer.text
 
 
+@pytest.mark.usefixtures("downloaded")
 def test_a_changed_byte_is_neither_verified_nor_baked(made: Containers) -> None:
     shard = sorted((store(made) / MODEL / COMMIT).glob("*.safetensors"))[1]
     content = bytearray(shard.read_bytes())

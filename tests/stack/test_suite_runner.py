@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import psutil
 import pytest
 from deployments import ROOT, eventually, program
 
+from cloister.errors import DeploymentError
+from cloister.files import exclusive
 from suites.catalogue import Suite
 from suites.events import EVENTS
 from suites.run import Run
@@ -471,3 +474,42 @@ def test_a_runner_that_is_killed_takes_its_suites_with_it(nox: list[str], tmp_pa
         runner.kill()
     _, alive = psutil.wait_procs(suites, timeout=60)
     assert alive == []
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.2, 1.0])
+def test_a_suite_whose_runner_was_killed_at_once_ends_and_holds_off_the_next_run(
+    nox: list[str], tmp_path: Path, seconds: float
+) -> None:
+    """It wrote its outcomes into those of the next run, which failed with more than there were."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    words = command(nox, tmp_path / "out", "long")
+    with program(words, env=environment, stdout=subprocess.PIPE, text=True) as runner:
+        assert runner.stdout is not None
+        assert "long: started" in runner.stdout.readline()
+        time.sleep(seconds)  # at different points of the suite's start
+        runner.kill()
+    lock = tmp_path / "out" / "suites.lock"
+
+    def over() -> None:
+        alive = [one for one in psutil.process_iter(["cmdline"]) if _is_of(one, tmp_path)]
+        try:
+            with exclusive(lock, wait_s=0):  # which the next run takes before it starts a suite
+                assert alive == []
+        except DeploymentError:
+            raise AssertionError("it is still ending") from None
+
+    eventually(over, within_s=120)
+
+
+def _is_of(process: psutil.Process, folder: Path) -> bool:
+    return any(str(folder) in word for word in process.info["cmdline"] or ())
+
+
+def test_a_standard_output_that_is_closed_is_one_that_nobody_reads(
+    nox: list[str], tmp_path: Path
+) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    closed = ["sh", "-c", 'exec "$@" >&-', "sh", *command(nox, tmp_path / "out", "good")]
+    done = subprocess.run(closed, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 141, done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,5 +1,6 @@
 """What the supervisor is told, and how leftovers are found."""
 
+import shlex
 import subprocess
 import sys
 import threading
@@ -23,7 +24,7 @@ def test_the_supervisors_configuration(golden: Callable[[str, str], None]) -> No
         Program("gateway", "gateway", ("nginx",), stop_signal="QUIT", stop_wait_s=310),
     )
     text = render(programs, **FOLDERS)
-    golden("supervisord.conf", text.replace(sys.executable, "PYTHON"))
+    golden("supervisord.conf", text.replace(shlex.quote(sys.executable), "PYTHON"))
 
 
 @pytest.mark.parametrize("word", ["a ;b", "a #b", 'a"b', "a\nb"])
