@@ -185,6 +185,8 @@ def soak(session: nox.Session) -> None:
     install(session, "test")
     environment = {"TEST_REPETITIONS": "soak"}
     if names_tests(session.posargs):
+        if any("tests/clients" in argument for argument in session.posargs):
+            environment["CLIENTS_ENVIRONMENT"] = client_programs(session)
         pytest(session, "unit", **environment)  # what the command line has in its place
         return
     if session.posargs:
