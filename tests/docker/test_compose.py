@@ -81,9 +81,8 @@ def test_5_13_read_only_root_and_4_1_user(service: Any) -> None:
 
 
 def test_5_15_restarts_are_bounded_by_backoff_and_5_28_images_are_named(service: Any) -> None:
-    assert service["restart"] == (
-        "no" if service["name"] == "model-downloader" else "unless-stopped"
-    )
+    others = {"model-downloader": "no", "gateway": "always"}
+    assert service["restart"] == others.get(service["name"], "unless-stopped")
     assert not service["image"].endswith(":latest")
     assert "build" not in service
 

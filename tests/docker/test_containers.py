@@ -122,6 +122,20 @@ def test_a_killed_engine_comes_back(up: Containers) -> None:
     assert read(up, "Page 3456").status_code == 200
 
 
+def test_a_killed_gateway_comes_back_though_it_was_reloaded(up: Containers) -> None:
+    """Docker takes the HUP of a reload for a wish to stop the container."""
+    gateway = up.container("gateway")
+    before = gateway.attrs["State"]["Pid"]
+    subprocess.run(["kill", "-9", str(before)], check=True)
+
+    def back() -> None:
+        gateway.reload()
+        assert gateway.attrs["State"]["Pid"] not in {0, before}
+        assert read(up, "Page 3457").status_code == 200
+
+    eventually(back, within_s=200)
+
+
 def test_restart_takes_one_after_the_other(up: Containers) -> None:
     with ThreadPoolExecutor(1) as pool:
         restart = pool.submit(up.invoke, "restart", "--name", "tesseract-1")
