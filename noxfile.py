@@ -66,12 +66,12 @@ WORKERS = {"unit": 2, "stack": 3, "docker": 4, "clients": 2}
 VALUED = ("-k", "-m", "-c", "--deselect", "--ignore", "--ignore-glob", "--rootdir", "--confcutdir")
 
 
-def names_tests(arguments: Sequence[str]) -> bool:
-    """Return whether pytest's arguments have a path at or below tests/."""
+def find_paths(arguments: Sequence[str]) -> list[Path]:
+    """Return the paths at or below tests/ among pytest's arguments."""
     pairs = zip(("", *arguments), arguments, strict=False)
     words = (argument for before, argument in pairs if before not in VALUED)
     paths = (Path(word.partition("::")[0]).resolve() for word in words)
-    return any(path.is_relative_to(Path("tests").resolve()) for path in paths)
+    return [path for path in paths if path.is_relative_to(Path("tests").resolve())]
 
 
 def pytest(session: nox.Session, suite: str, **environment: str) -> None:
@@ -91,7 +91,7 @@ def pytest(session: nox.Session, suite: str, **environment: str) -> None:
         "--max-worker-restart=2",  # a test that kills its worker is tried again in another
     )
     arguments = session.posargs or shared
-    folder = () if names_tests(session.posargs) else (f"tests/{suite}",)
+    folder = () if find_paths(session.posargs) else (f"tests/{suite}",)
     # The plugin reports to scripts/test.sh what passed; without it there is nobody to report to.
     command = ("python", "-m", "pytest", "-p", "suites.progress", *folder, *arguments)
     # After Ctrl-C the tests take down what they started.
@@ -184,8 +184,9 @@ def soak(session: nox.Session) -> None:
     """Repeat as often as tests/repetitions.py says for releases: unit, stack, docker, clients."""
     install(session, "test")
     environment = {"TEST_REPETITIONS": "soak"}
-    if names_tests(session.posargs):
-        if any("tests/clients" in argument for argument in session.posargs):
+    if paths := find_paths(session.posargs):
+        clients = Path("tests/clients").resolve()
+        if any(path.is_relative_to(clients) or path in clients.parents for path in paths):
             environment["CLIENTS_ENVIRONMENT"] = client_programs(session)
         pytest(session, "unit", **environment)  # what the command line has in its place
         return

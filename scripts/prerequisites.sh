@@ -176,9 +176,8 @@ require_environment() {
 
 wait_for_environment() {
     command -v flock >/dev/null 2>&1 || return 0
-    flock -n 9 && return
-    say "waiting for another run of these scripts, which installs into .venv"
-    flock 9 || say "this file system has no locks: continuing"
+    wait_for_lock -x 9 "another run of these scripts, which installs into .venv" ||
+        say "this file system has no locks: continuing"
 }
 
 # An environment is complete once its requirements.txt is there, which is written last. It must also
@@ -274,13 +273,13 @@ DOCKERD_FILE="${DOCKERD_FILE:-/run/cloister-dockerd}"
 share_docker() {
     { exec 8>>"$DOCKERD_FILE"; } 2>/dev/null ||
         fail 10 "$DOCKERD_FILE cannot be written" "touch $DOCKERD_FILE prints why"
-    wait_for_lock --shared 8 stops
+    wait_for_lock -s 8 "another run of the tests, which stops the Docker engine"
     SHARES_DOCKER=yes
 }
 
-wait_for_lock() { # --shared or --exclusive, descriptor, what another run does meanwhile
-    flock "$1" --nonblock "$2" && return
-    say "waiting for another run of the tests, which $3 the Docker engine"
+wait_for_lock() { # -s to share it or -x, descriptor, who may have it
+    flock "$1" -n "$2" && return
+    say "waiting for $3"
     flock "$1" "$2"
 }
 
@@ -296,7 +295,7 @@ dockerd_pid() {
 # number would replace that of the first, which nobody would stop then.
 require_engine() {
     {
-        wait_for_lock --exclusive 7 starts
+        wait_for_lock -x 7 "another run of the tests, which starts the Docker engine"
         has_docker || start_docker
     } 7>>"$DOCKERD_FILE.start"
 }

@@ -29,14 +29,13 @@ class _Output:
     """Standard output, until nobody reads it any more."""
 
     def __init__(self) -> None:
-        self.is_lost = False
+        self.is_lost = sys.stdout is None  # it was closed before the start
         # A log may have what the terminal's encoding lacks.
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")
 
     def print(self, text: str) -> None:
-        if self.is_lost or sys.stdout is None:  # it was closed before the start
-            self.is_lost = True
+        if self.is_lost:
             return
         try:
             sys.stdout.write(f"{text}\n")

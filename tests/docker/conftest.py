@@ -213,15 +213,15 @@ class Containers(Stack):
 def _remove_leftovers(prefix: str) -> None:
     """Remove what a killed run left of a project whose number is free: it is nobody's."""
     with closing(docker.from_env()) as engine:
-        for container in engine.containers.list(all=True, ignore_removed=True):
-            if str(container.name).startswith(prefix):
-                container.remove(force=True)
-        for network in engine.networks.list():
-            if str(network.name).startswith(prefix):
-                network.reload()  # a list has no containers
-                for attached in network.containers:
-                    network.disconnect(attached, force=True)
-                network.remove()
+        # Docker takes a filter for a pattern; the names of containers begin with a slash.
+        mine: dict[str, Any] = {"name": f"^/?{prefix}"}
+        for container in engine.containers.list(all=True, filters=mine, ignore_removed=True):
+            container.remove(force=True)
+        for network in engine.networks.list(filters=mine):
+            network.reload()  # a list has no containers
+            for attached in network.containers:
+                network.disconnect(attached, force=True)
+            network.remove()
 
 
 @pytest.fixture(scope="module")

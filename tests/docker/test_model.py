@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -86,25 +86,30 @@ def store(made: Containers) -> Path:
     return Path(made.settings["CLOISTER_MODEL_STORE"])
 
 
-@pytest.fixture
-def hub(made: Containers, files: dict[str, bytes]) -> Iterator[Hub]:
-    with serving(Hub(MODEL, files, token="hf_secret")) as hub:  # noqa: S106
+@contextmanager
+def reaching(made: Containers, chosen: Hub) -> Iterator[Hub]:
+    """Serve a hub where the downloader's container looks for it."""
+    with serving(chosen) as hub:
         net = made.settings["CLOISTER_DOCKER_SUBNET"].rpartition(".")[0]
         made.settings["HF_ENDPOINT"] = f"http://{net}.193:{hub.port}"
+        yield hub
+        del made.settings["HF_ENDPOINT"]
+
+
+@pytest.fixture
+def hub(made: Containers, files: dict[str, bytes]) -> Iterator[Hub]:
+    with reaching(made, Hub(MODEL, files, token="hf_secret")) as hub:  # noqa: S106
         made.settings["HF_TOKEN"] = "hf_secret"  # noqa: S105
         yield hub
-        del made.settings["HF_ENDPOINT"], made.settings["HF_TOKEN"]
+        del made.settings["HF_TOKEN"]
 
 
 @pytest.fixture
 def downloaded(made: Containers, files: dict[str, bytes]) -> None:
     """The model in the store, also where the test of its download was not run."""
     if not (store(made) / MODEL / COMMIT / "READY").exists():
-        with serving(Hub(MODEL, files)) as hub:
-            net = made.settings["CLOISTER_DOCKER_SUBNET"].rpartition(".")[0]
-            made.settings["HF_ENDPOINT"] = f"http://{net}.193:{hub.port}"
+        with reaching(made, Hub(MODEL, files)):
             made.invoke("download")
-            del made.settings["HF_ENDPOINT"]
 
 
 def test_the_container_downloads_what_is_served_and_shows_no_token(

@@ -121,6 +121,25 @@ def test_a_whole_suite_is_shared_out_and_soak_wants_a_path_with_flags(tmp_path: 
         registry.get()["soak"].func(Session(tmp_path, "-k", "x"))
 
 
+@pytest.mark.parametrize(
+    ("chosen", "has_clients"),
+    [
+        (["tests/clients/test_curl.py"], True),
+        (["tests"], True),
+        (["tests/unit"], False),
+        (["tests/unit", "--ignore", "tests/clients"], False),
+    ],
+)
+def test_a_soak_of_named_tests_installs_the_clients_where_these_need_them(
+    tmp_path: Path, chosen: list[str], *, has_clients: bool
+) -> None:
+    load()
+    session = Session(tmp_path, *chosen)
+    (tmp_path / "clients").mkdir()
+    registry.get()["soak"].func(session)
+    assert any(command[0].endswith("/npm") for command in session.commands) == has_clients
+
+
 def test_the_clients_are_installed_from_caches_where_these_have_all(tmp_path: Path) -> None:
     """`uv pip sync` asks the index for each package, also after the caches had all of them."""
     load()
