@@ -8,9 +8,14 @@ MINIMUM_PYTHON="3.11"
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 # Networks that inspect TLS put their authority into the system's store, which uv ignores by default.
 export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-1}"
-# A network that comes up late, or a registry that is away for minutes, is waited for: both wait
-# longer from one try to the next.
-export PIP_RETRIES="${PIP_RETRIES:-12}" UV_HTTP_RETRIES="${UV_HTTP_RETRIES:-20}"
+# A network that comes up late, or a registry that is away for minutes, is waited for: all three wait
+# longer from one try to the next, pip up to 2 minutes and apt-get up to 30 s. A person would rather
+# know after 8 minutes; with CI=true nobody watches, and it is three quarters of an hour.
+case "${CI:-}" in
+    [Tt]rue | TRUE | 1 | [Yy]es | YES) : "${PIP_RETRIES:=30}" "${APT_RETRIES:=90}" ;;
+    *) : "${PIP_RETRIES:=12}" "${APT_RETRIES:=18}" ;;
+esac
+export PIP_RETRIES UV_HTTP_RETRIES="${UV_HTTP_RETRIES:-20}"
 # How long apt-get waits for another program to release the locks of dpkg and apt.
 APT_LOCK_TIMEOUT_S="${APT_LOCK_TIMEOUT_S:-300}"
 # Programs that handle Ctrl-C themselves, such as apt-get, end as if nothing had happened. Without
@@ -86,12 +91,13 @@ install() { # what it is, packages...
 # and fails at once where another program holds the lock of the package lists: this function retries.
 # Only stderr is captured: without a terminal as stdout, apt-get does not shield dpkg from Ctrl-C.
 run_apt() { # arguments of apt-get...
-    local deadline=$((SECONDS + APT_LOCK_TIMEOUT_S)) timeout=0 code
+    local deadline=$((SECONDS + APT_LOCK_TIMEOUT_S)) timeout=0 code patience
     while :; do
         code=0
+        patience=(-o DPkg::Lock::Timeout="$timeout" -o Acquire::Retries="$APT_RETRIES")
         # Descriptors 8 and 9 are locks of these scripts, which a new service must not keep.
         { APT_ERRORS="$(as_root env DEBIAN_FRONTEND=noninteractive LC_ALL=C \
-            apt-get -o DPkg::Lock::Timeout="$timeout" "$@" 2>&1 >&3 8>&- 9<&-)" || code=$?; } 3>&2
+            apt-get "${patience[@]}" "$@" 2>&1 >&3 8>&- 9<&-)" || code=$?; } 3>&2
         [ "$code" != 0 ] && is_locked && [ "$SECONDS" -lt "$deadline" ] || break
         [ "$timeout" != 0 ] ||
             say "waiting up to $APT_LOCK_TIMEOUT_S s for another package manager: $APT_ERRORS"
