@@ -46,9 +46,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _hear_ctrl_c() -> None:
-    """Let children hear SIGINT: a shell that starts the tests in the background ignores it."""
+def _hear_signals() -> None:
+    """Let children hear SIGINT, which a background shell ignores, and SIGHUP, which nohup does.
+
+    What is ignored stays so in a new program; what has a handler becomes the default there.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 @pytest.hookimpl(wrapper=True)

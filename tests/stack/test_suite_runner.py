@@ -375,7 +375,7 @@ def test_a_test_that_hangs_ends_and_the_next_one_runs(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *flags, "unit"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "TEST_REPETITIONS": ""},
         check=False,
         capture_output=True,
         text=True,
