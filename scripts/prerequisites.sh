@@ -8,13 +8,22 @@ MINIMUM_PYTHON="3.11"
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 # Networks that inspect TLS put their authority into the system's store, which uv ignores by default.
 export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-1}"
+
+is_ci() {
+    case "${CI:-}" in
+        [Tt]rue | TRUE | 1 | [Yy]es | YES) return 0 ;;
+        *) return 1 ;;
+    esac
+}
+
 # A network that comes up late, or a registry that is away for minutes, is waited for: all three wait
 # longer from one try to the next, pip up to 2 minutes and apt-get up to 30 s. A person would rather
 # know after 8 minutes; with CI=true nobody watches, and it is three quarters of an hour.
-case "${CI:-}" in
-    [Tt]rue | TRUE | 1 | [Yy]es | YES) : "${PIP_RETRIES:=30}" "${APT_RETRIES:=90}" ;;
-    *) : "${PIP_RETRIES:=12}" "${APT_RETRIES:=18}" ;;
-esac
+if is_ci; then
+    : "${PIP_RETRIES:=30}" "${APT_RETRIES:=90}"
+else
+    : "${PIP_RETRIES:=12}" "${APT_RETRIES:=18}"
+fi
 export PIP_RETRIES UV_HTTP_RETRIES="${UV_HTTP_RETRIES:-20}"
 # How long apt-get waits for another program to release the locks of dpkg and apt.
 APT_LOCK_TIMEOUT_S="${APT_LOCK_TIMEOUT_S:-300}"

@@ -28,7 +28,7 @@ END
 }
 
 yes=""
-case "${CI:-}" in [Tt]rue | TRUE | 1 | [Yy]es | YES) yes=yes ;; esac
+! is_ci || yes=yes
 arguments=(--from "$caller")
 for argument in "$@"; do
     case "$argument" in
