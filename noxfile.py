@@ -108,7 +108,8 @@ def lint(session: nox.Session) -> None:
     session.run("shellcheck", "-x", *SHELL)
     session.run("hadolint", *map(str, sorted(Path("images").glob("*/Dockerfile"))))
     # try_files names nothing on disk here: it only puts one step of nginx behind another.
-    rendered = ("compose/gateway/nginx.conf", "tests/unit/golden/nginx-3.conf")
+    rendered = sorted(map(str, Path("compose/gateway").glob("*/nginx.conf")))
+    rendered.append("tests/unit/golden/nginx-3.conf")
     session.run("gixy", "--skips=try_files_is_evil_too", *rendered)
     for engines in (("tesseract",), ("vllm-cuda",), ("vllm-cpu",), ("vllm-cuda", "vllm-baked")):
         files = (f"--file=compose/{name}.yaml" for name in ("compose", *engines))
@@ -229,7 +230,7 @@ def bench_engine(session: nox.Session) -> None:
 
 @nox.session(name="bench-containers", default=False)
 def bench_containers(session: nox.Session) -> None:
-    """Compare sealed containers with the same engine and gateway as processes, in one run."""
+    """Compare sealed containers with containers on a network and processes, in one run."""
     bench(session, "containers", "runtime")
 
 
@@ -241,8 +242,14 @@ def bench_download(session: nox.Session) -> None:
 
 @nox.session(name="bench-gateway", default=False)
 def bench_gateway(session: nox.Session) -> None:
-    """Compare the gateway with none and with HAProxy before a stub, in one run; needs HAProxy."""
+    """Compare the gateway, by sockets and TCP, with none and with HAProxy; needs HAProxy."""
     bench(session, "gateway", "runtime")
+
+
+@nox.session(name="bench-json", default=False)
+def bench_json(session: nox.Session) -> None:
+    """Compare an engine with and without the bounds of JSON, in one run."""
+    bench(session, "json_bounds", "runtime")
 
 
 @nox.session(name="bench-key-timing", default=False)
@@ -285,6 +292,12 @@ def bench_autoscale(session: nox.Session) -> None:
 def bench_batch(session: nox.Session) -> None:
     """Compare `invoke ocr` with the load test on the same engine, alternating in one run."""
     bench(session, "batch", "loadtest")
+
+
+@nox.session(name="bench-rendering", default=False)
+def bench_rendering(session: nox.Session) -> None:
+    """Compare the renderers' pages a second with those of another checkout, in one run."""
+    bench(session, "rendering", "runtime")
 
 
 @nox.session(name="bench-survival", default=False)

@@ -53,7 +53,7 @@ def bare_read(content: bytes) -> int:
 
 def served(url: str, concurrency: int) -> Callable[[Sequence[bytes]], list[int]]:
     """Return a function that reads pages through the gateway."""
-    session = chat.session()
+    session = chat.session(chat.Pass(url))
     session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=concurrency))
 
     def read(content: bytes) -> int:
@@ -100,7 +100,7 @@ def main() -> None:
     pages = make_pages(arguments.pages)
     with tempfile.TemporaryDirectory() as state:
         Path(state).chmod(0o755)
-        flags = (f"state_dir={state}", "gateway.port=18001", "engines.first_port=18101")
+        flags = (f"state_dir={state}", "gateway.port=18001")
         settings = config.load(flags=flags, environ={}).settings
         planned = deployment.up(settings, lambda _: None).plan
         try:
@@ -135,7 +135,8 @@ def report(
     for name, values in rates.items():
         spread = f"{min(values):.3f} to {max(values):.3f}"
         print(f"{name:>10}: {statistics.median(values):6.3f} pages/s (median; {spread})")  # noqa: T201
-    print(f"     ratio: {statistics.median(ratios):6.3f} (median of turns)")  # noqa: T201
+    spread = f"{min(ratios):.3f} to {max(ratios):.3f}"
+    print(f"     ratio: {statistics.median(ratios):6.3f} (median of turns; {spread})")  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -29,6 +29,7 @@ from pages import data_url, encoded, page, request
 
 from benchmarks import synthetic_model
 from cloister import console
+from cloister.runtimes import EXPORTER, GATEWAY, WATCHDOG
 
 INTERVAL_S, SILENCE_S, STALL_S, CANARY_S = 2, 5, 5, 5
 _CLIENTS = 6
@@ -166,7 +167,7 @@ def fleet(family: str, **settings: object) -> Iterator[tuple[Fleet, Faulty]]:
     for path in (state, folder):
         path.chmod(0o755)
     (state / "cloister.yaml").touch()
-    faulty, real = Faulty(folder), family != "vllm"
+    faulty, real = Faulty(folder), family == "tesseract"
     chosen = {**({} if real else faulty.settings), **_TIMES, **settings}
     text = {f"CLOISTER_{key.upper()}": str(value) for key, value in chosen.items()}
     stack = Stack(state, free_ports(20), text)
@@ -194,7 +195,7 @@ def real_engine(times: int) -> None:
         )
         one.hurt(hung, _freeze_workers(one), times)
         fewer = max(1, times // 4)
-        for program in ("gateway", "exporter", "watchdog"):
+        for program in (GATEWAY, EXPORTER, WATCHDOG):
             one.kill(Row(f"kill -9 of the {program}", "the supervisor, at once"), program, times)
         one.command(Row("scale 1 -> 4 -> 2", "drain, start, page"), _SCALE, fewer)
         rolls = [["rollout", "--set", f"tesseract.queue_depth={depth}"] for depth in (33, 34)]
@@ -204,14 +205,14 @@ def real_engine(times: int) -> None:
 
 def stand_in(times: int) -> None:
     """Measure a vLLM that fails on command."""
-    with fleet("vllm", healing_memory_mib=400) as (one, faulty):
+    with fleet("vllm-nanonets-ocr", healing_memory_mib=400) as (one, faulty):
         canary = f"canary {CANARY_S} + interval {INTERVAL_S}"
         for fault, explained in (
             ("stall", f"stall {STALL_S} + 2 x interval {INTERVAL_S}"),
             ("mute", f"canary {CANARY_S} + stall {STALL_S} + 2 x interval {INTERVAL_S}"),
             ("garbage", canary),
         ):
-            one.hurt(Row(_NAMES[fault], explained), _fault(one, faulty, fault), times)
+            one.hurt(Row(_NAMES[fault], explained), _fault(faulty, fault), times)
         _leaks(one, faulty, times)
 
 
@@ -239,7 +240,7 @@ def real_vllm(tag: str) -> None:
     }
     body = request(data_url(encoded(page("Page 2345"))), max_tokens=8, ignore_eos=True)
     with fleet("tesseract", **chosen) as (made, _):
-        one = Fleet(made.stack, "vllm", body, clients=1, pause_s=2.0, start_s=600.0)
+        one = Fleet(made.stack, "vllm-nanonets-ocr", body, clients=1, pause_s=2.0, start_s=600.0)
         one.command(Row("scale 1 -> 4 -> 2", "drain, start, page"), _SCALE, 1)
         rolled = [["rollout", "--set", "vllm.max_num_seqs=6"]]
         one.command(Row("a rollout of 2", "drain, start, page"), rolled, 1)
@@ -252,11 +253,11 @@ def real_vllm(tag: str) -> None:
 def _leaks(one: Fleet, faulty: Faulty, times: int) -> None:
     row = Row("leaks memory past its limit", f"interval {INTERVAL_S}, drain, start, page")
     for number in range(times):
-        replica, port = f"vllm-{number % 2 + 1}", one.stack.first_port + number % 2
+        replica = f"{one.family}-{number % 2 + 1}"
         before = len(events(one.stack, replica))
-        with one.load() as outcome, faulty.fault(port, "leak"):
+        with one.load() as outcome, faulty.fault(replica, "leak"):
             found = happened(one.stack, "recycling", replica, before)
-            faulty.cure(port)
+            faulty.cure(replica)
             after = len([e for e in events(one.stack, replica) if e["at"] <= found["at"]])
             back = happened(one.stack, "serving", replica, after)
             row.back_s.append(_at(back) - _at(found))
@@ -299,11 +300,11 @@ def _freeze_core(one: Fleet) -> Callable[[str], Callable[[], None]]:
     return fault
 
 
-def _fault(one: Fleet, faulty: Faulty, kind: str) -> Callable[[str], Callable[[], None]]:
+def _fault(faulty: Faulty, kind: str) -> Callable[[str], Callable[[], None]]:
     def fault(replica: str) -> Callable[[], None]:
-        port = one.stack.first_port + int(replica[-1]) - 1
-        (faulty.model / f"{port}.fault").write_text(kind)
-        return lambda: faulty.cure(port)
+        until_undone = ExitStack()
+        until_undone.enter_context(faulty.fault(replica, kind))
+        return until_undone.close
 
     return fault
 

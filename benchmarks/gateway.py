@@ -1,4 +1,4 @@
-"""The gateway against no gateway, and against HAProxy for the same job, in one run.
+"""The gateway against none, its sockets against TCP, and HAProxy for the same job, in one run.
 
 A stub stands in for the engine. Paced, it takes a known time for a page, as an engine would, and
 the machine has room left: this shows what the gateway adds. Unpaced, all go as fast as they can:
@@ -14,6 +14,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -46,7 +47,7 @@ def ways(engine: Stub) -> Iterator[list[Side]]:
         sink.bind(("127.0.0.1", 0))
         proxies = Proxies(engine, exporter=f"127.0.0.1:{sink.getsockname()[1]}")
         all_ways = (
-            *(proxies.direct(), proxies.nginx()),
+            *(proxies.direct(), proxies.nginx(), proxies.nginx(tcp=True)),
             *(proxies.haproxy(retries=True), proxies.haproxy(retries=False)),
         )
         yield [running.enter_context(way) for way in all_ways]
@@ -148,7 +149,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
     arguments = parser.parse_args()
     held: dict[str, list[Held]] = {}
-    with stub("engine", chunks=EVENTS) as engine:
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-") as folder,
+        stub("engine", uds=Path(folder, "sock"), chunks=EVENTS) as engine,
+    ):
+        Path(folder).chmod(0o755)
+        Path(folder, "sock").chmod(0o666)  # nginx' workers are another user
         with ways(engine) as sides:
             again = {side.name: sends_again(side, engine) for side in sides}
             results = run(sides, engine, arguments.rounds, arguments.seconds)

@@ -18,6 +18,7 @@ from stubs import Stub
 
 from cloister import shell
 from cloister.config import GatewaySettings
+from cloister.endpoint import parse
 
 _SBIN = (Path("/usr/sbin"), Path("/usr/local/sbin"), Path("/opt/homebrew/bin"))
 _SAMPLE_S = 0.1
@@ -108,13 +109,13 @@ class Proxies:
         yield Side("direct", self.stub.port)
 
     @contextmanager
-    def nginx(self) -> Iterator[Side]:
-        """Nginx as it is rendered for a deployment."""
-        addresses = [self.stub.address] * _UPSTREAMS
+    def nginx(self, *, tcp: bool = False) -> Iterator[Side]:
+        """Nginx as it is rendered for a deployment, or with the same engine by `tcp`."""
+        addresses = [self.stub.address if tcp else f"unix:{self.stub.uds}"] * _UPSTREAMS
         most = self.settings.max_connections_per_address
         with gateway(addresses, max_connections_per_address=most) as running:
-            running.reload(replace(running.door, exporter=self.exporter))
-            yield Side("nginx", running.port, running.pid)
+            running.reload(replace(running.door, exporter=parse(self.exporter)))
+            yield Side("nginx by TCP" if tcp else "nginx", running.port, running.pid)
 
     @contextmanager
     def haproxy(self, *, retries: bool) -> Iterator[Side]:

@@ -190,7 +190,7 @@ def _server(chosen: argparse.Namespace) -> AbstractContextManager[tuple[str, Cal
 
 
 def _counts_of_vllm(url: str) -> Callable[[], Counts]:
-    session = chat.session()
+    session = chat.session(Pass(url))
 
     def counts() -> Counts:
         found = sampling.engine(session, url)

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from requests.adapters import HTTPAdapter
 
+from cloister import unixhttp
+from cloister.cleaning import clean, on_one_line, printable
+from cloister.endpoint import describe
 from cloister.errors import OcrError
+from cloister.sessions import Session, TcpAdapter
 
 # What makes a request's text come as it is written, with the count of tokens at its end.
 STREAMED = {"stream": True, "stream_options": {"include_usage": True}}
@@ -71,31 +74,21 @@ def by_url(url: str, key: str | None) -> Pass:
     )
 
 
-class _Pinned(HTTPAdapter):
-    """Takes one certificate and no other, whatever name and date are in it."""
+def session(enter: Pass | str) -> Session:
+    """Return a session for a service, every request of which shows its key.
 
-    def __init__(self, fingerprint: str) -> None:
-        self._fingerprint = fingerprint
-        super().__init__()
-
-    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
-        """Give the pool the fingerprint, which urllib3 compares in place of all other checks."""
-        super().init_poolmanager(*arguments, **options, assert_fingerprint=self._fingerprint)
-
-
-def session(enter: Pass | None = None) -> requests.Session:
-    """Return a session that asks nobody else: no proxy, and no password file, gets to see a page.
-
-    requests would send even a page for 127.0.0.1 to the proxy that the environment names. With
-    `enter` every request shows its key.
+    Instead of a service it may be what the URLs of engines begin with, such as `unixhttp.below`:
+    nothing else is reached then.
     """
-    made = requests.Session()
-    made.trust_env = False
-    if enter is None:
+    made = Session()
+    if isinstance(enter, str):
+        local = enter.startswith(unixhttp.PREFIX)
+        made.mount(enter, unixhttp.UnixAdapter() if local else TcpAdapter())
         return made
+    made.mount("http://", TcpAdapter())
+    made.mount("https://", TcpAdapter(enter.fingerprint))
     made.headers.update(enter.headers)
     if enter.fingerprint is not None:
-        made.mount("https://", _Pinned(enter.fingerprint))
         made.verify = False
     elif enter.authorities is not None:
         made.verify = str(enter.authorities)
@@ -134,7 +127,7 @@ def complete(
     try:
         answer = session.post(f"{url}/v1/chat/completions", json=request, timeout=(5, timeout_s))
     except requests.RequestException as error:
-        raise RefusedError(f"`{url}` cannot be reached: {reason(error)}", 0) from error
+        raise RefusedError(f"`{describe(url)}` cannot be reached: {reason(error)}", 0) from error
     if not answer.ok:
         raise RefusedError(
             f"HTTP {answer.status_code}: {message(answer)}",
@@ -145,15 +138,15 @@ def complete(
         parsed = answer.json()
         choice = parsed["choices"][0]
         return Reading(
-            text=str(choice["message"]["content"] or ""),
-            finish_reason=str(choice["finish_reason"]),
-            engine=answer.headers.get("X-Cloister-Engine") or str(parsed["model"]),
+            text=clean(str(choice["message"]["content"] or "")).text,
+            finish_reason=on_one_line(str(choice["finish_reason"])),
+            engine=on_one_line(answer.headers.get("X-Cloister-Engine") or str(parsed["model"])),
             completion_tokens=int(parsed["usage"]["completion_tokens"]),
             seconds=answer.elapsed.total_seconds(),
         )
     except (ValueError, LookupError, TypeError) as error:
         raise RefusedError(
-            f"`{url}` does not answer like the OpenAI API: {answer.text[:200]!r}",
+            f"`{describe(url)}` does not answer like the OpenAI API: {answer.text[:200]!r}",
             answer.status_code,
         ) from error
 
@@ -167,9 +160,9 @@ def retry_after_s(answer: requests.Response) -> float | None:
 def message(answer: requests.Response) -> str:
     """Return what an error of the API says."""
     try:
-        return str(answer.json()["error"]["message"])
+        return printable(str(answer.json()["error"]["message"]))
     except (ValueError, LookupError, TypeError):
-        return answer.text[:200] or answer.reason
+        return printable(answer.text[:200] or answer.reason)
 
 
 def reason(error: requests.RequestException) -> str:

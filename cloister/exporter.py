@@ -1,37 +1,42 @@
 """All replicas' metrics on one page, each series with the replica's name, and the gateway's own.
 
-Run as `python -m cloister.exporter --port P [--gateway URL] NAME=URL...`. A replica that does not
-answer has no series but `cloister_replica_up 0`. nginx sends each line of its access log to the
-same port by UDP, where they are counted; `--gateway` is where nginx tells its own state.
+Run as `python -m cloister.exporter --listen ENDPOINT [--gateway ENDPOINT] NAME=ENDPOINT...`, where
+an endpoint is `HOST:PORT` or `unix:PATH`. A replica that does not answer has no series but
+`cloister_replica_up 0`; of one that does, `cloister.allowlist` says what passes. `--gateway` is
+where nginx tells its own state. The lines that nginx adds to `--access-log` are counted and taken
+out of it.
 """
 
 import argparse
 import socket
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from signal import SIGTERM, signal
+from socketserver import ThreadingMixIn
 from types import FrameType
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import requests
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from cloister import chat
-from cloister.accesslog import Counters, Nginx
+from cloister import allowlist, bounded, chat, sockets
+from cloister.accesslog import AccessLog, Counters, Nginx
+from cloister.endpoint import Endpoint, parse
 
 _SCRAPE_S = 3.0  # below Prometheus' own default of 10 s, with room for one that hangs
-_BUFFER_BYTES = 4 << 20  # lines wait here while a scrape is being answered
-_LINE_BYTES = 1 << 16
 
 
 class Replicas(Collector):
     """Scrapes every replica when it is scraped itself."""
 
-    def __init__(self, urls: Mapping[str, str]) -> None:
-        self._urls = urls
+    def __init__(self, replicas: Mapping[str, Endpoint]) -> None:
+        self._urls = {name: endpoint.url for name, endpoint in replicas.items()}
 
     def describe(self) -> Iterable[Metric]:
         """Return nothing: what the replicas have is not known before they are asked."""
@@ -42,76 +47,109 @@ class Replicas(Collector):
         with ThreadPoolExecutor(len(self._urls)) as threads:
             told = dict(zip(self._urls, threads.map(_numbers, self._urls.values()), strict=True))
         up = GaugeMetricFamily("cloister_replica_up", "1 when it answers", labels=["replica"])
+        dropped = GaugeMetricFamily(
+            "cloister_replica_series_dropped",
+            "Series on its page that are not among the allowed ones, and were left out",
+            labels=["replica"],
+        )
         merged: dict[str, Metric] = {}
         for name, families in told.items():
             up.add_metric([name], 0 if families is None else 1)
-            for family in families or ():
-                target = merged.setdefault(
-                    family.name, Metric(family.name, family.documentation, family.type)
-                )
-                for sample in family.samples:
+            passed, count = allowlist.sift(families or ())
+            dropped.add_metric([name], count)
+            for family, samples in passed.items():
+                target = merged.setdefault(family, allowlist.family(family))
+                for sample in samples:
                     labels = {**sample.labels, "replica": name}
                     target.samples.append(sample._replace(labels=labels))
         yield up
+        yield dropped
         yield from merged.values()
 
 
 def scrape(url: str, path: str = "/metrics") -> str | None:
     """Return a page of numbers, None when it is not there."""
     try:
-        with chat.session() as session:
+        with chat.session(f"{url}/") as session:
             answer = session.get(f"{url}{path}", timeout=_SCRAPE_S)
         answer.raise_for_status()
     except requests.RequestException:
         return None  # told by `cloister_replica_up` or `cloister_gateway_up`
-    return answer.text
+    return answer.text if len(answer.content) <= bounded.MOST_METRICS_BYTES else None
 
 
 def _numbers(url: str) -> list[Metric] | None:
     page = scrape(url)
     try:
         return None if page is None else list(text_string_to_metric_families(page))
-    except ValueError:
+    except (ValueError, LookupError):  # LookupError is a bug of the parser's
         return None  # not in Prometheus' format: one replica must not take the others' page away
 
 
-def listen(host: str, port: int, counters: Counters) -> threading.Thread:
-    """Count the lines that come by UDP for as long as the process lives."""
-    lines = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    lines.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
-    lines.bind((host, port))
+class _Server(ThreadingMixIn, WSGIServer):
+    """Serves the page on a socket that is bound already: prometheus_client's own knows TCP only."""
 
-    def count() -> None:
-        while True:
-            counters.count(lines.recv(_LINE_BYTES))
+    daemon_threads = True
+    block_on_close = False
 
-    thread = threading.Thread(target=count, name="access log", daemon=True)
-    thread.start()
-    return thread
+    def __init__(self, listening: socket.socket, app: WSGIApplication) -> None:
+        super().__init__(("", 0), _Handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listening
+        self.server_name, self.server_port = "exporter", 0
+        self.setup_environ()
+        self.set_app(app)
+
+    def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
+        """Take a connection; a client on a Unix socket has no address."""
+        return self.socket.accept()[0], ("", 0)
+
+
+class _Handler(WSGIRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Say nothing of a scrape."""
+
+
+def _after(first: Callable[[], object], app: WSGIApplication) -> WSGIApplication:
+    def scraped(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        first()
+        return app(environ, start)
+
+    return scraped
+
+
+def _replica(text: str) -> tuple[str, Endpoint]:
+    name, _, endpoint = text.partition("=")
+    return name, parse(endpoint)
 
 
 def main() -> None:
     """Serve until SIGTERM."""
     parser = argparse.ArgumentParser(prog="cloister.exporter", description=__doc__)
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--gateway", metavar="URL")
-    parser.add_argument("replicas", nargs="+", metavar="NAME=URL")
+    parser.add_argument("--listen", type=parse, metavar="ENDPOINT", required=True)
+    parser.add_argument("--gateway", type=parse, metavar="ENDPOINT")
+    parser.add_argument("--access-log", type=Path, metavar="FILE")
+    parser.add_argument("replicas", type=_replica, nargs="+", metavar="NAME=ENDPOINT")
     arguments = parser.parse_args()
-    urls = dict(pair.split("=", 1) for pair in arguments.replicas)
+    replicas = dict(arguments.replicas)
     registry = CollectorRegistry()
-    registry.register(Replicas(urls))
+    counters, app = Counters(replicas, registry), make_wsgi_app(registry)
+    registry.register(Replicas(replicas))
+    log = AccessLog(arguments.access_log, counters) if arguments.access_log else None
+    if log:
+        registry.register(log)
+        log.follow()
+        app = _after(log.read_on, app)
     if arguments.gateway:
-        registry.register(Nginx(lambda: scrape(arguments.gateway, "/-/status")))
-    listen(arguments.host, arguments.port, Counters(urls, registry))
-    server, thread = start_http_server(arguments.port, arguments.host, registry)
+        registry.register(Nginx(lambda: scrape(arguments.gateway.url, "/-/status"), log))
+    server = _Server(sockets.bound(arguments.listen), app)
 
     def stop(_: int, __: FrameType | None) -> None:
-        # shutdown() waits for the serving thread, so it must not run on it; here it does not.
-        server.shutdown()
+        # shutdown() waits for the serving thread, which is this one.
+        threading.Thread(target=server.shutdown).start()
 
     signal(SIGTERM, stop)
-    thread.join()
+    server.serve_forever()
 
 
 if __name__ == "__main__":

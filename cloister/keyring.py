@@ -8,9 +8,9 @@ from pathlib import Path
 from cloister import certificates, deployment, keys, userfile
 from cloister.config import Settings
 from cloister.errors import AccessError, CloisterError
-from cloister.files import exclusive
 from cloister.keys import Key
 from cloister.layout import Layout
+from cloister.statefolder import locked
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def create(settings: Settings, name: str, limits: Limits) -> Created:
     if name == keys.OPERATOR:
         raise AccessError(f"`{name}` is the key of this machine's own commands; take another name")
     layout = Layout(settings.state_dir)
-    with exclusive(layout.lock):
+    with locked(layout.lock):
         made, secret = keys.create(layout, name, **vars(limits))
         try:
             up = deployment.reload(settings)
@@ -71,7 +71,7 @@ def revoke(settings: Settings, name: str) -> Key:
     Raises AccessError when there is none of that name.
     """
     layout = Layout(settings.state_dir)
-    with exclusive(layout.lock):
+    with locked(layout.lock):
         revoked = keys.revoke(layout, name)
         deployment.reload(settings)
     return revoked
@@ -96,7 +96,7 @@ def make_certificates(
     if client is not None:
         keys.require_name(client)
     folder = Layout(settings.state_dir).tls
-    with exclusive(Layout(settings.state_dir).lock):
+    with locked(Layout(settings.state_dir).lock):
         authority = certificates.authority(folder)
         certificate, key = certificates.server(folder, names, days)
         values = {"certificate": str(certificate), "certificate_key": str(key)}

@@ -8,8 +8,9 @@ import secrets
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from cloister import datafiles, statefolder
 from cloister.errors import AccessError
 from cloister.files import write_atomically
 from cloister.layout import Layout
@@ -20,6 +21,7 @@ _RATE = re.compile(r"([1-9][0-9]{0,5})/(s|min)")
 _SECRET_BYTES = 32
 _MOST = 65535
 _PRIVATE = 0o600
+_MOST_BYTES = 16 << 20
 
 
 class Key(BaseModel):
@@ -68,12 +70,16 @@ def digest(key: str) -> str:
 
 
 def read(layout: Layout) -> tuple[Key, ...]:
-    """Return all keys; raises AccessError when their file is damaged."""
+    """Return all keys; raises AccessError when their file is damaged.
+
+    Raises DeploymentError when another user could have put it there.
+    """
+    statefolder.require_own(layout.state)
     try:
-        return _KEYS.validate_json(layout.keys.read_bytes())
+        return _KEYS.validate_json(datafiles.read_json(layout.keys, _MOST_BYTES))
     except FileNotFoundError:
         return ()
-    except (OSError, ValidationError) as error:
+    except (OSError, ValueError) as error:
         raise AccessError(
             f"`{layout.keys}` cannot be read: {str(error).splitlines()[0]}",
             hint="restore it, or remove it and make the keys anew",

@@ -16,6 +16,16 @@ class Layout:
         return self.state / "run"
 
     @property
+    def sockets(self) -> Path:
+        """A folder for each program that listens, with its Unix socket."""
+        return self.run / "http"
+
+    @property
+    def spool(self) -> Path:
+        """The folder of the lines that nginx writes for the exporter."""
+        return self.sockets / "spool"
+
+    @property
     def gateway(self) -> Path:
         """The configuration of nginx, and its temporary files where it runs as a process."""
         return self.state / "gateway"
@@ -59,6 +69,16 @@ class Layout:
     def tuning_lock(self) -> Path:
         """Held by a tuning."""
         return self.state / "tuning.lock"
+
+    @property
+    def tunings(self) -> Path:
+        """An empty file for each tuning that was begun with this state folder."""
+        return self.state / "tunings"
+
+    @property
+    def proof_lock(self) -> Path:
+        """Held by a proof of the seal, whose containers another one would take for strangers."""
+        return self.state / "proof.lock"
 
     @property
     def door_lock(self) -> Path:

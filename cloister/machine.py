@@ -3,12 +3,13 @@
 from cloister import config, deployment
 from cloister.config import Settings, project_root
 from cloister.files import write_atomically
+from cloister.rendering import protection
 
 
 def prepare(settings: Settings) -> list[str]:
     """Check what `up` will need and write cloister.yaml if there is none; return what was found.
 
-    Raises ToolError, EngineError, DeploymentError or ModelStoreError for what is missing.
+    Raises ToolError, EngineError, DeploymentError, ModelStoreError or OcrError for what is missing.
     """
     settings = deployment.resolve(settings)
     deployment.runtime(settings).check()
@@ -22,5 +23,6 @@ def prepare(settings: Settings) -> list[str]:
         f"engine: {settings.engine}",
         f"runtime: {settings.runtime}",
         written,
+        f"renderer sandbox: {protection.describe(protection.find_missing()) or 'complete'}",
         "next: invoke up",
     ]

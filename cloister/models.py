@@ -182,7 +182,7 @@ def _in_container(settings: Settings, flags: list[str]) -> int:
     file = project_root() / overlay.FOLDER / "compose.yaml"
     with _token_file(owner.st_uid) as token:
         environment = {
-            **overlay.variables(settings, gateway=Path("/nowhere"), model=None),
+            **overlay.variables(settings, None),
             "CLOISTER_USER": f"{owner.st_uid}:{owner.st_gid}",
             "HF_TOKEN_FILE": str(token),
             # Compose hands on the names in capitals; curl and Python know the small ones as well.

@@ -14,9 +14,12 @@ from cloister.errors import GatewayError, ToolError
 from cloister.gateway import Place
 
 CONFIGURATION = "nginx.conf"
+_START_LOG = "start.log"
+# As nginx-config/nginx.conf.j2 names them.
+_FOLDERS_IT_MAKES, _FILES_IT_MAKES = ("body", "proxy", "unused"), (_START_LOG, "nginx.pid")
 MINIMUM_VERSION = (1, 20)  # `-e` came with 1.19.5; older ones write to the system's log folder
 _FOLDERS = tuple(Path(path) for path in ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/bin"))
-_TRAVERSE = 0o001
+_MODULES = ("ndk_http_module.so", "ngx_http_lua_module.so")
 
 
 def find(configured: Path | None) -> Path:
@@ -25,9 +28,11 @@ def find(configured: Path | None) -> Path:
     if program is None:
         raise ToolError(
             "nginx is not installed (looked on PATH and in /usr/sbin, /usr/local/sbin)",
-            hint="./scripts/setup-nanonets.sh installs it, or: apt-get install nginx",
+            hint="./scripts/setup-nanonets.sh installs it, or: apt-get install nginx "
+            "libnginx-mod-http-lua",
         )
     version(program)
+    modules(program)
     return program
 
 
@@ -45,12 +50,26 @@ def version(program: Path) -> tuple[int, int]:
     return numbers
 
 
+def modules(program: Path) -> Path:
+    """Return the folder of its modules; raises ToolError where the ones that are loaded lack."""
+    told = shell.run([str(program), "-V"]).stderr
+    found = re.search(r"--modules-path=(\S+)", told)
+    folder = Path(found[1]) if found else Path("/usr/lib/nginx/modules")
+    missing = [name for name in _MODULES if not (folder / name).is_file()]
+    if missing:
+        raise ToolError(
+            f"`{program}` lacks its Lua module (looked for {', '.join(missing)} in {folder})",
+            hint="apt-get install libnginx-mod-http-lua, or `--set runtime=docker`",
+        )
+    return folder
+
+
 def command(program: Path, configuration: Path) -> tuple[str, ...]:
     """Return the command line that serves a configuration and touches no system folder."""
     folder = configuration.parent
     return (
         *(str(program), "-p", str(folder), "-c", str(configuration)),
-        *("-e", str(folder / "start.log")),
+        *("-e", str(folder / _START_LOG)),
     )
 
 
@@ -59,30 +78,31 @@ def check(program: Path, files: Callable[[Place], Mapping[str, str]]) -> None:
     with tempfile.TemporaryDirectory(prefix="cloister-nginx-") as scratch:
         folder = Path(scratch)
         configuration = folder / CONFIGURATION
-        for name, text in files(Place(folder, folder, version=version(program))).items():
+        place = Place(folder, folder, version=version(program), modules=modules(program))
+        for name, text in files(place).items():
             (folder / name).write_text(text, encoding="utf-8")
         result = shell.run([*command(program, configuration), "-t"], check=False)
     if result.code != 0:
         raise GatewayError(f"nginx refuses the rendered configuration:\n{result.stderr.strip()}")
 
 
-def forget_bodies(folder: Path) -> None:
-    """Remove the bodies that a killed nginx left on the disk: they are parts of documents."""
-    for path in (folder / "body", folder / "proxy"):
-        if path.exists():
-            shutil.rmtree(path)
+def remove_leftovers(folder: Path) -> None:
+    """Remove what an nginx that ran in a folder left there; bodies are parts of documents."""
+    for name in _FOLDERS_IT_MAKES:
+        if (folder / name).exists():
+            shutil.rmtree(folder / name)
+    for name in _FILES_IT_MAKES:
+        (folder / name).unlink(missing_ok=True)
 
 
-def worker_user(folder: Path) -> str | None:
-    """Return `user group` for nginx' workers when this is root, None when nothing can be dropped.
+def worker_user() -> str | None:
+    """Return `user group` for nginx' workers where this is root: root's own; None for others.
 
-    A worker must reach its temporary files; a state folder below a closed home forbids that, and
-    then the workers stay root like everything else that root starts here.
+    Without it nginx gives them to the user that it was compiled with, such as `nobody`, who cannot
+    reach a state folder in a closed place, and whose other programs could read the workers' memory:
+    docs/decisions/0029.
     """
     if os.geteuid() != 0:
         return None
-    existing = [path for path in (folder, *folder.parents) if path.exists()]
-    if not all(path.stat().st_mode & _TRAVERSE for path in existing):
-        return None
-    nobody = pwd.getpwnam("nobody")
-    return f"{nobody.pw_name} {grp.getgrgid(nobody.pw_gid).gr_name}"
+    root = pwd.getpwuid(0)
+    return f"{root.pw_name} {grp.getgrgid(root.pw_gid).gr_name}"

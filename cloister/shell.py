@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cloister.cleaning import printable
 from cloister.errors import ToolError
 
 _TAIL_LINES = 12
@@ -100,9 +101,40 @@ def find(program: str, folders: Sequence[Path] = ()) -> Path | None:
 
 
 def tail(files: Sequence[Path], *, lines: int, follow: bool) -> None:
-    """Become `tail`, which prints the ends of files and, to `follow`, whatever comes after."""
-    if find("tail") is None:
-        raise ToolError("`tail` is not installed")
+    """Print the ends of files, and to `follow` whatever comes after, until Ctrl-C."""
     options = ["-n", str(lines), *(["-F"] if follow else [])]
-    sys.stdout.flush()
-    os.execvp("tail", ["tail", *options, *map(str, files)])  # noqa: S606  # a list, no shell
+    relay(["tail", *options, *map(str, files)])
+
+
+def relay(command: Sequence[str], *, folder: Path | None = None) -> None:
+    """Print what a program prints until it ends, without what a terminal would obey.
+
+    Ctrl-C and SIGTERM end both. Raises ToolError when the program is missing or fails.
+    """
+    before = signal.signal(signal.SIGTERM, _end)
+    try:
+        with subprocess.Popen(
+            command,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+            errors="replace",
+        ) as child:
+            try:
+                for line in child.stdout or ():
+                    sys.stdout.write(printable(line))
+                    sys.stdout.flush()
+            except BaseException:
+                child.terminate()
+                raise
+    except FileNotFoundError as error:
+        raise ToolError(f"`{command[0]}` is not installed, or not on PATH") from error
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if child.returncode != 0:
+        raise ToolError(f"`{' '.join(command)}` ended with code {child.returncode}")
+
+
+def _end(number: int, _: object) -> None:
+    raise SystemExit(128 + number)

@@ -1,11 +1,21 @@
 """One streamed answer, byte by byte: what it said, and when."""
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 
+from cloister.cleaning import Cleaned, clean
+
+# A surrogate without its other half is no character, and orjson takes no line with one: another
+# code that is no character takes its place.
+_HALF = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
+    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+)
 _MOST_TEXT = 400_000  # characters: a runaway answer is judged by its end, not kept whole
 
 
@@ -31,9 +41,14 @@ class Answer:
     _rest: bytes = b""
 
     @property
-    def text(self) -> str:
-        """What it said."""
+    def raw(self) -> str:
+        """What it said, as it came."""
         return "".join(self._parts)
+
+    @property
+    def page(self) -> Cleaned:
+        """What it said as a page's text; an escape may have come in several pieces."""
+        return clean(self.raw)
 
     def follow(self, listen: Callable[[Callable[[bytes], None]], None]) -> None:
         """Let `listen` tell the body's pieces; whatever breaks it is noted, not raised.
@@ -66,7 +81,7 @@ class Answer:
             if line.strip() and not line.startswith(b":"):
                 self.broken = self.broken or "not a stream"
             return
-        event = orjson.loads(line[5:])
+        event = _parsed(line[5:])
         if "error" in event:
             self.broken = "an error in the answer"
             return
@@ -98,6 +113,13 @@ class Answer:
         details = usage.get("prompt_tokens_details")
         if isinstance(details, dict):
             self.cached_tokens = _number(details.get("cached_tokens"))
+
+
+def _parsed(line: bytes) -> Any:
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return orjson.loads(_HALF.sub(rb"\\ufdd0", line))
 
 
 def _number(value: object) -> int | None:

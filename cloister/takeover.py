@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from cloister import sockets
 from cloister.files import write_atomically
 
 _GRACE_S = 3.0
@@ -21,11 +22,14 @@ _GRACE_S = 3.0
 def record(path: Path, pid: int) -> None:
     """Keep the process group that `pid` leads, with its birth, since numbers come back."""
     born = psutil.Process(pid).create_time()
-    write_atomically(path, json.dumps({"pid": pid, "born": born}))
+    write_atomically(path, json.dumps({"pid": pid, "born": born}), mode=0o600)
 
 
 def leftovers(path: Path) -> list[psutil.Process]:
-    """Return the living members of a recorded group, without this process."""
+    """Return the living members of a recorded group, without this process.
+
+    Those of another user are none: he may have been given the group's number since it was free.
+    """
     if not path.exists():
         return []
     recorded = json.loads(path.read_text(encoding="utf-8"))
@@ -37,7 +41,9 @@ def leftovers(path: Path) -> list[psutil.Process]:
     return [
         process
         for process in psutil.process_iter()
-        if process.pid != os.getpid() and _group(process.pid) == group
+        if process.pid != os.getpid()
+        and _group(process.pid) == group
+        and _user(process) == os.geteuid()
     ]
 
 
@@ -65,6 +71,13 @@ def _group(pid: int) -> int | None:
         return None
 
 
+def _user(process: psutil.Process) -> int | None:
+    try:
+        return process.uids().real
+    except psutil.NoSuchProcess:
+        return None
+
+
 def _tell(process: psutil.Process, verb: str) -> None:
     try:
         getattr(process, verb)()
@@ -73,9 +86,19 @@ def _tell(process: psutil.Process, verb: str) -> None:
 
 
 def main() -> None:
-    """Run `python -m cloister.takeover RECORD COMMAND...`."""
-    path, command = Path(sys.argv[1]), sys.argv[2:]
+    """Run `python -m cloister.takeover RECORD SOCKET COMMAND...`; no socket is ``.
+
+    What an earlier run left in the socket's folder, which is there, is removed. Ends with a message
+    when another program serves it.
+    """
+    path, place, command = Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
     end(leftovers(path))
+    if place:
+        try:
+            sockets.make_way(Path(place))
+            sockets.remove_all(Path(place).parent)
+        except OSError as error:
+            sys.exit(f"error: `{place}` cannot be used: {error.strerror}")
     record(path, os.getpid())
     os.execvp(command[0], command)  # noqa: S606  # a list, no shell
 

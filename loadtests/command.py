@@ -68,8 +68,8 @@ def _test(
 ) -> Test:
     if flags.direct and not service.direct:
         raise LoadTestError(
-            "--direct needs the replicas' own addresses, which only a service of this machine's "
-            "processes gives"
+            "--direct needs the replicas themselves, which this machine reaches neither at a --url "
+            "nor with `docker.engine_network: internal`"
         )
     return Test(
         target=service,

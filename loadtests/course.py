@@ -17,6 +17,7 @@ from cloister.loadtest import documents
 from cloister.loadtest.documents import Letter, Question
 from cloister.loadtest.record import Record, lines
 from cloister.loadtest.workload import OutputLengths
+from loadtests import replicas
 
 _LOOK_S = 0.05
 
@@ -85,7 +86,7 @@ class Course:
         self.run = Run(
             pages=Path(told.pop("pages")),
             question=Question(**question, lengths=OutputLengths(**lengths) if lengths else None),
-            direct=tuple(told.pop("direct")),
+            direct=tuple(map(replicas.reachable, told.pop("direct"))),
             **told,
         )
 

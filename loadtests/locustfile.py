@@ -30,6 +30,7 @@ class Reader(FastHttpUser):
     connection_timeout = 30.0
     concurrency = _NO_LIMIT
     insecure = False
+    max_redirects = 0  # a page is for the server that is measured
     ssl_context_factory = course.run.trust
 
     def on_start(self) -> None:

@@ -97,7 +97,7 @@ class Sender:
         response: Any,
         times_s: tuple[float, float],
     ) -> Record:
-        text, sheet = answer.text, letter.sheet
+        text, sheet = answer.page.text, letter.sheet
         noise = self._course.run.question.lengths is not None
         fault = faults.fault(response.status_code, answer, blank=letter.blank, length_wanted=noise)
         scored = fault is None and not noise

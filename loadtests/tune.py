@@ -91,7 +91,7 @@ def parser() -> argparse.ArgumentParser:
 
 def run(flags: argparse.Namespace) -> None:
     """Do what the flags say; raises CloisterError and KeyboardInterrupt."""
-    book = _resumed(flags.resume) if flags.resume else _begun(flags)
+    book = _resumed(flags) if flags.resume else _begun(flags)
     with console.steps() as progress:
         session = Tuner(book, progress, console.bar)
         try:
@@ -143,12 +143,12 @@ def _begun(flags: argparse.Namespace) -> Ledger:
     return book
 
 
-def _resumed(folder: Path) -> Ledger:
-    if folder == _REPORTS:
-        return ledger.last_unfinished(folder)
-    book = Ledger(folder)
+def _resumed(flags: argparse.Namespace) -> Ledger:
+    folder: Path = flags.resume
+    book = ledger.last_unfinished(folder) if folder == _REPORTS else Ledger(folder)
     if book.finished:
         raise TuningError(f"`{folder}` is finished", hint=f"invoke tune.show {folder}")
+    book.require_own(config.load(flags=flags.set).settings.state_dir)
     return book
 
 

@@ -6,6 +6,8 @@ shopt -s globstar dotglob nullglob
 umask 022 # the engines, which are another user, read what is installed
 
 readonly FAILED=12
+# No list of files is longer, and no medium slower, by far.
+readonly LIST_BYTES=16777216 BYTES_A_SECOND=1000000
 say() { printf '%s\n' "$*" >&2; }
 fail() { # message, what to type
     say "error: $1"
@@ -40,11 +42,16 @@ require_openssl() {
 
 # Checks everything before anything is used. What says what is right is read once, into WORK.
 verify() {
-    local name line digest
+    local name line digest total=0
     require_openssl
-    for name in SHA256SUMS SHA256SUMS.sig CONTENTS; do
+    for name in SHA256SUMS SHA256SUMS.sig CONTENTS SIZES; do
+        [ -f "$BUNDLE/$name" ] || [ "$name" != SIZES ] ||
+            fail "\`$BUNDLE\` has no SIZES: an older Cloister made it" \
+                "make it again, or use the bundle.sh that came with it"
         [ -f "$BUNDLE/$name" ] || fail "\`$BUNDLE\` is no bundle: it has no $name"
-        cp "$BUNDLE/$name" "$WORK/$name"
+        head -c "$((LIST_BYTES + 1))" -- "$BUNDLE/$name" >"$WORK/$name"
+        [ "$(stat -c %s -- "$WORK/$name")" -le "$LIST_BYTES" ] ||
+            fail "\`$BUNDLE/$name\` has more than $LIST_BYTES bytes; nothing of it was used"
     done
     [ -f "$KEY" ] || fail "there is no public key \`$KEY\`" "--key FILE, which the signer gave you"
     openssl pkeyutl -verify -pubin -inkey "$KEY" -rawin -in "$WORK/SHA256SUMS" \
@@ -65,11 +72,37 @@ verify() {
         case "$name" in SHA256SUMS | SHA256SUMS.sig) continue ;; esac
         [ -n "${SUMS[$name]:-}" ] || fail "\`$BUNDLE/$name\` was not signed; nothing may be added"
     done
-    printf '%s  CONTENTS\n' "${SUMS[CONTENTS]:-none}" >"$WORK/contents.sum"
-    { (cd "$WORK" && sha256sum --check --strict --quiet contents.sum >&2) &&
-        (cd "$BUNDLE" && sha256sum --check --strict --quiet "$WORK/SHA256SUMS" >&2); } ||
-        fail "\`$BUNDLE\` is not what was signed; nothing of it was used" "copy it again"
+    for name in CONTENTS SIZES; do
+        printf '%s  %s\n' "${SUMS[$name]:-none}" "$name"
+    done >"$WORK/lists.sum"
+    (cd "$WORK" && sha256sum --check --strict --quiet lists.sum >&2) || not_signed
+    while IFS= read -r line; do
+        [[ "$line" =~ ^([0-9]{1,15})\ \ (.+)$ ]] || fail "SIZES has a line that is none: $line"
+        SIZES["${BASH_REMATCH[2]}"]="${BASH_REMATCH[1]}"
+        total=$((total + BASH_REMATCH[1]))
+    done <"$WORK/SIZES"
+    SIZES[SIZES]="$(stat -c %s -- "$WORK/SIZES")"
+    require_sizes
+    # The sizes are right, and a file may grow now: its hash is not waited for without an end.
+    (cd "$BUNDLE" && timeout "$((total / BYTES_A_SECOND + 600))" \
+        sha256sum --check --strict --quiet "$WORK/SHA256SUMS" >&2) || not_signed
     say "verified: ${#SUMS[@]} files are what was signed"
+}
+
+not_signed() {
+    fail "\`$BUNDLE\` is not what was signed; nothing of it was used" "copy it again"
+}
+
+# Before anything is read: a file of any size can take the name of a small one.
+require_sizes() {
+    local size name
+    (cd "$BUNDLE" && stat --printf '%s\t%n\n' -- "${!SUMS[@]}") >"$WORK/sizes" || not_signed
+    while IFS=$'\t' read -r size name; do
+        [ "$size" = "${SIZES[$name]:-none}" ] || {
+            say "$name has $size bytes, and not ${SIZES[$name]:-those of a signed file}"
+            not_signed
+        }
+    done <"$WORK/sizes"
 }
 
 room() { # where, what comes there
@@ -114,23 +147,40 @@ require_docker() {
         fail "what is installed in $INTO is up" "cd $INTO && .venv/bin/invoke down"
 }
 
-# Prints a payload, which may be in parts: those that were signed, in their order.
-payload() { # name
+# Prints a payload, which may be in parts: those that were signed, in their order, and of each as many
+# bytes as were signed.
+payload() { # name, how a part is printed
     local number
     if [ -n "${SUMS[$1]:-}" ]; then
-        cat "$BUNDLE/$1"
+        "$2" "$1"
         return
     fi
     for number in {000..999}; do
         [ -n "${SUMS[$1.$number]:-}" ] || break
-        cat "$BUNDLE/$1.$number" || return # errexit is off on the left of ||
+        "$2" "$1.$number" || return # errexit is off on the left of ||
     done
+}
+
+part() { # name
+    head -c "${SIZES[$1]}" -- "$BUNDLE/$1"
+}
+
+# What is read a second time from a medium need not be what was verified: the copy is, and is used.
+checked_part() { # name
+    part "$1" >"$WORK/part" || return
+    [ "$(sha256sum <"$WORK/part")" = "${SUMS[$1]}  -" ] || {
+        say "$1 is not what was verified"
+        return 1
+    }
+    cat "$WORK/part"
 }
 
 load_images() {
     local kind reference id digest found
     say "loading the images"
-    payload images.tar | docker load --quiet >/dev/null || fail "the images could not be loaded"
+    payload images.tar checked_part | docker load --quiet >/dev/null ||
+        fail "the images could not be loaded"
+    rm -f "$WORK/part"
     while IFS=$'\t' read -r kind reference id digest; do
         [ "$kind" = image ] || continue
         found="$(docker image inspect --format '{{.Id}}' "$reference")" ||
@@ -144,31 +194,38 @@ load_images() {
 # Copies what was signed, and nothing that was put beside it since. The copies are checked: what is
 # read a second time from a medium need not be what was read before.
 copy_project() { # into
-    local kind name target names=()
+    local kind name target names=() largest=0
     for name in "${!SUMS[@]}"; do
         [ "${name%%/*}" = project ] || continue
         names+=("${name#project/}")
+        [ "${SIZES[$name]}" -le "$largest" ] || largest="${SIZES[$name]}"
         printf '%s  %s\n' "${SUMS[$name]}" "${name#project/}" >>"$WORK/copied"
     done
-    mkdir "$1"
-    (cd "$BUNDLE/project" && cp --parents --preserve=mode -- "${names[@]}" "$1") ||
+    mkdir -m 700 "$1" # a link that was put there may have brought a file of ours
+    (cd "$BUNDLE/project" && ulimit -f "$((largest / 1024 + 1))" &&
+        cp --no-dereference --parents --preserve=mode -- "${names[@]}" "$1") ||
         fail "the project could not be copied; nothing was changed" "make room, and run this again"
-    chmod -R u+rwX,go+rX,go-w "$1"
     while IFS=$'\t' read -r kind name target; do
         [ "$kind" = model ] || continue
+        [[ "$target" =~ ^models/[A-Za-z0-9_./-]+$ && "/$target/" != */../* ]] ||
+            fail "CONTENTS has a model's file that belongs nowhere: $target"
         mkdir -p "$(dirname "$1/$target")"
-        payload "$name" >"$1/$target" ||
+        payload "$name" part >"$1/$target" ||
             fail "the model could not be copied; nothing was changed" "make room, and run this again"
         [ "${target##*/}" != READY ] ||
             printf '%s  %s\n' "${SUMS[$name]:-${SUMS[$name.000]}}" "$target" >>"$WORK/copied"
     done <"$WORK/CONTENTS"
     say "checking the copies"
+    for name in "$1"/**; do
+        [ ! -L "$name" ] || fail "\`$name\` is a link and was not copied right; nothing was changed"
+    done
     (cd "$1" && sha256sum --check --strict --quiet "$WORK/copied" >&2) ||
         fail "the bundle was not copied right; nothing was changed" "run this again"
     for name in "$1"/models/*/*/*/READY "$1"/models/*/*/READY; do
         (cd "$(dirname "$name")" && sha256sum --check --strict --quiet READY >&2) ||
             fail "the model was not copied right; nothing was changed" "run this again"
     done
+    chmod -R u+rwX,go+rX,go-w "$1"
 }
 
 # What an earlier installation has and the bundle does not is kept.
@@ -246,7 +303,7 @@ absolute() { # path, without slashes at its end
 }
 
 COMMAND="" BUNDLE="" KEY="" INTO=""
-declare -A SUMS=()
+declare -A SUMS=() SIZES=()
 while [ $# -gt 0 ]; do
     case "$1" in
         --key | --into)

@@ -255,7 +255,24 @@ make_environment() {
 
 has_nginx() { command -v nginx >/dev/null 2>&1; }
 
+# nginx prints where its modules are.
+has_nginx_lua() {
+    local folder=/usr/lib/nginx/modules
+    [[ "$(nginx -V 2>&1)" =~ --modules-path=([^ ]+) ]] && folder="${BASH_REMATCH[1]}"
+    [ -e "$folder/ngx_http_lua_module.so" ]
+}
+
 require_nginx() {
+    install_nginx
+    has_nginx_lua && return
+    local package=nginx-mod-http-lua
+    [ "$(package_manager)" != apt-get ] || package=libnginx-mod-http-lua
+    install "nginx' Lua module" "$package"
+    has_nginx_lua || fail 10 "nginx' Lua module was installed but is not found" \
+        "use the docker runtime: invoke up --set runtime=docker"
+}
+
+install_nginx() {
     has_nginx && return
     install nginx nginx
     has_nginx || fail 10 "nginx was installed but is not found" "put it on PATH"

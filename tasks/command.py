@@ -77,13 +77,14 @@ def command(
     def decorate(body: Callable[..., None]) -> Task[Any]:
         @functools.wraps(body)
         def run(context: Context, /, *arguments: Any, **options: Any) -> None:
+            from cloister.cleaning import printable
             from cloister.errors import CloisterError
 
             try:
                 body(context, *arguments, **options)
                 sys.stdout.flush()
             except CloisterError as error:
-                said = f"error: {error}" if error.message else None
+                said = printable(f"error: {error}") if error.message else None
                 raise Exit(said, code=error.exit_code) from error
             except KeyboardInterrupt as error:
                 raise Exit("interrupted", code=_INTERRUPTED) from error

@@ -105,13 +105,16 @@ def status(
             while True:
                 show(present.table(deployment.status(chosen)))
                 time.sleep(present.EVERY_S)
-    found = deployment.status(chosen)
+    with console.waiting("the programs to say how they are"):
+        found = deployment.status(chosen)
     if json_:
         console.dump(found)
     elif not found.programs:
         console.say(f"nothing is up in `{chosen.state_dir}`; next: invoke up")
     else:
         console.draw(present.table(found))
+        for line in present.complaints(found):
+            console.say(line)
         console.show(f"{'healthy' if found.healthy else 'NOT healthy'}: {found.url}")
         if found.under_way:
             console.say(f"`invoke {found.under_way}` is at work, or was interrupted")
@@ -121,7 +124,7 @@ def status(
 
 @command(
     lines="events from the end",
-    replica="only those of one replica, such as vllm-2",
+    replica="only those of one replica, such as vllm-nanonets-ocr-2",
     follow="go on as new ones come, until Ctrl-C",
     json_="print each event as one line of JSON",
     set_=SET,

@@ -91,7 +91,7 @@ def attach(_: Context, name: str, set_: list[str] | None = None) -> None:
     from cloister.runtimes import docker
 
     docker.attach(deployment.required(settings(set_ or [])).settings, name)
-    console.say(f"containers on `{name}` find the service at http://cloister:8001/v1")
+    console.say(f"containers on `{name}` find the service at http://cloister/v1")
 
 
 @command(name="a Docker network that was attached", set_=SET)

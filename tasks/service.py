@@ -1,5 +1,7 @@
 """The service: set up, run, look at, read with."""
 
+import signal
+import time
 from collections.abc import Sequence
 
 from invoke.context import Context
@@ -42,6 +44,12 @@ def up(
         return
     if not result.plan.proves_reading:
         console.say("`model.synthetic`: the weights are noise, so no page had to be read rightly")
+    running = result.plan.settings
+    if running.runtime == "docker" and running.docker.engine_network == "internal":
+        console.say(
+            "engines are on an internal network, from which text can leave: see `invoke verify`; "
+            "`docker.engine_network: none` has no way out"
+        )
     console.show(f"reads documents at {result.plan.url}/v1 ({result.reading.engine})")
     console.say("next: invoke ocr samples/invoice.png | invoke status | invoke down")
 
@@ -51,10 +59,12 @@ def down(_: Context, set_: list[str] | None = None) -> None:
     """Stop the service; pages in flight are finished first."""
     from cloister import console, deployment
 
-    console.say("stopped" if deployment.down(settings(set_ or [])) else "nothing was up")
+    with console.waiting("the programs, which finish the pages in flight first,"):
+        stopped = deployment.down(settings(set_ or []))
+    console.say("stopped" if stopped else "nothing was up")
 
 
-@command(name="one program, such as tesseract-1 or gateway (default: all)", set_=SET)
+@command(name="one program, such as tesseract-1 or vllm-nginx-gateway (default: all)", set_=SET)
 def restart(_: Context, name: str | None = None, set_: list[str] | None = None) -> None:
     """Restart programs one after the other, each proven by a page."""
     from cloister import console, deployment
@@ -69,7 +79,9 @@ def health(_: Context, json_: bool = False, set_: list[str] | None = None) -> No
     """Let the service read a fresh page, and say how long it took."""
     from cloister import console, deployment
 
-    reading = deployment.health(settings(set_ or []))
+    chosen = settings(set_ or [])
+    with console.waiting("a fresh page from the service", chosen.gateway.timeout_s):
+        reading = deployment.health(chosen)
     if json_:
         console.dump(reading)
     else:
@@ -129,8 +141,10 @@ def ocr(
     set_: list[str] | None = None,
 ) -> None:
     """Read documents: Markdown to standard output or a folder; fails unless every page was read."""
+    from cloister import sandbox
     from cloister.ocr import command as reading
 
+    sandbox.hide_memory()  # keys are in it, and it starts processes that parse documents
     flags = {"ocr.dpi": dpi, "ocr.concurrency": concurrency, "ocr.text_layer": text_layer}
     wish = reading.wish(
         paths, url, out, format_, only, watch, retry_failed=retry_failed, as_json=json_
@@ -169,21 +183,40 @@ def samples(_: Context, out: str = "samples") -> None:
 
 @command(
     outside="one more place that must not be reached, as HOST or HOST:PORT (default port: 443)",
+    watch="repeat the proof every so many seconds, until it fails (default: once)",
     json_=JSON,
     set_=SET,
 )
 def verify(
     _: Context,
     outside: str | None = None,
+    watch: int = 0,
     json_: bool = False,
     set_: list[str] | None = None,
 ) -> None:
     """Prove that the containers are sealed, by trying to get out of them; code 7 if not."""
     from cloister import console, deployment, isolation
+    from cloister.files import BusyError
     from cloister.isolation import present
 
+    # As Ctrl-C does, it ends the containers of the proof.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     place = isolation.place(outside)
-    chosen = deployment.required(settings(set_ or [])).settings
-    with console.steps() as report:
-        found = isolation.verify(chosen, place, report)
-    present.show(found, as_json=json_)
+    pause_s = isolation.pause(watch)
+    while True:
+        configured = settings(set_ or [])
+        # As configured now: to list a difference needs no other `up`.
+        allowed = frozenset(configured.docker.allowed_differences)
+        chosen = deployment.required(configured)
+        try:
+            with console.steps() as report:
+                found = isolation.verify(chosen, allowed, place, report)
+        except BusyError as error:
+            if not pause_s:
+                raise
+            console.say(f"{error.message}; the proof is repeated in {pause_s} s")
+        else:
+            present.show(found, as_json=json_)
+            if not pause_s:
+                return
+        time.sleep(pause_s)

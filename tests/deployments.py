@@ -29,6 +29,9 @@ SAMPLES = ROOT / "samples"
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 _ABORT_S = 5.0
 
+# What the suites' summary calls a kind of program.
+_KINDS = {"vllm-nginx-gateway": "nginx", "vllm-nanonets-ocr": "vllm"}
+
 
 @dataclass
 class Stack:
@@ -43,18 +46,12 @@ class Stack:
         return f"http://127.0.0.1:{self.port}"
 
     @property
-    def first_port(self) -> int:
-        """That of the first replica; the two below it are of the exporter and nginx' state."""
-        return self.port + 3
-
-    @property
     def environment(self) -> dict[str, str]:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("CLOISTER_")}
         own = {
             "CLOISTER_CONFIG": str(self.state / "cloister.yaml"),
             "CLOISTER_STATE_DIR": str(self.state),
             "CLOISTER_GATEWAY_PORT": str(self.port),
-            "CLOISTER_ENGINES_FIRST_PORT": str(self.first_port),
         }
         return {**inherited, **own, **self.settings}
 
@@ -85,7 +82,7 @@ class Stack:
         log = self.state / "logs" / "supervisord.log"
         names = re.findall(r"spawned: '(\S+)'", log.read_text()) if log.exists() else []
         for kind, count in Counter(name.rstrip("-0123456789") for name in names).items():
-            append(event="starts", what="nginx" if kind == "gateway" else kind, count=count)
+            append(event="starts", what=_KINDS.get(kind, kind), count=count)
 
     def log(self, name: str) -> str:
         return (self.state / "logs" / f"{name}.log").read_text()

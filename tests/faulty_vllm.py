@@ -1,10 +1,11 @@
 """A stand-in for `vllm serve` with known timing, and with faults that a file switches on.
 
 A test puts it on PATH as `vllm`. It reads only the small test pages, which it gives to Tesseract;
-any other page takes `--page-s` and has a known answer. The file `PORT.fault` in the model's folder
-names a fault: stall (pages never end, though all else answers), mute (the same, and the numbers
-know nothing of any page), garbage (whatever the page says), leak (a page costs memory), or crash
-(it does not start).
+any other page takes what the file `page_s` in the model's folder says and has a known answer. The
+file `NAME.fault` there, NAME being that of the socket's folder, names a fault: stall (pages never
+end, though all else answers), mute (the same, and the numbers know nothing of any page), garbage
+(whatever the page says), leak (a page costs memory), or crash (it does not start). A stand-in
+that has the fault makes the file `NAME.FAULT.taken`.
 """
 
 import argparse
@@ -37,7 +38,7 @@ class Engine:
     """One server: its numbers, and what is wrong with it."""
 
     folder: Path
-    port: int
+    name: str
     sequences: asyncio.Semaphore
     room: int
     running: int = 0
@@ -48,11 +49,12 @@ class Engine:
 
     @property
     def fault(self) -> str:
-        path = self.folder / f"{self.port}.fault"
         try:
-            return path.read_text().strip()
+            found = (self.folder / f"{self.name}.fault").read_text().strip()
         except FileNotFoundError:
             return ""
+        (self.folder / f"{self.name}.{found}.taken").touch()
+        return found
 
     @property
     def page_s(self) -> float:
@@ -79,8 +81,8 @@ class Engine:
         answer = {"id": "x", "object": "chat.completion", "created": 0, "model": body["model"]}
         usage = {"completion_tokens": 10, "prompt_tokens": 5, "total_tokens": 15}
         choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
-        headers = {"X-Stub": str(self.port)}
-        return JSONResponse({**answer, "choices": choices, "usage": usage}, headers=headers)
+        answer["system_fingerprint"] = self.name
+        return JSONResponse({**answer, "choices": choices, "usage": usage})
 
     async def read_page(self, body: dict[str, Any]) -> str:
         fault = self.fault
@@ -130,13 +132,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("serve")
     parser.add_argument("model", type=Path)
-    parser.add_argument("--port", type=int)
+    parser.add_argument("--uds", type=Path)
     parser.add_argument("--max-num-seqs", type=int)
     parser.add_argument("--max-num-queued-reqs", type=int)
     options, _ = parser.parse_known_args()
     engine = Engine(
         options.model,
-        options.port,
+        options.uds.parent.name,
         asyncio.Semaphore(options.max_num_seqs),
         options.max_num_seqs + options.max_num_queued_reqs,
     )
@@ -151,7 +153,7 @@ def main() -> None:
             Route("/metrics", engine.metrics),
         ],
     )
-    uvicorn.run(app, port=options.port, log_level="warning", timeout_graceful_shutdown=20)
+    uvicorn.run(app, uds=str(options.uds), log_level="warning", timeout_graceful_shutdown=20)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Any
 from deployments import ROOT, Stack, eventually
 
 from cloister.files import write_atomically
+from cloister.runtimes import socket_folder
 
 _PROGRAM = Path(__file__).with_name("faulty_vllm.py")
 # Times of a fleet under test: short, so that what they bound is seen to be bounded by them, and
@@ -65,14 +66,20 @@ class Faulty:
         script.chmod(0o755)
 
     @contextmanager
-    def fault(self, port: int, kind: str) -> Iterator[None]:
-        """Let the replica on a port have a fault, also after it was restarted, until the end."""
-        path = self.model / f"{port}.fault"
-        path.write_text(kind)
+    def fault(self, replica: str, kind: str) -> Iterator[None]:
+        """Let a replica have a fault, also after it was restarted, until the end.
+
+        Fails where the replica did not take it: what a test then measures is no fault.
+        """
+        name = socket_folder(replica)
+        taken = self.model / f"{name}.{kind}.taken"
+        taken.unlink(missing_ok=True)
+        write_atomically(self.model / f"{name}.fault", kind)
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)
+            self.cure(replica)
+        assert taken.exists(), f"{replica} did not take the fault `{kind}`"
 
     @contextmanager
     def slow(self, page_s: float) -> Iterator[None]:
@@ -86,8 +93,8 @@ class Faulty:
     def _set_page_s(self, page_s: float) -> None:
         write_atomically(self.model / "page_s", str(page_s))
 
-    def cure(self, port: int) -> None:
-        (self.model / f"{port}.fault").unlink(missing_ok=True)
+    def cure(self, replica: str) -> None:
+        (self.model / f"{socket_folder(replica)}.fault").unlink(missing_ok=True)
 
 
 def events(stack: Stack, replica: str | None = None) -> list[dict[str, Any]]:

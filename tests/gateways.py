@@ -17,7 +17,8 @@ from deployments import eventually, free_ports
 
 from cloister import nginx
 from cloister.config import GatewaySettings
-from cloister.engines import Replica
+from cloister.endpoint import Listener, TcpAddress, parse
+from cloister.engines import AnswerLimits, Replica
 from cloister.files import write_atomically
 from cloister.gateway import Door, Place, Tls, Upstream, generation, render
 from cloister.keys import Key
@@ -68,8 +69,14 @@ class Gateway:
 
     def write(self) -> str:
         program = nginx.find(None)
-        user = nginx.worker_user(self.folder)
-        place = Place(self.folder, self.logs, user, version=nginx.version(program))
+        user = nginx.worker_user()
+        place = Place(
+            self.folder,
+            self.logs,
+            worker_user=user,
+            version=nginx.version(program),
+            modules=nginx.modules(program),
+        )
         text = render(self.door, place)
         if self.descriptors is not None:
             text = text.replace("nofile 4096;", f"nofile {self.descriptors};")
@@ -125,21 +132,26 @@ def gateway(
 ) -> Iterator[Gateway]:
     """Serve until the end; `addresses` are those of the engines, as `host:port`.
 
-    `pem` is a certificate and its key, as `cloister.certificates.load` returns them.
+    Of the settings `moved_s` is the door's own. `pem` is a certificate and its key, as
+    `cloister.certificates.load` returns them.
     """
     with tempfile.TemporaryDirectory(prefix="cloister-gateway-") as folder:
         Path(folder).chmod(0o755)
         first = free_ports(2)
+        moved_s = settings.pop("moved_s", 310)
+        chosen = GatewaySettings(port=first, **settings)
         told = Door(
-            settings=GatewaySettings(port=first, **settings),
+            settings=chosen,
             upstreams=tuple(
                 Upstream(_replica(number, address), weight, max_conns)
                 for number, (address, weight) in enumerate(
                     zip(addresses, weights or (1,) * len(addresses), strict=True), start=1
                 )
             ),
-            exporter=NOBODY,
-            status=f"127.0.0.1:{first + 1}",
+            answer=AnswerLimits(chosen.max_answer_mib or 64, chosen.max_answer_s or 3600),
+            moved_s=moved_s,
+            exporter=parse(NOBODY),
+            status=TcpAddress("127.0.0.1", first + 1),
             keys=keys,
             tls=Tls(PEM) if pem else None,
         )
@@ -158,8 +170,7 @@ def gateway(
 
 
 def _replica(number: int, address: str) -> Replica:
-    host, _, port = address.partition(":")
-    return Replica(f"stub-{number}", int(port), host)
+    return Replica(f"stub-{number}", Listener.at(parse(address)))
 
 
 def without(door: Door, name: str) -> Door:

@@ -3,8 +3,9 @@
 Run as `python tests/lying_engine.py --port P --mode M [--page-s S]`. Modes: honest; cut (one stream
 in twenty ends early), empty, loop, slow (each tenth page holds up those behind it), cache (half
 of the pages is told to come from a cache), error (HTTP 200 with an error inside), plain (HTTP 200
-with JSON that is no stream), late (the first text after a second). `/seen` has how many pages were
-under way as each of them came, itself among them, and how long each of them took here.
+with JSON that is no stream), late (the first text after a second), redirect (to where pages are
+read). `/seen` has how many pages were under way as each of them came, itself among them, and how
+long each of them took here.
 """
 
 import argparse
@@ -17,10 +18,17 @@ from collections.abc import AsyncIterator
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import (
+    JSONResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+    StreamingResponse,
+)
 from starlette.routing import Route
 
-MODES = ("honest", "cut", "empty", "loop", "slow", "cache", "error", "plain", "late")
+MODES = ("honest", "cut", "empty", "loop", "slow", "cache", "error", "plain", "late", "redirect")
+_ELSEWHERE = "/elsewhere"
 _WORDS = [f"word{number} " for number in range(20)]
 
 
@@ -38,6 +46,8 @@ class Engine:
 
     async def page(self, request: Request) -> Response:
         await request.body()
+        if self.mode == "redirect" and request.url.path != _ELSEWHERE:
+            return RedirectResponse(_ELSEWHERE)
         number = next(self.numbers)
         self.asked += 1000
         if self.mode == "cache" and number % 2:
@@ -112,6 +122,7 @@ def main() -> None:
     app = Starlette(
         routes=[
             Route("/v1/chat/completions", engine.page, methods=["POST"]),
+            Route(_ELSEWHERE, engine.page, methods=["POST"]),
             Route("/v1/models", _models),
             Route("/health", _models),
             Route("/metrics", engine.metrics),

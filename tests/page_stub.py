@@ -49,14 +49,17 @@ class Stub:
         self.bodies: list[dict[str, Any]] = []
         self.in_flight = self.most_in_flight = 0
         self.empty = False
+        self.says: list[str] | None = None
+        self.model = "stub"
         self.hold: int | None = None
         self.refusals, self.status, self.retry_after = 0, 503, "1"
+        self.reason = "told to refuse"
 
     async def page(self, request: Request) -> Response:
         if self.refusals:
             self.refusals -= 1
             headers = {"Retry-After": self.retry_after} if self.retry_after else {}
-            error = {"error": {"message": "told to refuse"}}
+            error = {"error": {"message": self.reason}}
             return JSONResponse(error, self.status, headers=headers)
         body = json.loads(await request.body())
         url = body["messages"][0]["content"][0]["image_url"]["url"]
@@ -80,15 +83,28 @@ class Stub:
             await asyncio.sleep(self.delay_s)
             while self.hold is not None and number > self.hold:  # noqa: ASYNC110  # an order
                 await asyncio.sleep(0.02)
-            async for said, reason in _said(sha256, mark, body):
+            async for said, reason in self.said(sha256, mark, body):
                 self.tokens[mark or "plain"] += 1
-                yield _event({"delta": {"content": said}, "finish_reason": None})
+                yield self.event({"delta": {"content": said}, "finish_reason": None})
                 if reason == "break":
                     raise ConnectionError
-            yield _event({"delta": {}, "finish_reason": reason})
+            yield self.event({"delta": {}, "finish_reason": reason})
             yield b"data: [DONE]\n\n"
         finally:
             self.in_flight -= 1
+
+    async def said(
+        self, sha256: str, mark: str | None, body: dict[str, Any]
+    ) -> AsyncIterator[tuple[str, str]]:
+        """Yield the pieces that were ordered, or else what the page asks for."""
+        if self.says is None:
+            async for answer in _said(sha256, mark, body):
+                yield answer
+        for piece in self.says or ():
+            yield piece, "stop"
+
+    def event(self, choice: dict[str, Any]) -> bytes:
+        return f"data: {json.dumps({'model': self.model, 'choices': [choice]})}\n\n".encode()
 
     async def counts(self, _: Request) -> Response:
         return JSONResponse(
@@ -131,10 +147,6 @@ async def _said(
         yield "I'm sorry, but I can't assist with this image.", "stop"
     else:
         yield f"page {sha256}", {"truncated": "length", "break": "break"}.get(mark or "", "stop")
-
-
-def _event(choice: dict[str, Any]) -> bytes:
-    return f"data: {json.dumps({'model': 'stub', 'choices': [choice]})}\n\n".encode()
 
 
 def _mark(content: bytes) -> str | None:

@@ -32,9 +32,10 @@ class PageStub:
         return sum(int(count) for count in self.counts()["asked"].values())
 
     def behave(self, **orders: object) -> None:
-        """Set `refusals` to come with `status` and `retry_after`, `delay_s`, or `empty` for all.
+        """Set `refusals` to come with `status`, `reason` and `retry_after`, `delay_s`, `empty`.
 
         Pages beyond number `hold`, counted over all requests, are not answered until it is None.
+        `says` are the pieces in which every page is answered, by an engine that is called `model`.
         """
         with session() as client:
             client.post(f"{self.url}/behave", json=orders, timeout=10).raise_for_status()

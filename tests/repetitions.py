@@ -40,9 +40,19 @@ class Repetitions:
     servers: int
     # Generated forms and tables of each kind, of four, in tests/unit/test_ocr_judging.py.
     forms: int
+    # Requests in tests/stack/test_sockets.py that are counted while the exporter is stopped.
+    counted_requests: int
     # Starts of each finalist of a tuning on real vLLM in tests/docker/test_tune.py. Every run has
     # those of tests/stack/test_tune.py, on a stand-in, and `up` starts the choice on real vLLM.
     finalist_starts: int
+    # Bytes of each costly JSON body in tests/stack/test_json_bodies.py and on real vLLM in
+    # tests/docker/test_vllm.py. Every run has the costliest at its full size too.
+    json_bytes: int
+    # Kills of each process of a service in tests/stack/test_kills.py; every run has one kill of the
+    # few that are of a kind of their own.
+    kills: int
+    # Reboots of a Docker engine in tests/docker/test_reboot.py, for each way to end it.
+    reboots: int
     # By how much each time-out is longer (tests/conftest.py).
     patience: int = 1
 
@@ -60,7 +70,11 @@ EVERY_RUN = Repetitions(
     interleavings=30,
     servers=60,
     forms=10,
+    counted_requests=2_000,
     finalist_starts=0,
+    json_bytes=3 << 20,
+    kills=1,
+    reboots=1,
 )
 SOAK = Repetitions(
     fuzzed_requests=10_000,
@@ -75,7 +89,11 @@ SOAK = Repetitions(
     interleavings=100,
     servers=200,
     forms=50,
+    counted_requests=10_000,
     finalist_starts=1,
+    json_bytes=49 << 20,
+    kills=5,
+    reboots=10,
     patience=10,
 )
 

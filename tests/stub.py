@@ -1,7 +1,8 @@
 """A stand-in for an engine's replica, with known timing and faults on command.
 
-Run as `python tests/stub.py --port P --control Q`. Bodies are counted and dropped. Every route
-answers, so that one which leaks through a gateway is seen. `stubs.py` drives it from tests.
+Run as `python tests/stub.py --port P [--uds PATH] --control Q`. Bodies are counted and dropped.
+Every route answers, so that one which leaks through a gateway is seen. `stubs.py` drives it from
+tests.
 """
 
 import argparse
@@ -16,11 +17,19 @@ from dataclasses import dataclass, field
 from stub_http import Http, Request
 
 PAGES = "/v1/chat/completions"
-_HARM = ("503", "500", "refuse", "half-open", "reset-early", "reset-mid", "close-mid")
+_HARM = (
+    *("503", "500", "307", "accel", "refuse"),
+    *("half-open", "reset-early", "reset-mid", "close-mid"),
+)
 _METRICS = b"".join(
     b'# TYPE vllm:%s gauge\nvllm:%s{model_name="stub"} 0.0\n' % (name, name)
     for name in (b"num_requests_running", b"num_requests_waiting", b"kv_cache_usage_perc")
 )
+
+
+# Replaced by the request's own, as vLLM does it.
+_NO_ID = "0" * 32
+_ID = f"chatcmpl-{_NO_ID}"
 
 
 def _error(code: int) -> bytes:
@@ -52,7 +61,8 @@ class Replica:
     requests: Counter[str] = field(default_factory=Counter)
     totals: Counter[str] = field(default_factory=Counter)
     connections: "set[Engine]" = field(default_factory=set)
-    server: asyncio.Server | None = None
+    servers: list[asyncio.Server] = field(default_factory=list)
+    uds: str | None = None
 
     def event(self, n: int) -> bytes:
         """Return the `n`th of a stream's events as one HTTP chunk."""
@@ -62,7 +72,13 @@ class Replica:
             last = n == self.chunks - 1
             reason = "stop" if last else None
             choice = {"index": 0, "delta": {"content": f"word{n} "}, "finish_reason": reason}
-            chunk = {"id": "stub", "object": "chat.completion.chunk", "created": 0, "model": "stub"}
+            chunk = {
+                "id": _ID,
+                "system_fingerprint": self.name,
+                "object": "chat.completion.chunk",
+                "created": 0,
+                "model": "stub",
+            }
             if last:
                 chunk["usage"] = {"prompt_tokens": 1000, "completion_tokens": self.chunks}
             event = f"data: {json.dumps({**chunk, 'choices': [choice]})}\n\n".encode()
@@ -74,8 +90,10 @@ class Replica:
         text = "".join(f"word{n} " for n in range(self.chunks))
         choice = {"index": 0, "message": {"role": "assistant", "content": text}}
         choice["finish_reason"] = "stop"
-        answer = {"id": "stub", "object": "chat.completion", "created": 0, "model": "stub"}
-        self.page = json.dumps({**answer, "choices": [choice]}).encode()
+        own = {"id": _ID, "system_fingerprint": self.name}
+        answer = {"object": "chat.completion", "created": 0, "model": "stub"}
+        # Half of it has words of the page.
+        self.page = json.dumps({"choices": [choice], **answer, **own}).encode()
 
     def choose(self, request: Request) -> Behaviour:
         """Return what this request meets, and count it off."""
@@ -94,23 +112,37 @@ class Replica:
         ):
             raise ValueError(wanted)
         self.behaviour = wanted
-        if wanted.mode == "refuse" and self.server:
-            self.server.close()
-            self.server = None
+        if wanted.mode == "refuse":
+            for server in self.servers:
+                server.close()
+            self.servers.clear()
             for connection in self.connections:  # a process that is gone keeps none of them
                 connection.leave()
-        elif wanted.mode != "refuse":
+        else:
             await self.listen()
 
     async def listen(self) -> None:
-        if self.server is None:
-            loop = asyncio.get_running_loop()
-            self.server = await loop.create_server(
-                lambda: Engine(self), "127.0.0.1", self.port, backlog=4096
+        if self.servers:
+            return
+        loop = asyncio.get_running_loop()
+        self.servers.append(
+            await loop.create_server(lambda: Engine(self), "127.0.0.1", self.port, backlog=4096)
+        )
+        if self.uds:
+            self.servers.append(
+                await loop.create_unix_server(lambda: Engine(self), self.uds, backlog=4096)
             )
 
     def counts(self) -> dict[str, int]:
-        names = ("bytes", "in_flight", "max_in_flight", "completed", "aborted", "connections")
+        names = (
+            "keys",
+            "bytes",
+            "in_flight",
+            "max_in_flight",
+            "completed",
+            "aborted",
+            "connections",
+        )
         return {**self.requests, **{name: self.totals[name] for name in names}}
 
 
@@ -150,16 +182,13 @@ class Engine(Http):
         self.replica.totals["in_flight"] -= 1
         self.replica.totals["completed"] += 1
         super().finish()
-        if self.replica.server is None:
+        if not self.replica.servers:
             self.leave()
 
-    def headers(self, request: Request) -> str:
-        own = f"X-Stub: {self.replica.name}\r\n"
-        if "x-request-id" in request.headers:
-            own += f"X-Stub-Request-ID: {request.headers['x-request-id']}\r\n"
-        if "authorization" in request.headers:
-            own += "X-Stub-Key: received\r\n"
-        return own
+    def signed(self, body: bytes, request: Request) -> bytes:
+        """Return a body, or a chunk of one, with the request's id in it."""
+        own = request.headers.get("x-request-id", "").rjust(len(_NO_ID), "0")[: len(_NO_ID)]
+        return body.replace(_NO_ID.encode(), own.encode())
 
     def received(self, request: Request) -> None:
         kind, body = "json", b'{"status": "ok"}'
@@ -168,10 +197,16 @@ class Engine(Http):
         elif request.path == "/v1/models":
             body = b'{"object": "list", "data": [{"id": "stub", "object": "model"}]}'
         self.replica.totals["bytes"] += request.bytes
+        self.replica.totals["keys"] += "authorization" in request.headers
         behaviour = self.replica.choose(request)
         if behaviour.mode in {"503", "500"}:
             code = int(behaviour.mode)
-            self.answer(code, _error(code), self.headers(request))
+            self.answer(code, _error(code))
+        elif behaviour.mode == "307":
+            self.answer(307, b"", "Location: /elsewhere\r\n")
+        elif behaviour.mode == "accel":
+            orders = "X-Accel-Redirect: /v1/models\r\nX-Accel-Limit-Rate: 1\r\n"
+            self.answer(200, self.replica.page, orders)
         elif behaviour.mode == "reset-early":
             self.reset()
         elif behaviour.mode == "half-open":
@@ -179,7 +214,7 @@ class Engine(Http):
         elif request.path == PAGES and request.method == "POST":
             self.page(request, behaviour)
         else:
-            pieces = halves(self.whole(200, body, self.headers(request), kind))
+            pieces = halves(self.whole(200, body, kind=kind))
             self.send(pieces, behaviour, behaviour.first_ms or 0, 0)
 
     def page(self, request: Request, behaviour: Behaviour) -> None:
@@ -187,15 +222,15 @@ class Engine(Http):
         replica = self.replica
         chunk_ms = replica.chunk_ms if behaviour.chunk_ms is None else behaviour.chunk_ms
         first_ms = replica.first_ms if behaviour.first_ms is None else behaviour.first_ms
-        headers = self.headers(request)
         if not request.stream:
-            pieces = halves(self.whole(200, replica.page, headers))
+            pieces = halves(self.whole(200, self.signed(replica.page, request)))
             self.send(pieces, behaviour, first_ms + chunk_ms * replica.chunks, 0)
             return
         head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
-        head += f"Cache-Control: no-cache\r\n{headers}Transfer-Encoding: chunked\r\n\r\n"
+        head += "Cache-Control: no-cache\r\nTransfer-Encoding: chunked\r\n\r\n"
         first, *others = replica.stream
-        self.send([head.encode() + first, *others], behaviour, first_ms, chunk_ms)
+        first = head.encode() + self.signed(first, request)
+        self.send([first, *others], behaviour, first_ms, chunk_ms)
 
     def send(
         self, pieces: list[bytes], behaviour: Behaviour, first_ms: float, gap_ms: float
@@ -291,6 +326,7 @@ def _quickest_loop() -> asyncio.AbstractEventLoop:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--uds", metavar="PATH", help="a Unix socket to listen on, too")
     parser.add_argument("--control", type=int, help="port that counts and orders are at")
     parser.add_argument("--name", default="stub")
     parser.add_argument("--chunks", type=int, default=50, help="events of a stream before [DONE]")

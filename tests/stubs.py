@@ -28,6 +28,7 @@ class Stub:
     port: int
     control: int
     pid: int
+    uds: Path | None = None
     _client: requests.Session = field(default_factory=session, repr=False)
 
     @property
@@ -56,15 +57,16 @@ class Stub:
 
 
 @contextmanager
-def stub(name: str = "stub", **options: float) -> Iterator[Stub]:
+def stub(name: str = "stub", *, uds: Path | None = None, **options: float) -> Iterator[Stub]:
     """Run one on free ports; options are the program's: chunks, chunk_ms, first_ms, port."""
     control = free_ports(2)
     port = int(options.pop("port", control + 1))
     flags = [f"--{key.replace('_', '-')}={value:g}" for key, value in options.items()]
     command = [sys.executable, str(_PROGRAM), f"--name={name}"]
     command += [f"--port={port}", f"--control={control}", *flags]
+    command += [f"--uds={uds}"] if uds else []
     with subprocess.Popen(command) as process:
-        running = Stub(name, port, control, process.pid)
+        running = Stub(name, port, control, process.pid, uds)
 
         def answers() -> None:
             assert process.poll() is None, f"{command} ended with {process.returncode}"

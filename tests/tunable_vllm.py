@@ -109,7 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="vllm serve")
     parser.add_argument("serve")
     parser.add_argument("model")
-    parser.add_argument("--port", type=int)
+    parser.add_argument("--uds")
     parser.add_argument("--max-num-seqs", type=int)
     parser.add_argument("--api-server-count", type=int, default=1)
     parser.add_argument("--stream-interval", type=int, default=1)
@@ -128,7 +128,7 @@ def main() -> None:
             Route("/metrics", engine.metrics),
         ]
     )
-    uvicorn.run(app, port=options.port, log_level="warning", timeout_graceful_shutdown=5)
+    uvicorn.run(app, uds=options.uds, log_level="warning", timeout_graceful_shutdown=5)
 
 
 if __name__ == "__main__":

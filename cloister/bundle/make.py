@@ -4,7 +4,7 @@ import platform
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -24,6 +24,8 @@ from cloister.modelstore import READY, Pin, pins
 
 _WHEELS_S = 1800.0
 _CHUNK_BYTES = 1 << 20
+# scripts/bundle.sh copies each part, compares the copy, and gives that to Docker.
+_IMAGES_PART = 256 << 20  # bytes
 _PROJECT = (
     *("cloister", "compose", "docs", "images", "loadtests", "nginx-config", "profiles"),
     *("requirements", "samples", "scripts", "tasks", "tuned"),
@@ -122,8 +124,8 @@ def _fill(
 ) -> None:
     sums: dict[str, str] = {}
 
-    def parts(name: str) -> Parts:
-        return Parts(staged, name, sums, part_bytes=options.part_bytes)
+    def parts(name: str, most: int | None = options.part_bytes) -> Parts:
+        return Parts(staged, name, sums, part_bytes=most)
 
     def small(name: str, content: bytes) -> None:
         with Parts(staged, name, sums, part_bytes=None) as file:
@@ -135,7 +137,7 @@ def _fill(
     for reference in planned.images:
         say(f"saving {reference}")
         images.append(_saved(reference, scratch))
-    with parts("images.tar") as out:
+    with parts("images.tar", min(options.part_bytes or _IMAGES_PART, _IMAGES_PART)) as out:
         archive.write(images, cast("Any", out))
     say("copying the project")
     for name, path in (*_project_files(), *((f"wheels/{path.name}", path) for path in wheels)):
@@ -154,9 +156,17 @@ def _fill(
     small("README.md", _readme(planned).encode())
     small("bundle.sh", (project_root() / "scripts" / "bundle.sh").read_bytes())
     (staged / "bundle.sh").chmod(0o755)
-    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
-    (staged / "SHA256SUMS").write_text(lines, encoding="utf-8")
+    small("SIZES", _sizes(staged, sums).encode())
+    (staged / "SHA256SUMS").write_text(_lines(sums), encoding="utf-8")
     signing.sign(staged / "SHA256SUMS", options.key)
+
+
+def _lines(sums: dict[str, str]) -> str:
+    return "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
+
+
+def _sizes(staged: Path, names: Iterable[str]) -> str:
+    return "".join(f"{(staged / name).stat().st_size}  {name}\n" for name in sorted(names))
 
 
 def _saved(reference: str, scratch: Path) -> Saved:

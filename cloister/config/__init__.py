@@ -2,7 +2,7 @@
 
 from cloister.config.document import default_yaml, markdown_table
 from cloister.config.edit import with_keys
-from cloister.config.fields import IpNetwork, project_root
+from cloister.config.fields import IpNetwork, parse_difference, project_root
 from cloister.config.gateway_section import GatewaySettings
 from cloister.config.loading import FILE_NAME, Loaded, Setting, changed, load
 from cloister.config.schema import Settings
@@ -33,6 +33,7 @@ __all__ = [
     "default_yaml",
     "load",
     "markdown_table",
+    "parse_difference",
     "project_root",
     "with_keys",
 ]

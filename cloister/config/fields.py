@@ -3,6 +3,8 @@
 Whole numbers and choices need nothing of their own: pydantic checks them strictly.
 """
 
+import contextlib
+import json
 import os
 import re
 import unicodedata
@@ -17,7 +19,7 @@ from ipaddress import (
     ip_network,
 )
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator
 from pydantic_core import PydanticCustomError
@@ -71,6 +73,32 @@ def printable(text: str, limit: int = 80) -> str:
 def project_root() -> Path:
     """Return the checkout's folder: the parent of the package."""
     return Path(__file__).resolve().parents[2]
+
+
+def parse_difference(text: str) -> tuple[str, Any]:
+    """Return what a line of `docker.allowed_differences` names, and its value.
+
+    Names may have spaces, such as `exporter on NETWORK Aliases`; raises ValueError without a value.
+    """
+    subject, _, rest = text.partition(" ")
+    words = rest.split(" ")
+    for count in range(1, len(words)):
+        with contextlib.suppress(ValueError):
+            return " ".join((subject, *words[:count])), json.loads(" ".join(words[count:]))
+    raise ValueError(text)
+
+
+def _difference(value: str) -> str:
+    try:
+        name, told = parse_difference(value)
+    except ValueError as error:
+        raise refusal(
+            f"must have lines such as `tesseract-1 HostConfig.Init false`, whose value is JSON; "
+            f"`{printable(value)}` has no such value",
+            hint="copy the line that `invoke verify` prints",
+        ) from error
+    # However it was written, it is compared as it is printed.
+    return f"{name} {json.dumps(told, sort_keys=True, separators=(',', ':'))}"
 
 
 def _path(value: object) -> object:
@@ -208,6 +236,11 @@ HostNames = Annotated[
     tuple[Annotated[str, BeforeValidator(_host_name)], ...],
     BeforeValidator(_as_tuple),
     Expected("a list of host names such as ocr.example.org"),
+]
+Differences = Annotated[
+    tuple[Annotated[str, AfterValidator(_difference)], ...],
+    BeforeValidator(_as_tuple),
+    Expected("a list of lines as `invoke verify` prints them"),
 ]
 Origins = Annotated[
     tuple[Annotated[str, BeforeValidator(_origin)], ...],

@@ -26,6 +26,20 @@ class GatewaySettings(Section):
         le=3600,
         description="Longest wait for an engine in one read or write step of a page, in seconds",
     )
+    max_answer_mib: int | None = Field(
+        default=None,
+        ge=1,
+        le=4096,
+        description="Largest answer of an engine, in MiB; beyond it 502, or a stream is ended with "
+        "an error. null: what the model's longest answer takes",
+    )
+    max_answer_s: int | None = Field(
+        default=None,
+        ge=1,
+        le=604800,
+        description="Longest time from the first to the last byte of an engine's answer, in "
+        "seconds; beyond it the answer is cut off. null: what the model's longest answer takes",
+    )
     client_body_timeout_s: int = Field(
         default=30,
         ge=1,

@@ -106,17 +106,6 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
-    def _ports_apart(self) -> Self:
-        first, last = self.engines.first_port - 2, self.engines.first_port + self.replicas - 1
-        if first <= self.gateway.port <= last:
-            raise refusal(
-                f"is {self.gateway.port}, but engines and metrics take the ports {first} to {last}",
-                hint="change `gateway.port` or `engines.first_port`",
-                key="gateway.port",
-            )
-        return self
-
-    @model_validator(mode="after")
     def _noise_is_said_to_be_noise(self) -> Self:
         if self.vllm.load_format == "dummy" and not self.model.synthetic:
             raise refusal(

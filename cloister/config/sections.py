@@ -8,6 +8,7 @@ from pydantic import Field
 
 import cloister
 from cloister.config.fields import (
+    Differences,
     Gpus,
     ImagePrefix,
     ImageTag,
@@ -54,14 +55,14 @@ class ModelSettings(Section):
 
 
 class EnginesSettings(Section):
-    """The engines, which answer the gateway on 127.0.0.1."""
+    """The engines, which answer the gateway alone."""
 
     first_port: int = Field(
         default=8101,
         ge=3,
         le=65000,
-        description="TCP port of the first replica; each further replica takes the next one, and "
-        "the two ports below it serve metrics and the gateway's state",
+        description="Without effect: engines listen on Unix sockets. Files of earlier versions "
+        "have it",
     )
     weights: Weights = Field(
         default=(),
@@ -136,13 +137,24 @@ class DockerSettings(Section):
         pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$",
         description="Tag of the images",
     )
+    engine_network: Literal["none", "internal"] = Field(
+        default="none",
+        description="What engines are on: no network at all, or `internal`, a network of Docker's "
+        "from which page text can leave, as `invoke verify` reports",
+    )
     baked: bool = Field(
         default=False,
         description="Take the model from vLLM's image, where `invoke images.build --bake` put it",
     )
     override: OptionalPath = Field(
         default=None,
-        description="A Compose file of your own, merged last; `invoke verify` tells what it opens",
+        description="A Compose file of your own, merged last; "
+        "`invoke verify` reports what it opens",
+    )
+    allowed_differences: Differences = Field(
+        default=(),
+        description="Intended differences from the plan, such as those of `docker.override`, as "
+        "the lines that `invoke verify` prints; it then reports them as accepted risks",
     )
     gateway_memory_mib: int = Field(
         default=1536,
@@ -179,6 +191,18 @@ class OcrSettings(Section):
         ge=1,
         le=3600,
         description="Longest time to turn one page into an image, in seconds",
+    )
+    max_file_mib: int = Field(
+        default=2048,
+        ge=1,
+        le=1048576,
+        description="Largest input file, in MiB; a larger one counts as not read",
+    )
+    file_timeout_s: int = Field(
+        default=300,
+        ge=1,
+        le=86400,
+        description="Longest time to read one input file for its hash, in seconds",
     )
     memory_mib: int = Field(
         default=2048,

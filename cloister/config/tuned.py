@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import yaml
-
+from cloister import datafiles
 from cloister.config.fields import project_root
 from cloister.config.keys import leaves
 from cloister.config.sources import Reading
 from cloister.config.yamlfile import read_part
+from cloister.datafiles import DataError
 from cloister.errors import ConfigError
 
 FOLDER = "tuned"
@@ -83,11 +83,11 @@ def _choose(fitting: list[_Found], hardware: Hardware) -> Path | None:
 def _fitting(model: str, engine: str) -> Iterator[_Found]:
     for path in sorted((project_root() / FOLDER).glob("*.yaml")):
         try:
-            found = yaml.safe_load(path.read_text(encoding="utf-8"))
+            found = datafiles.load_yaml(path)
             theirs = found["model"], found["engine"]
             made_at = str(found.get("made_at", ""))
             one = _Found(path, found.get("card"), int(found["memory_mib"]), made_at)
-        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        except (OSError, DataError) as error:
             raise ConfigError(f"`{path}` cannot be read: {' '.join(str(error).split())}") from error
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ConfigError(

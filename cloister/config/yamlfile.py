@@ -7,9 +7,11 @@ from pathlib import Path
 
 import yaml
 
+from cloister import datafiles
 from cloister.config.fields import described, printable, project_root
 from cloister.config.keys import leaves, sections
 from cloister.config.sources import Reading, parse
+from cloister.datafiles import DataError
 from cloister.errors import ConfigError
 
 _NULL_TAG = "tag:yaml.org,2002:null"
@@ -53,7 +55,7 @@ def _name(path: Path) -> str:
 
 def _text(path: Path, name: str, given_by: str | None) -> str:
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return datafiles.read(path, datafiles.YAML_BYTES).decode("utf-8-sig")
     except FileNotFoundError:
         if given_by is None and not path.is_symlink():
             return ""
@@ -71,13 +73,7 @@ def _text(path: Path, name: str, given_by: str | None) -> str:
 
 def _compose(text: str, name: str) -> yaml.Node | None:
     try:
-        for token in yaml.scan(text, Loader=yaml.SafeLoader):
-            if isinstance(token, yaml.TagToken):
-                line = token.start_mark.line + 1
-                raise ConfigError(
-                    f"{name} line {line} has a YAML tag, which no key takes",
-                    hint="put a value that begins with ! in quotes",
-                )
+        datafiles.check_yaml(text, once=False)  # which key is there twice is told with its section
         node: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -86,10 +82,11 @@ def _compose(text: str, name: str) -> yaml.Node | None:
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise ConfigError(f"{name} line {line} has a character that YAML forbids") from None
+    except DataError as error:
+        hint = "put a value that begins with ! or * in quotes"
+        raise ConfigError(f"{name} {error}", hint=hint) from None
     except (ValueError, OverflowError):  # both from chr(), which pyyaml does not guard
         raise ConfigError(f"{name} is not YAML: an escape beyond Unicode") from None
-    except RecursionError:
-        raise ConfigError(f"{name} is nested too deeply") from None
     return node
 
 

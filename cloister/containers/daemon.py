@@ -3,16 +3,19 @@
 import contextlib
 import errno
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import docker
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.models.containers import Container
+from requests.exceptions import RequestException
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from cloister.errors import DeploymentError, ToolError
 
-MINIMUM_ENGINE = (20, 10)  # the oldest that the seal was proven on; see docs/decisions/0007
+MINIMUM_ENGINE = (20, 10)  # the oldest that the seal was proven on; see docs/containers.md
 _TIMEOUT_S = 60
+_ENDPOINTS_S, _ENDPOINTS_PAUSE_S = 60.0, 1.0
 _PROJECT_LABEL, _SERVICE_LABEL = "com.docker.compose.project", "com.docker.compose.service"
 
 
@@ -24,14 +27,14 @@ def connect() -> docker.DockerClient:
     try:
         client = docker.from_env(timeout=_TIMEOUT_S)
         version = client.version()["Version"]
-    except DockerException as error:
+    except (DockerException, RequestException) as error:
         raise _unreachable(error) from error
     found = re.match(r"(\d+)\.(\d+)", version)
     if found is None or (int(found[1]), int(found[2])) < MINIMUM_ENGINE:
         wanted = ".".join(map(str, MINIMUM_ENGINE))
         raise ToolError(
             f"the Docker engine is version {version}; expected {wanted} or newer",
-            hint="upgrade it; 28 or newer closes more by itself (docs/decisions/0007)",
+            hint="upgrade it; 28 or newer closes more by itself (docs/containers.md)",
         )
     return client
 
@@ -43,9 +46,31 @@ def members(client: docker.DockerClient, project: str) -> dict[str, Container]:
     return {str(container.labels[_SERVICE_LABEL]): container for container in found}
 
 
+def stop(container: Container) -> None:
+    """Stop a container within its own grace period.
+
+    Without a number the SDK waits only 70 s for Docker's answer.
+    """
+    container.stop(timeout=container.attrs["Config"].get("StopTimeout"))
+
+
+def once_released(remove: Callable[[], object]) -> None:
+    """Remove networks.
+
+    A busy Docker releases an endpoint some time after its container is gone, and refuses to remove
+    the network until then.
+    """
+    Retrying(
+        retry=retry_if_exception(lambda error: "active endpoints" in str(error)),
+        stop=stop_after_delay(_ENDPOINTS_S),
+        wait=wait_fixed(_ENDPOINTS_PAUSE_S),
+        reraise=True,
+    )(remove)
+
+
 @contextlib.contextmanager
 def explained() -> Iterator[None]:
-    """Turn what the engine refuses into a DeploymentError of one line."""
+    """Turn what the engine refuses into a DeploymentError of one line, and silence to ToolError."""
     try:
         yield
     except ImageNotFound as error:
@@ -56,11 +81,11 @@ def explained() -> Iterator[None]:
         raise DeploymentError(f"Docker: {error.explanation}", hint="invoke status") from error
     except APIError as error:
         raise DeploymentError(f"Docker refused: {error.explanation or error}") from error
-    except DockerException as error:
+    except (DockerException, RequestException) as error:  # the SDK passes on what requests raises
         raise _unreachable(error) from error
 
 
-def _unreachable(error: DockerException) -> ToolError:
+def _unreachable(error: Exception) -> ToolError:
     text = str(error)
     if re.search(rf"\[Errno {errno.EACCES}\]|[Pp]ermission denied", text):
         return ToolError(

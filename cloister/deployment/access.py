@@ -2,8 +2,9 @@
 
 import hashlib
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
-from cloister import certificates, keys
+from cloister import certificates, keys, ports
 from cloister.chat import Pass
 from cloister.config import Settings
 from cloister.errors import AccessError
@@ -47,9 +48,12 @@ def read(settings: Settings) -> Access:
 def of_this_machine(settings: Settings) -> Pass:
     """Return how this machine's own commands enter the gateway of a deployment.
 
-    Raises AccessError when there are to be keys, and the one for that is missing.
+    Raises AccessError when there are to be keys, and the one for that is missing, and
+    DeploymentError where another user's program listens in the gateway's place.
     """
     gateway = settings.gateway
+    to = urlsplit(url(gateway))
+    ports.require_ours(str(to.hostname), gateway.port)
     key = keys.operator(Layout(settings.state_dir)) if gateway.keys else None
     if gateway.keys and key is None:
         raise AccessError("the key of this machine's own commands is missing", hint="invoke up")

@@ -1,8 +1,10 @@
 """The gateway's files: rendered, checked by nginx in a scratch place, swapped, and taken up."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from pathlib import Path
+from typing import TypeVar
 
 import requests
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
@@ -12,20 +14,22 @@ from cloister.config import Settings
 from cloister.deployment import access, plan, record
 from cloister.deployment.access import Access
 from cloister.deployment.record import Record, Standing
-from cloister.errors import GatewayError
+from cloister.errors import DeploymentError, GatewayError
 from cloister.events import Journal
-from cloister.files import exclusive, write_atomically
+from cloister.files import make_folder, write_atomically
 from cloister.gateway import Place
 from cloister.layout import Layout
 from cloister.nginx import CONFIGURATION
 from cloister.runtimes import GATEWAY, RUNTIMES, Runtime
+from cloister.statefolder import locked
 
 _TAKEN_UP_S, _POLL_S, _ASK_S = 20.0, 0.05, 5.0
 _DOOR_S = 3 * _TAKEN_UP_S
 # The old workers let go of the port a tenth of a second after the new ones took it.
 _IN_A_ROW = 4
 _LOG_LINES = 3
-_PRIVATE, _READABLE, _CLOSED = 0o600, 0o644, 0o700
+Seen = TypeVar("Seen")
+_PRIVATE, _READABLE, _CLOSED, _ENTERED = 0o600, 0o644, 0o700, 0o755
 
 
 class Doorkeeper:
@@ -80,11 +84,27 @@ class Doorkeeper:
         """Let the gateway take keys and certificates as they are now."""
         self._change(self._required(lambda now: now))
 
+    def compare(self, look: Callable[[], Seen]) -> tuple[tuple[str, ...], Seen]:
+        """Return in what the gateway's files, and what nginx tells of them, are not as planned.
+
+        With it comes what `look` returns: no command changes the files meanwhile.
+        """
+        with locked(self._layout.door_lock, wait_s=_DOOR_S):
+            now = record.required(self._state)
+            running = RUNTIMES[now.settings.runtime].make(now.settings)
+            wanted = _files(now, access.read(now.settings), running.place())
+            found = [*_differing(self._layout.gateway, wanted)]
+            url = f"{plan.of(now).site.status.here.url}/-/generation"
+            with running.session() as session:
+                if _told(session, url) != gateway.generation(wanted[CONFIGURATION]):
+                    found.append("nginx tells another generation")
+            return tuple(found), look()
+
     def _required(self, change: Callable[[Record], Record]) -> Callable[[Record | None], Record]:
         return lambda now: change(now or record.required(self._state))
 
     def _change(self, change: Callable[[Record | None], Record]) -> tuple[Record | None, Record]:
-        with exclusive(self._layout.door_lock, wait_s=_DOOR_S):
+        with locked(self._layout.door_lock, wait_s=_DOOR_S):
             before = record.read(self._state)
             after = change(before).counted(before)
             running = RUNTIMES[after.settings.runtime].make(after.settings)
@@ -106,9 +126,14 @@ class Doorkeeper:
         if self._present() == wanted[CONFIGURATION]:
             record.write(after)
             return False
-        running.check_gateway(lambda scratch: _files(after, admitted, scratch))
-        for private in (self._layout.logs, self._layout.run):
-            private.mkdir(mode=_CLOSED, parents=True, exist_ok=True)
+        try:
+            running.check_gateway(lambda scratch: _files(after, admitted, scratch))
+        except OSError as error:
+            raise DeploymentError(f"nginx cannot try its files: {error.strerror}") from error
+        for private in (self._layout.logs, self._layout.run, self._layout.gateway):
+            make_folder(private, _CLOSED)
+        # A container's nginx is another user.
+        self._layout.gateway.chmod(_CLOSED if place.owner is None else _ENTERED)
         record.write(after)
         _write(self._layout, wanted, place)
         return True
@@ -120,8 +145,7 @@ class Doorkeeper:
         killed may have written them and no more.
         """
         wanted = gateway.generation(self._present())
-        host, port = plan.of(after).site.status
-        url = f"http://{host}:{port}/-/generation"
+        url = f"{plan.of(after).site.status.here.url}/-/generation"
         with running.session() as session:
             if changed or _told(session, url) not in {"", wanted}:
                 running.signal(GATEWAY, "HUP")
@@ -142,6 +166,24 @@ def _files(after: Record, admitted: Access, place: Place) -> dict[str, str]:
     """Return all that nginx reads, by name; nginx.conf is the last to be written."""
     door = plan.door(plan.of(after), admitted, after.standings, after.shares)
     return {**admitted.files, CONFIGURATION: gateway.render(door, place)}
+
+
+def _differing(folder: Path, wanted: Mapping[str, str]) -> Iterator[str]:
+    present = {path.name: path for path in folder.iterdir()} if folder.is_dir() else {}
+    for name in sorted({*present, *wanted}):
+        if name not in wanted:
+            yield f"a file too many: {name}"
+        elif name not in present:
+            yield f"a file is missing: {name}"
+        elif _content(present[name]) != wanted[name].encode():
+            yield f"other content, or it cannot be read: {name}"
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
 
 
 def _wait(taken_up: Callable[[], bool], refuse: Callable[[], None]) -> None:
@@ -173,17 +215,17 @@ def _refuse(running: Runtime) -> None:
     last = running.tail(GATEWAY, _LOG_LINES).strip() or "(nothing)"
     raise GatewayError(
         f"nginx did not take its new files up within {_TAKEN_UP_S:g} s; it said: {last}",
-        hint="invoke logs --name gateway",
+        hint=f"invoke logs --name {GATEWAY}",
     )
 
 
 def _write(layout: Layout, texts: Mapping[str, str], place: Place) -> None:
     for name, text in texts.items():
         path = layout.gateway / name
-        if name == CONFIGURATION:
-            write_atomically(path, text)
-        elif place.owner is None:
+        if place.owner is None:
             write_atomically(path, text, mode=_PRIVATE)
+        elif name == CONFIGURATION:
+            write_atomically(path, text, mode=_READABLE)
         elif os.geteuid() == 0:
             write_atomically(path, text, mode=_PRIVATE)
             os.chown(path, place.owner, -1)

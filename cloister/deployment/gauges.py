@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
+from cloister.bounded import MOST_METRICS_BYTES
 from cloister.engines import Replica
 
 RUNNING, WAITING = "vllm:num_requests_running", "vllm:num_requests_waiting"
@@ -13,10 +14,14 @@ TOKENS = "vllm:generation_tokens_total"
 PROMPT_TOKENS = "vllm:prompt_tokens_total"
 KV_USE = "vllm:kv_cache_usage_perc"  # 1 is all of it
 _ASK_S = 2.0
+_MOST = 1e15  # no engine counts that far
 
 
 def of(session: requests.Session, url: str) -> dict[str, float]:
-    """Return the gauges and counters of one engine, by sample; nothing when it tells none."""
+    """Return the gauges and counters of one engine, by sample; nothing when it tells none.
+
+    What cannot be such a number, as NaN or 1e308, is left out: it is summed, compared and shown.
+    """
     sums: dict[str, float] = {}
     try:
         families = list(text_string_to_metric_families(get(session, f"{url}/metrics") or ""))
@@ -24,7 +29,8 @@ def of(session: requests.Session, url: str) -> dict[str, float]:
         return {}  # not in Prometheus' format: as if it had not answered
     for family in families:
         for sample in family.samples if family.type in {"gauge", "counter"} else ():
-            sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
+            if 0 <= sample.value <= _MOST:
+                sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
     return sums
 
 
@@ -40,9 +46,10 @@ def load(session: requests.Session, url: str) -> int | None:
 
 
 def get(session: requests.Session, url: str) -> str | None:
-    """Return what an address answers, None when it is an error or nothing."""
+    """Return what an address answers, None when it is an error, too much or nothing."""
     try:
         answer = session.get(url, timeout=_ASK_S)
     except requests.RequestException:
         return None  # not reached: the caller's None says so
-    return answer.text if answer.ok else None
+    fits = len(answer.content) <= MOST_METRICS_BYTES
+    return answer.text if answer.ok and fits else None

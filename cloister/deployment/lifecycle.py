@@ -1,10 +1,11 @@
 """Bringing a deployment up, down and round again; every step can be killed and run again."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from cloister import chat, modelstore, ports, shell
+from cloister import chat, modelstore, ports, shell, sockets, spool
 from cloister.config import Settings
 from cloister.deployment import access, reading, record, seating
 from cloister.deployment.converge import Convergence
@@ -12,15 +13,17 @@ from cloister.deployment.doorkeeper import Doorkeeper
 from cloister.deployment.plan import Plan, of, with_names
 from cloister.deployment.reading import Progress
 from cloister.deployment.record import Record
+from cloister.endpoint import UnixSocket
 from cloister.engines import ENGINES, choose
 from cloister.errors import DeploymentError
 from cloister.events import Journal
-from cloister.files import exclusive
 from cloister.hardware import cores
 from cloister.layout import Layout
-from cloister.runtimes import BESIDE, GATEWAY, RUNTIMES, WATCHDOG, Runtime
+from cloister.runtimes import BESIDE, GATEWAY, RUNTIMES, SOCKET, WATCHDOG, Runtime, socket_folder
+from cloister.statefolder import locked, require_own
 
 _POLL_S = 0.25
+_LOCAL_HINT = "set `state_dir` to a folder of a local file system, such as ext4, XFS or tmpfs"
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def up(settings: Settings, progress: Progress) -> Up:
     have passed.
     """
     layout = Layout(settings.state_dir)
-    with exclusive(layout.lock):
+    with locked(layout.lock):
         progress("checking the configuration and the ports")
         wanted = target(settings, "up")
         before = record.read(settings)
@@ -74,8 +77,7 @@ def up(settings: Settings, progress: Progress) -> Up:
         change = Convergence(before, wanted, door, journal, progress)
         started = change.run()
         _wait_for_the_sick(wanted, progress)
-        progress("waiting for a page through the gateway")
-        page = reading.through_gateway(change.planned, change.running)
+        page = reading.through_gateway(change.planned, change.running, progress)
         finish(door)
     return Up(change.planned, started, page)
 
@@ -85,6 +87,7 @@ def check(wanted: Record, before: Record | None) -> None:
     _require_one_runtime(wanted.settings, before)
     running = runtime(wanted.settings)
     running.check()
+    _check_file_system(wanted.settings.state_dir)
     access.read(wanted.settings)
     _check_ports(of(wanted), before, running)
 
@@ -99,9 +102,10 @@ def finish(door: Doorkeeper) -> None:
 def down(settings: Settings) -> bool:
     """Stop everything after the pages in flight; return False when nothing ran."""
     layout = Layout(settings.state_dir)
+    require_own(layout.state)
     if not layout.state.exists():
         return False
-    with exclusive(layout.lock):
+    with locked(layout.lock):
         try:
             recorded = record.read(settings)
         except DeploymentError:
@@ -114,7 +118,7 @@ def down(settings: Settings) -> bool:
 def restart(settings: Settings, names: tuple[str, ...], progress: Progress) -> tuple[str, ...]:
     """Restart programs one after the other, all of them unless named; return their names."""
     layout = Layout(settings.state_dir)
-    with exclusive(layout.lock):
+    with locked(layout.lock):
         recorded = record.required(settings)
         planned, running = of(recorded), runtime(recorded.settings)
         known = tuple(state.name for state in running.states())
@@ -132,7 +136,7 @@ def restart(settings: Settings, names: tuple[str, ...], progress: Progress) -> t
             else:
                 change.restart(name)
         if GATEWAY in (names or known):
-            reading.through_gateway(planned, running)
+            reading.through_gateway(planned, running, progress)
     return names or known
 
 
@@ -172,8 +176,8 @@ def _wait_for_the_sick(wanted: Record, progress: Progress) -> None:
 
     if not sick():
         return
-    progress(f"waiting for the watchdog to bring {', '.join(sick())} back")
     ready_s = ENGINES[wanted.settings.engine].ready_s
+    progress(f"waiting for the watchdog to bring {', '.join(sick())} back, at most {ready_s:g} s")
     left = Retrying(
         retry=retry_if_result(bool),
         stop=stop_after_delay(ready_s),
@@ -198,11 +202,51 @@ def _require_one_runtime(settings: Settings, before: Record | None) -> None:
         )
 
 
+def _check_file_system(state: Path) -> None:
+    """Require what the state folder is for, of it or of what is there of its path.
+
+    Unix sockets lie in it, and the access log's spool, whose lines are freed as they are counted.
+    """
+    there = next(folder for folder in (state, *state.parents) if folder.is_dir())
+    try:
+        sockets.try_folder(there)
+    except OSError as error:
+        raise DeploymentError(
+            f"`{there}` takes no Unix sockets: {error.strerror}", hint=_LOCAL_HINT
+        ) from error
+    try:
+        spool.try_folder(there)
+    except OSError as error:
+        raise DeploymentError(
+            f"`{there}` cannot free a part of a file: {error.strerror}", hint=_LOCAL_HINT
+        ) from error
+
+
 def _check_ports(planned: Plan, before: Record | None, running: Runtime) -> None:
     """Require that every port is free, but for those that our own programs hold already."""
     names = [state.name for state in running.states()]
     held = set(with_names(before, names).site.published.values()) if before and names else set()
-    for name, (host, port) in planned.site.published.items():
-        if (host, port) not in held:
-            key = "gateway.port" if name == GATEWAY else "engines.first_port"
-            ports.require_free(host, port, key=key)
+    for address in planned.site.published.values():
+        if address not in held:
+            ports.require_free(address.host, address.port, key="gateway.port")
+    # Replicas of all engines have the same sockets: that of another engine may serve here as yet.
+    folder = Layout(planned.settings.state_dir).sockets
+    ours = {folder / socket_folder(name) / SOCKET for name in names}
+    site = planned.site
+    for listener in (*site.replicas, site.exporter, site.status):
+        if isinstance(listener.here, UnixSocket) and listener.here.path not in ours:
+            _require_unserved(listener.here.path)
+
+
+def _require_unserved(path: Path) -> None:
+    try:
+        is_served = sockets.is_served(path)
+    except OSError as error:
+        raise DeploymentError(
+            f"`{path}` cannot be connected to: {error.strerror}", hint=f"rm {path}"
+        ) from error
+    if is_served:
+        raise DeploymentError(
+            f"another program listens at `{path}`",
+            hint="end it (`ss -xlp` shows which), or set another `state_dir`",
+        )

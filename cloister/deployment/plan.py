@@ -1,5 +1,6 @@
 """What a deployment consists of: settings, cores and seats to replicas and programs, pure."""
 
+import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,11 +10,21 @@ from cloister import gateway
 from cloister.config import Settings
 from cloister.deployment.access import Access
 from cloister.deployment.record import Record
-from cloister.engines import ENGINES, Replica
+from cloister.engines import ENGINES, AnswerLimits, Patience, Replica
 from cloister.gateway import Door, Upstream
 from cloister.placement import Seat
-from cloister.runtimes import EXPORTER, GATEWAY, RUNTIMES, WATCHDOG, Program, Site
+from cloister.runtimes import (
+    EXPORTER,
+    GATEWAY,
+    RUNTIMES,
+    WATCHDOG,
+    Program,
+    Site,
+    gateway_stop_s,
+)
 
+# What the watchdog takes at most from its verdict to the end of an engine.
+_REPAIR_S = 60
 _CLOSED = {"unproven", "draining", "sick"}
 
 
@@ -64,13 +75,11 @@ def plan(settings: Settings, cores: int, seats: Sequence[Seat] = ()) -> Plan:
         replicas=tuple(
             Replica(
                 f"{engine.family}-{number}",
-                port,
-                host,
-                site.bind,
+                listener,
                 gpu=seat.gpu if seat else None,
                 memory_percent=seat.memory_percent if seat else None,
             )
-            for number, ((host, port), seat) in enumerate(
+            for number, (listener, seat) in enumerate(
                 zip(site.replicas, places, strict=True), start=1
             )
         ),
@@ -100,9 +109,9 @@ def with_names(record: Record, names: Iterable[str]) -> Plan:
 def programs(planned: Plan, model: Path | None) -> tuple[Program, ...]:
     """Return what the runtime is to keep alive, `model` being the folder it serves; pure."""
     settings = planned.settings
-    pairs = [f"{replica.name}={replica.url}" for replica in planned.replicas]
-    _, port = planned.site.exporter
-    status = _url(planned.site.status)
+    pairs = [f"{replica.name}={replica.listener.inside}" for replica in planned.replicas]
+    status = planned.site.status.inside
+    listens = (f"--listen={planned.site.exporter.own}", f"--access-log={planned.site.spool}")
     state = f"--state-dir={settings.state_dir}"
     watchdog = Program(WATCHDOG, "watchdog", (sys.executable, "-m", "cloister.watchdog"), (state,))
     return (
@@ -111,13 +120,15 @@ def programs(planned: Plan, model: Path | None) -> tuple[Program, ...]:
             EXPORTER,
             "exporter",
             (sys.executable, "-m", "cloister.exporter"),
-            (f"--host={planned.site.bind}", f"--port={port}", f"--gateway={status}", *pairs),
+            (*listens, f"--gateway={status}", *pairs),
+            socket=planned.site.exporter.socket,
         ),
         Program(
             GATEWAY,
             "gateway",
             stop_signal="QUIT",  # nginx finishes the pages in flight
-            stop_wait_s=settings.gateway.timeout_s + 10,
+            stop_wait_s=gateway_stop_s(settings),
+            socket=planned.site.status.socket,
         ),
         *((watchdog,) if settings.healing.enabled else ()),
     )
@@ -131,7 +142,6 @@ def door(
     A replica without a standing gets pages; `shares` replace the configured weights.
     """
     site, settings = planned.site, planned.settings
-    host, port = site.exporter
     weights = settings.engines.weights or (1,) * len(planned.replicas)
     slots = planned.slots // len(planned.replicas)
     upstreams = (
@@ -146,12 +156,34 @@ def door(
     return Door(
         settings=site.gateway,
         upstreams=tuple(upstreams),
-        exporter=f"{host}:{port}",
-        status=f"{site.bind}:{site.status[1]}",
-        status_allow=site.status_allow,
+        answer=_answer_limits(settings),
+        moved_s=_moved_s(settings),
+        exporter=site.exporter.inside,
+        status=site.status.own,
         keys=access.keys,
         tls=access.tls,
+        further_ports=site.further_ports,
     )
+
+
+def patience(settings: Settings) -> Patience:
+    """Return how long an engine may seem not to be well; pure."""
+    own, healing = ENGINES[settings.engine].patience(settings), settings.healing
+    return Patience(healing.silence_s or own.silence_s, healing.stall_s or own.stall_s)
+
+
+def _answer_limits(settings: Settings) -> AnswerLimits:
+    own, gateway_ = ENGINES[settings.engine].answer_limits(settings), settings.gateway
+    return AnswerLimits(gateway_.max_answer_mib or own.mib, gateway_.max_answer_s or own.seconds)
+
+
+def _moved_s(settings: Settings) -> int:
+    """Return for how long a page may be moved: as long as a hung engine is not taken out."""
+    longest = settings.gateway.timeout_s + 10
+    if not settings.healing.enabled:
+        return longest
+    well = patience(settings)
+    return min(longest, math.ceil(max(well.silence_s, well.stall_s)) + _REPAIR_S)
 
 
 def _engine(planned: Plan, replica: Replica, model: Path | None) -> Program:
@@ -164,9 +196,5 @@ def _engine(planned: Plan, replica: Replica, model: Path | None) -> Program:
         launch.flags,
         stop_wait_s=launch.stop_wait_s,
         gpu=replica.gpu,
+        socket=replica.listener.socket,
     )
-
-
-def _url(place: tuple[str, int]) -> str:
-    host, port = place
-    return f"http://{host}:{port}"

@@ -23,12 +23,23 @@ def table(status: Status) -> Table:
     return console.grid([_COLUMNS[n] for n in kept], [[row[n] for n in kept] for row in rows])
 
 
+def complaints(status: Status) -> list[str]:
+    """Return a line for each program that is not well: its name, its state, and why."""
+    lines = []
+    for program in status.programs:
+        if program.state not in {"running", "starting"}:
+            lines.append(f"{program.name}: {program.state}: {program.detail}")
+        elif program.standing == "sick":
+            lines.append(f"{program.name}: sick: it gets no pages; next: invoke events")
+    return lines
+
+
 def proposal(proposed: Proposal) -> str:
     """Return what would be done, a line a step and a line a replica."""
     now, then = proposed.before, len(proposed.plan.replicas)
     lines = [f"{now} -> {then} replicas of {proposed.plan.engine}"]
     for replica in proposed.plan.replicas:
-        place = f"{replica.name} at {replica.address}"
+        place = f"{replica.name} at {replica.listener.here}"
         if replica.gpu is not None:
             place += f" on GPU {replica.gpu}, {replica.memory_percent} % of its memory"
         lines.append(f"  {place}")

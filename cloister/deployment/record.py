@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from cloister import statefolder
 from cloister.config import Settings
 from cloister.errors import DeploymentError
 from cloister.files import write_atomically
@@ -23,7 +24,8 @@ class Record(BaseModel):
     canary is out, and `previous` are the settings to which a rollout would go back. `under_way` is
     the command that is changing it, or that was killed while it did. `taken` counts how often
     commands took each replica in hand, so that the watchdog, which looks only now and then, does
-    not take one that was replaced in between for one that died.
+    not take one that was replaced in between for one that died. `images` are the identities of the
+    images that the containers were made of; a record of an older version has none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -36,6 +38,7 @@ class Record(BaseModel):
     previous: Settings | None = None
     under_way: str | None = None
     taken: dict[str, int] = Field(default_factory=dict)
+    images: dict[str, str] = Field(default_factory=dict)
 
     def moved(self, standings: dict[str, Standing]) -> "Record":
         """Return the record with replicas in another state."""
@@ -55,6 +58,17 @@ class Record(BaseModel):
         return self.standings.get(name) in {"serving", "cold"}
 
 
+def wider(record: Record, other: Record) -> Record:
+    """Return a record with the further replicas of another one, which has more; pure."""
+    settings, count = record.settings, other.settings.replicas
+    further = count - settings.replicas
+    weights = settings.engines.weights and (*settings.engines.weights, *[1] * further)
+    engines = settings.engines.model_copy(update={"weights": weights})
+    wide = settings.model_copy(update={"replicas": count, "engines": engines})
+    seats = record.seats and (*record.seats, *other.seats[settings.replicas :])
+    return record.model_copy(update={"settings": wide, "seats": seats})
+
+
 def write(record: Record) -> None:
     """Keep the record."""
     path = Layout(record.settings.state_dir).record
@@ -67,6 +81,7 @@ def read(settings: Settings) -> Record | None:
     Raises DeploymentError when the record is damaged or of another version.
     """
     path = Layout(settings.state_dir).record
+    statefolder.require_own(settings.state_dir)
     try:
         return Record.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:

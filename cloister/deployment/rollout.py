@@ -13,13 +13,13 @@ from cloister.deployment.record import Record
 from cloister.deployment.scaling import Proposal, proposal
 from cloister.errors import CloisterError, DeploymentError
 from cloister.events import Journal
-from cloister.files import exclusive
 from cloister.layout import Layout
 from cloister.runtimes import GATEWAY
+from cloister.statefolder import locked
 
 # What a replica at a time cannot have another value.
 _TOGETHER = (
-    *("runtime", "engine", "model.name", "gateway.address", "gateway.port", "engines.first_port"),
+    *("runtime", "engine", "model.name", "gateway.address", "gateway.port"),
     *("docker.project", "docker.subnet"),
 )
 _PERCENT = 100
@@ -50,7 +50,7 @@ def rollout(settings: Settings, progress: Progress, canary_percent: int | None =
     back at what they were.
     """
     layout = Layout(settings.state_dir)
-    with exclusive(layout.lock):
+    with locked(layout.lock):
         progress("planning")
         before = record.required(settings)
         wanted = _wanted(settings, before)
@@ -68,8 +68,7 @@ def rollout(settings: Settings, progress: Progress, canary_percent: int | None =
         journal.note("rolling out", why=", ".join(map(str, change.steps)) or "nothing differs")
         try:
             done = change.run(only)
-            progress("waiting for a page through the gateway")
-            reading.through_gateway(change.planned, change.running)
+            reading.through_gateway(change.planned, change.running, progress)
         except CloisterError as error:
             journal.note("rollout failed", why=error.message)
             progress("going back to what was")
@@ -87,7 +86,7 @@ def rollout(settings: Settings, progress: Progress, canary_percent: int | None =
 def back(settings: Settings, progress: Progress) -> tuple[str, ...]:
     """Undo a rollout that is under way: a canary, or one that was killed."""
     layout = Layout(settings.state_dir)
-    with exclusive(layout.lock):
+    with locked(layout.lock):
         now = record.required(settings)
         if now.previous is None:
             raise DeploymentError("no rollout is under way, so there is nothing to go back to")
@@ -103,7 +102,7 @@ def _return(
     old = old.model_copy(update={"previous": previous})  # should this be killed or fail, too
     change = Convergence(record.required(settings), old, door, journal, progress)
     done = change.run()
-    reading.through_gateway(change.planned, change.running)
+    reading.through_gateway(change.planned, change.running, progress)
     lifecycle.finish(door)
     journal.note("rolled back", why=", ".join(done) or "nothing had been replaced")
     return done

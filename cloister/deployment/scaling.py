@@ -14,8 +14,8 @@ from cloister.deployment.record import Record
 from cloister.deployment.steps import Step, pauses
 from cloister.errors import ConfigError, DeploymentError
 from cloister.events import Journal
-from cloister.files import exclusive
 from cloister.layout import Layout
+from cloister.statefolder import locked
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def scale(settings: Settings, wish: Wish, progress: Progress) -> Proposal:
     whatever `up` raises; nothing is changed before all checks have passed.
     """
     layout = Layout(settings.state_dir)
-    with exclusive(layout.lock):
+    with locked(layout.lock):
         progress("planning")
         before, wanted = _records(settings, wish)
         lifecycle.check(wanted, before)
@@ -105,8 +105,7 @@ def scale(settings: Settings, wish: Wish, progress: Progress) -> Proposal:
         _keep(wanted.settings, before.settings)
         journal.note("scaling", why=f"from {before.settings.replicas} to {wish.replicas} replicas")
         change.run()
-        progress("waiting for a page through the gateway")
-        reading.through_gateway(change.planned, change.running)
+        reading.through_gateway(change.planned, change.running, progress)
         lifecycle.finish(door)
         journal.note("scaled", why=f"{wish.replicas} replicas")
     return proposed

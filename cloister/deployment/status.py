@@ -1,25 +1,29 @@
 """What runs now, as the runtime, the machine, the engines and the watchdog say."""
 
 import json
+import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import requests
 
 from cloister import chat, gateway, gpus
 from cloister.config import Settings
-from cloister.deployment import access, gauges, memory, record
+from cloister.deployment import access, defects, gauges, memory, record
 from cloister.deployment.lifecycle import resolve, runtime
 from cloister.deployment.plan import Plan, of
 from cloister.deployment.record import Record
 from cloister.engines import ENGINES
+from cloister.errors import DeploymentError
 from cloister.gpus import Card
 from cloister.layout import Layout
 from cloister.runtimes import WATCHDOG, ProgramState
 
 _FRESH_S = 30.0
+_SILENT_S = 60.0  # a change of the gateway's takes some of it
 
 
 @dataclass(frozen=True)
@@ -68,23 +72,27 @@ class Status:
 
 
 def status(settings: Settings) -> Status:
-    """Return the state of the deployment in the settings' state folder."""
+    """Return the state of the deployment in the settings' state folder.
+
+    Raises DeploymentError where its containers are somebody else's.
+    """
     found = record.read(settings)
     if found is None:
         return _nothing(resolve(settings))
     planned, running = of(found), runtime(found.settings)
+    running.require_own()
     states = running.states()
-    if states and found.settings.healing.enabled and all(s.name != WATCHDOG for s in states):
-        gone = "it does not run; next: invoke up"
-        states = (*states, ProgramState(WATCHDOG, "stopped", None, 0, gone))
+    states = (*states, *running.orphans())
+    states = (*states, *defects.missing(found, planned, states))
     needs_gpu = ENGINES[planned.engine].needs_gpu
     cards = {card.index: card for card in gpus.cards()} if needs_gpu else {}
     with running.session() as session:
+        states = tuple(_judge(settings, found, planned, session, state) for state in states)
         sight = _Sight(found, planned, session, _watched(settings), cards)
         programs = tuple(sight.program(state) for state in states)
     return Status(
         # One that just started counts: the supervisor calls it running only after some seconds.
-        up=bool(states) and all(state.state in {"running", "starting"} for state in states),
+        up=bool(programs) and all(map(_is_well, programs)),
         healthy=_healthy(planned),
         url=planned.url,
         engine=planned.engine,
@@ -133,6 +141,10 @@ class _Sight:
         return ProgramStatus(**{**vars(common), **own})
 
 
+def _is_well(program: ProgramStatus) -> bool:
+    return program.state in {"running", "starting"} and program.standing != "sick"
+
+
 def _nothing(settings: Settings) -> Status:
     url = gateway.url(settings.gateway)
     return Status(
@@ -145,18 +157,64 @@ def _nothing(settings: Settings) -> Status:
     )
 
 
+def _looping(settings: Settings) -> tuple[str, ...]:
+    """Return the programs whose process ends again and again, as the watchdog saw last."""
+    told = _last_watched(settings)
+    return tuple(told.get("looping", ()))
+
+
 def _watched(settings: Settings) -> Mapping[str, Mapping[str, Any]]:
     """Return what the watchdog saw last, nothing when that is long ago."""
+    replicas: Mapping[str, Mapping[str, Any]] = _last_watched(settings).get("replicas", {})
+    return replicas
+
+
+def _last_watched(settings: Settings) -> Mapping[str, Any]:
     path = Layout(settings.state_dir).watch
     if not path.exists():
         return {}
-    told = json.loads(path.read_text(encoding="utf-8"))
-    replicas: Mapping[str, Mapping[str, Any]] = told["replicas"]
-    return replicas if time.time() - told["at"] < _FRESH_S else {}
+    told: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return told if time.time() - told["at"] < _FRESH_S else {}
+
+
+def _judge(
+    settings: Settings,
+    found: Record,
+    planned: Plan,
+    session: requests.Session,
+    state: ProgramState,
+) -> ProgramState:
+    """Return the state of a program as it is, whatever its runtime calls it."""
+    if state.name in _looping(settings) and state.state in {"running", "starting"}:
+        why = f"its process ends again and again; next: invoke logs --name {state.name}"
+        return replace(state, state="backoff", detail=why)
+    return _heard(settings, found, defects.examine(planned, state, session))
+
+
+def _heard(settings: Settings, found: Record, state: ProgramState) -> ProgramState:
+    """Return the state of a program; a watchdog that writes nothing has failed."""
+    if state.name != WATCHDOG or state.state not in {"running", "starting"}:
+        return state
+    layout = Layout(settings.state_dir)
+    record_age_s = _age_s(layout.record) if layout.record.exists() else 0.0
+    # One that ends again and again is always young, and the deployment is not.
+    silent_s = min(_age_s(layout.watch), max(state.since_s, record_age_s))
+    if silent_s < _SILENT_S + 2 * found.settings.healing.interval_s:
+        return state
+    said = f"it has written nothing for {silent_s:.0f} s: is the disk full? does it hang?"
+    return replace(state, state="failed", detail=said)
+
+
+def _age_s(path: Path) -> float:
+    return time.time() - path.stat().st_mtime if path.exists() else math.inf
 
 
 def _healthy(planned: Plan) -> bool:
-    with chat.session(access.of_this_machine(planned.settings)) as session:
+    try:
+        enter = access.of_this_machine(planned.settings)
+    except DeploymentError:
+        return False  # another user listens there, and the gateway's own state says that it cannot
+    with chat.session(enter) as session:
         return gauges.get(session, f"{planned.url}/health") is not None
 
 

@@ -31,36 +31,39 @@ def steps(before: Plan | None, after: Plan, changes: Changes) -> tuple[Step, ...
     measures what the others have left to it. Where addresses move, nothing can go on meanwhile:
     everything is replaced at once.
     """
-    going = tuple(sorted(changes.removed, key=_number))
+    # Replicas of other names, as earlier versions gave them, hold cards that nobody knows of.
+    known = set(before.names) if before else set()
+    strange = tuple(sorted(changes.removed - known, key=_number))
+    first = [Step("stop", strange)] if strange else []
+    going = tuple(sorted(changes.removed & known, key=_number))
     stop = [Step("stop", going)] if going else []
     replaced = [name for name in after.names if name in changes.changed]
     added = [name for name in after.names if name in changes.added]
     if before is not None and _moves(before, after):
         at_once = tuple(name for name in after.names if name in changes.changed)
         replace = [Step("replace", at_once)] if at_once else []
-        return (*stop, *replace, *_starts(after, added))
+        return (*first, *stop, *replace, *_starts(after, added))
     one_by_one = [Step("replace", (name,)) for name in replaced]
     if ENGINES[after.engine].needs_gpu:
         free = [name for name in added if _cards(after)[name] not in _taken(before, after, changes)]
         late = [name for name in added if name not in free]
-        return (*_starts(after, free), *stop, *one_by_one, *_starts(after, late))
-    return (*_starts(after, added), *one_by_one, *stop)
+        return (*first, *_starts(after, free), *stop, *one_by_one, *_starts(after, late))
+    return (*first, *_starts(after, added), *one_by_one, *stop)
 
 
 def pauses(before: Plan | None, planned: tuple[Step, ...]) -> bool:
     """Tell whether there is a step at which no replica is left that gets pages; pure.
 
-    Those that go get none from the first step on.
+    Those that go get theirs until their own step.
     """
     if before is None:
         return False
-    going = {name for step in planned if step.action == "stop" for name in step.names}
-    there = set(before.names) - going
+    there = set(before.names)
     for step in planned:
-        if not there - (set(step.names) if step.action == "replace" else set()):
+        left = there if step.action == "start" else there - set(step.names)
+        if not left:
             return True
-        if step.action != "stop":
-            there |= set(step.names)
+        there = left if step.action == "stop" else there | set(step.names)
     return False
 
 
@@ -89,11 +92,11 @@ def _taken(before: Plan | None, after: Plan, changes: Changes) -> set[int | None
 
 def _moves(before: Plan, after: Plan) -> bool:
     """Tell whether an address is to be another's, or a name is to be at another address."""
-    old = {replica.address: replica.name for replica in before.replicas}
-    places = {replica.name: replica.address for replica in before.replicas}
+    old = {replica.listener: replica.name for replica in before.replicas}
+    places = {replica.name: replica.listener for replica in before.replicas}
     return any(
-        old.get(replica.address, replica.name) != replica.name
-        or places.get(replica.name, replica.address) != replica.address
+        old.get(replica.listener, replica.name) != replica.name
+        or places.get(replica.name, replica.listener) != replica.listener
         for replica in after.replicas
     )
 

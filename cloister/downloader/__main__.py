@@ -5,6 +5,7 @@ import signal
 import sys
 from urllib.parse import urlsplit
 
+from cloister.cleaning import printable
 from cloister.errors import CloisterError, ModelStoreError
 
 _INTERRUPTED = 130
@@ -44,7 +45,7 @@ def main() -> None:
 
 
 def _end(said: str, code: int) -> None:
-    sys.stderr.write(f"{said}\n")
+    sys.stderr.write(f"{printable(said)}\n")
     sys.stderr.flush()
     os._exit(code)  # streams that still wait must not hold it up
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from huggingface_hub.utils import logging as hub_logging
 from tqdm import tqdm
 
+from cloister.cleaning import printable
 from cloister.downloader.asking import Patience
 from cloister.downloader.download import Progress, download
 from cloister.downloader.hub import Hub
@@ -49,7 +50,7 @@ def _progress() -> Iterator[Progress]:
             if bar.disable:
                 sys.stderr.write(f"downloading {size / 1e9:.2f} GB ...\n")
 
-        yield Progress(total, bar.update, lambda text: bar.write(text, file=sys.stderr))
+        yield Progress(total, bar.update, lambda text: bar.write(printable(text), file=sys.stderr))
 
 
 def run(arguments: Sequence[str]) -> Path:

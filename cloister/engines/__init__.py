@@ -1,10 +1,10 @@
 """The OCR engines, one module each, behind one protocol, in one dict."""
 
 from cloister.engines import tesseract
-from cloister.engines.launch import Engine, Launch, Patience, Replica
+from cloister.engines.launch import AnswerLimits, Engine, Launch, Patience, Replica
 from cloister.engines.vllm import Vllm
 
-__all__ = ["ENGINES", "Engine", "Launch", "Patience", "Replica", "choose"]
+__all__ = ["ENGINES", "AnswerLimits", "Engine", "Launch", "Patience", "Replica", "choose"]
 
 ENGINES: dict[str, Engine] = {
     "tesseract": tesseract,

@@ -4,34 +4,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from cloister.endpoint import Listener
+
 if TYPE_CHECKING:  # the engine's own processes import this package, and need no configuration
     from cloister.config import Settings
 
 
 @dataclass(frozen=True)
 class Replica:
-    """One running engine: its name, its private address, and what it listens on for that.
+    """One running engine: its name, and where it listens.
 
     `gpu` is the card that it is placed on, `memory_percent` its share of the card's memory; both
     are None for an engine that needs no card.
     """
 
     name: str
-    port: int
-    host: str = "127.0.0.1"
-    bind: str = "127.0.0.1"
+    listener: Listener
     gpu: int | None = None
     memory_percent: int | None = None
 
     @property
-    def address(self) -> str:
-        """`host:port`."""
-        return f"{self.host}:{self.port}"
-
-    @property
     def url(self) -> str:
-        """The root of the engine's routes."""
-        return f"http://{self.address}"
+        """The root of the engine's routes, for the commands of this machine."""
+        return self.listener.here.url
 
 
 @dataclass(frozen=True)
@@ -43,7 +38,11 @@ class Launch:
 
     program: tuple[str, ...]
     flags: tuple[str, ...]
-    stop_wait_s: int = 30
+    stop_wait_s: int
+
+
+# From the end of its last page, an engine may take so long to end.
+END_S = 30
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,14 @@ class Patience:
 
     silence_s: float
     stall_s: float
+
+
+@dataclass(frozen=True)
+class AnswerLimits:
+    """The longest answer that an engine gives: its size in MiB, and from first to last byte."""
+
+    mib: int
+    seconds: int
 
 
 class Engine(Protocol):
@@ -89,8 +96,16 @@ class Engine(Protocol):
         """Return how one replica starts on a machine of `cores` cores; pure."""
         ...
 
+    def stop_wait_s(self, settings: "Settings") -> int:
+        """Return how long one replica may take to finish its pages when it is stopped; pure."""
+        ...
+
     def patience(self, settings: "Settings") -> Patience:
         """Return how long one replica may seem not to be well; pure."""
+        ...
+
+    def answer_limits(self, settings: "Settings") -> AnswerLimits:
+        """Return the longest answer by the engine's own limits; pure."""
         ...
 
     def slots(self, settings: "Settings", cores: int) -> int:

@@ -1,7 +1,7 @@
 """The gateway: a deployment's replicas, keys and limits to nginx' configuration, as pure text."""
 
 from cloister.gateway.door import Door, Place, Tls, Upstream, url
-from cloister.gateway.render import generation, render
+from cloister.gateway.render import generation, render, replica_path
 
 __all__ = [
     "Door",
@@ -10,5 +10,6 @@ __all__ = [
     "Upstream",
     "generation",
     "render",
+    "replica_path",
     "url",
 ]

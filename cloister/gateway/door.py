@@ -1,11 +1,12 @@
 """What the gateway is told: the replicas behind it, who may enter, and where nginx keeps files."""
 
 from dataclasses import dataclass
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 
 from cloister.config import GatewaySettings
-from cloister.engines import Replica
+from cloister.endpoint import Endpoint
+from cloister.engines import AnswerLimits, Replica
 from cloister.keys import Key
 
 HTTP2_DIRECTIVE_SINCE = (1, 25)  # before, it was a word of `listen`
@@ -15,15 +16,21 @@ HTTP2_DIRECTIVE_SINCE = (1, 25)  # before, it was a word of `listen`
 class Place:
     """Where one nginx keeps its files, and as whom its workers run (None: as the master).
 
-    Without a folder for `logs` they go to the standard streams, the access log to the output.
-    `owner` is the user that reads its files, None for whoever writes them.
+    Without a folder for `logs` they go to the standard streams. The access log's lines go to the
+    spool `counted` too, out of which the exporter takes them.
+    `reserved` tells that the same user holds the ports too, so that no other user can take them
+    while nginx does not run. `owner` is the user that reads its files, None for whoever writes
+    them. `modules` has the modules that it loads.
     """
 
     folder: Path
     logs: Path | None
+    counted: Path | None = None
     worker_user: str | None = None
     owner: int | None = None
     version: tuple[int, int] = (1, 26)
+    reserved: bool = False
+    modules: Path = Path("/usr/lib/nginx/modules")
 
     @property
     def access_log(self) -> Path:
@@ -66,17 +73,20 @@ class Tls:
 class Door:
     """All that the configuration depends on; `keys` is None when nobody needs one.
 
-    `exporter` and `status` are `host:port`: where metrics are, and where nginx tells its own state
-    to this machine and to `status_allow`.
+    `exporter` is where metrics are; at `status` nginx tells its own state. Clients find the service
+    at the settings' port and at `further_ports`. `answer` is the longest answer of an engine, and
+    a page that failed on one is given to another for `moved_s`.
     """
 
     settings: GatewaySettings
     upstreams: tuple[Upstream, ...]
-    exporter: str
-    status: str
-    status_allow: tuple[str, ...] = ()
+    answer: AnswerLimits
+    moved_s: int
+    exporter: Endpoint
+    status: Endpoint
     keys: tuple[Key, ...] | None = None
     tls: Tls | None = None
+    further_ports: tuple[int, ...] = ()
 
 
 def url(settings: GatewaySettings) -> str:
@@ -84,6 +94,7 @@ def url(settings: GatewaySettings) -> str:
     scheme = "https" if settings.certificate else "http"
     address = settings.address
     if address.is_unspecified:
-        return f"{scheme}://localhost:{settings.port}"
+        # A name has several addresses, one of which may be another user's to listen on.
+        address = ip_address("::1" if isinstance(address, IPv6Address) else "127.0.0.1")
     host = f"[{address}]" if isinstance(address, IPv6Address) else str(address)
     return f"{scheme}://{host}:{settings.port}"

@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 
 from cloister.config import GatewaySettings
+from cloister.engines import AnswerLimits
 
 _CLIENT, _LIMIT, _SERVER = "invalid_request_error", "rate_limit_error", "server_error"
 
@@ -30,7 +31,7 @@ class Refusal:
     message: str
     inner_codes: tuple[int, ...] = ()
     early: bool = False
-    variant: Variant | None = None
+    variants: tuple[Variant, ...] = ()
 
     @property
     def codes(self) -> tuple[int, ...]:
@@ -48,9 +49,21 @@ class Refusal:
         return _body(self.message, self.type, self.code)
 
 
-def refusals(settings: GatewaySettings) -> tuple[Refusal, ...]:
-    """Return every refusal of a gateway."""
-    return (*_malformed(), *_not_allowed(settings), *_upstream(settings))
+def refusals(settings: GatewaySettings, answer: AnswerLimits) -> tuple[Refusal, ...]:
+    """Return every refusal of a gateway before engines whose answers have these limits."""
+    return (*_malformed(), *_not_allowed(settings), *_upstream(settings, answer))
+
+
+def too_large(answer: AnswerLimits) -> str:
+    """Return the error for an answer that is too large."""
+    text = f"the answer of the engine is larger than {answer.mib} MiB (`gateway.max_answer_mib`)"
+    return _body(text, _SERVER, "answer_too_large")
+
+
+def too_long(answer: AnswerLimits) -> str:
+    """Return the error for an answer that takes too long."""
+    text = f"the answer of the engine took longer than {answer.seconds} s (`gateway.max_answer_s`)"
+    return _body(text, _SERVER, "answer_too_long")
 
 
 def _malformed() -> tuple[Refusal, ...]:
@@ -89,21 +102,27 @@ def _not_allowed(settings: GatewaySettings) -> tuple[Refusal, ...]:
         Refusal(421, _CLIENT, "unknown_host", "this gateway has no such host name"),
         Refusal(
             *(429, _LIMIT, "too_many_requests", too_many),
-            variant=Variant("$limit_req_status = REJECTED", 429, rate),
+            variants=(Variant("$limit_req_status = REJECTED", 429, rate),),
         ),
     )
 
 
-def _upstream(settings: GatewaySettings) -> tuple[Refusal, ...]:
+def _upstream(settings: GatewaySettings, answer: AnswerLimits) -> tuple[Refusal, ...]:
     silent = f"the engine sent nothing for {settings.timeout_s} s (`gateway.timeout_s`)"
     failed = "the gateway failed; its error log has the reason"
     full = _body("every replica is full or down", _SERVER, "no_replica")
+    strange = "the answer of the engine has a status, type or header that is not passed on"
+    strange_body = _body(strange, _SERVER, "invalid_answer")
     return (
         Refusal(500, _SERVER, "gateway_error", failed, early=True),
         Refusal(
             *(502, _SERVER, "engine_down", "the engine died or refused the page"),
-            # nginx names the group, and no member, when it found none to ask.
-            variant=Variant("$upstream_addr ~ engine$", 503, full),
+            variants=(
+                # nginx names the group, and no member, when it found none to ask.
+                Variant("$upstream_addr ~ engine$", 503, full),
+                Variant("$answer_fault = size", 502, too_large(answer)),
+                Variant('$answer_fault != ""', 502, strange_body),
+            ),
         ),
         Refusal(
             *(503, _SERVER, "no_replica", "no replica of the engine answers"),

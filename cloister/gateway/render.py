@@ -8,8 +8,9 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from cloister.endpoint import Route
 from cloister.errors import GatewayError
-from cloister.gateway import limits
+from cloister.gateway import answers, limits
 from cloister.gateway.door import Door, Place
 from cloister.gateway.refusals import refusals
 
@@ -27,6 +28,11 @@ def render(door: Door, place: Place) -> str:
     first = _render(door, place, "")
     digest = hashlib.sha256(first.encode()).hexdigest()[:_GENERATION_DIGITS]
     return _render(door, place, digest)
+
+
+def replica_path(name: str) -> str:
+    """Return below which path of its status socket the gateway passes requests on to a replica."""
+    return f"/-/replicas/{name}"
 
 
 def generation(text: str) -> str:
@@ -47,6 +53,11 @@ def _environment() -> Environment:
         autoescape=False,  # noqa: S701  # nginx configuration, not HTML; see `_path`
     )
     environment.filters["path"] = _path
+    environment.filters["replica_path"] = replica_path
+    environment.tests["passed_on"] = lambda upstream: isinstance(
+        upstream.replica.listener.here, Route
+    )
+    environment.filters["pattern"] = lambda value: re.escape(str(value))
     return environment
 
 
@@ -59,11 +70,12 @@ def _render(door: Door, place: Place, digest: str) -> str:
         .get_template("nginx.conf.j2")
         .render(
             door.settings.model_dump(mode="json"),
-            listen=f"{host}:{door.settings.port}",
+            listens=[f"{host}:{port}" for port in (door.settings.port, *door.further_ports)],
             door=door,
             place=place,
             generation=digest,
-            errors=refusals(door.settings),
+            errors=refusals(door.settings, door.answer),
+            rules=answers.rules(door.answer),
             rates=limits.rates(keys),
             concurrencies=limits.concurrencies(keys),
             tries=min(_TRIES, len(door.upstreams)),

@@ -13,6 +13,7 @@ import yaml
 from docker.errors import APIError
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from cloister import datafiles
 from cloister.config import project_root
 from cloister.errors import CloisterError, ImageError
 from cloister.files import write_atomically
@@ -72,10 +73,10 @@ def read(file: Path | None = None) -> Lock:
     """
     file = file or path()
     try:
-        return _LOCK.validate_python(yaml.safe_load(file.read_text(encoding="utf-8")) or {})
+        return _LOCK.validate_python(datafiles.load_yaml(file) or {})
     except FileNotFoundError:
         return EMPTY
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
+    except (OSError, ValueError) as error:
         raise ImageError(
             f"`{file}` is not a list of locked images: {_first(error)}",
             hint="restore it from version control, or remove it and run "

@@ -5,11 +5,15 @@ code 0 for any answer below 400, else 1. Standard library only.
 """
 
 import argparse
+import http.client
 import json
 import sys
-import urllib.error
-import urllib.request
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from cloister import bounded, sockets
+from cloister.endpoint import UNIX_SCHEME
 
 
 @dataclass(frozen=True)
@@ -21,30 +25,40 @@ class Answer:
     body: str
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: object) -> None:
-        """Leave a redirect as it is: it is an answer."""
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the socket."""
+        self.sock = sockets.connect(self._path, self.timeout)
 
 
-def ask(
-    url: str, body: str | None = None, *, method: str | None = None, timeout_s: float
-) -> Answer:
-    """Send one request, past any proxy that the environment names."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect())
-    request = urllib.request.Request(  # noqa: S310  # the caller's URL, http by contract
-        url,
-        data=None if body is None else body.encode(),
-        headers={} if body is None else {"Content-Type": "application/json"},
-        method=method,
-    )
+def ask(url: str, body: str | None = None, *, timeout_s: float) -> Answer:
+    """Send one request, past any proxy that the environment names; a redirect is an answer."""
+    parts = urlsplit(url)
     try:
-        with opener.open(request, timeout=timeout_s) as answer:
+        connection = (
+            _UnixConnection(Path(unquote(parts.netloc)), timeout_s)
+            if parts.scheme == UNIX_SCHEME
+            else http.client.HTTPConnection(parts.netloc, timeout=timeout_s)
+        )
+        connection.response_class = bounded.Answer
+        try:
+            connection.request(
+                "GET" if body is None else "POST",
+                (parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
+                body=None if body is None else body.encode(),
+                headers={} if body is None else {"Content-Type": "application/json"},
+            )
+            answer = connection.getresponse()
             text = answer.read().decode(errors="replace")
-            return Answer(answer.status, dict(answer.headers), text)
-    except urllib.error.HTTPError as error:
-        return Answer(error.code, dict(error.headers), error.read().decode(errors="replace"))
-    except (OSError, ValueError) as error:
-        return Answer(0, {}, str(getattr(error, "reason", error)))
+        finally:
+            connection.close()
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        return Answer(0, {}, str(error) or type(error).__name__)
+    return Answer(answer.status, dict(answer.headers), text)
 
 
 def main() -> None:

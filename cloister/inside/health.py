@@ -8,6 +8,7 @@ So this looks at what the engine does: while it has requests, tokens must come o
 import argparse
 import base64
 import json
+import os
 import struct
 import sys
 import time
@@ -17,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from cloister.endpoint import Endpoint, parse
 from cloister.inside.ask import Answer, ask
 
 Verdict = Literal["starting", "idle", "busy", "hung", "failed"]
@@ -28,6 +30,7 @@ _PROGRESS = (
 _LOAD = ("vllm:num_requests_running", "vllm:num_requests_waiting")
 _CANARY_SIDE = 56  # pixels: four tokens for Qwen2.5-VL
 _BUSY = 503
+_MEMORY = Path("/tmp/cloister-health.json")  # noqa: S108  # the container's own
 
 
 @dataclass(frozen=True)
@@ -104,16 +107,19 @@ def _canary_verdict(answer: Answer) -> tuple[Verdict, str]:
     return "idle", "answered the canary"
 
 
+def _listens() -> Endpoint:
+    """Return where the engine of this container listens, which its environment may say."""
+    return parse(os.environ.get("CLOISTER_HEALTH_AT", "unix:/run/listen/sock"))
+
+
 def main() -> None:
     """Print the verdict; end with 0 when it is idle or busy, else with 1."""
     parser = argparse.ArgumentParser(prog="cloister.inside.health", description=__doc__)
-    parser.add_argument("--url", default="http://127.0.0.1:8000")
     parser.add_argument("--stall-s", type=float, default=120.0)
     parser.add_argument("--timeout-s", type=float, default=15.0)
-    parser.add_argument("--memory", type=Path, default=Path("/tmp/cloister-health.json"))  # noqa: S108  # the container's own
     options = parser.parse_args()
     verdict, detail = check(
-        options.url, options.memory, stall_s=options.stall_s, timeout_s=options.timeout_s
+        _listens().url, _MEMORY, stall_s=options.stall_s, timeout_s=options.timeout_s
     )
     sys.stdout.write(f"{verdict}: {detail[:300]}\n")
     sys.exit(0 if verdict in {"idle", "busy"} else 1)

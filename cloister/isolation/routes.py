@@ -6,9 +6,13 @@ import json
 import ssl
 from collections.abc import Sequence
 
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+from cloister import bounded
 from cloister.chat import Pass
 from cloister.config import GatewaySettings
 from cloister.isolation.finding import Finding
+from cloister.runtimes import GATEWAY
 
 # What vLLM 0.32 prints at its start; tests/docker compares this with what it prints then.
 VLLM_ROUTES = (
@@ -40,7 +44,9 @@ _DISGUISED = (
 ALLOWED = frozenset({"GET /health", "GET /metrics", "GET /v1/models", "POST /v1/chat/completions"})
 _PATIENCE_S = 10.0
 _REFUSED = frozenset({400, 404})
-_OK = 200
+_OK, _NO_ANSWER = 200, 0
+_NO_REPLICA = frozenset({502, 503, 504})
+_REPLICA_S, _PAUSE_S = 60.0, 1.0
 
 
 def allow_list(settings: GatewaySettings, enter: Pass) -> Finding:
@@ -48,40 +54,54 @@ def allow_list(settings: GatewaySettings, enter: Pass) -> Finding:
 
     An error of an engine would be one too, so the answer has to be the gateway's own.
     """
-    passed = [
-        route
-        for route in (*VLLM_ROUTES, *_OTHERS, *_DISGUISED)
-        if route not in ALLOWED and not _refused(settings, enter, route)
-    ]
-    fix = "nginx-config/nginx.conf.j2 has the allow-list; invoke up renders it again"
-    if passed:
-        return Finding("gateway", "allow-list", "open", f"passed on: {', '.join(passed)}", fix)
-    status, _ = _ask(settings, enter, "GET /v1/models")
+    # The watchdog may have taken the only replica out for as long as that reads a test page.
+    status, body = Retrying(
+        retry=retry_if_result(lambda answer: answer[0] in _NO_REPLICA),
+        stop=stop_after_delay(_REPLICA_S),
+        wait=wait_fixed(_PAUSE_S),
+        retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
+    )(_ask, settings, enter, "GET /v1/models")
     if status != _OK:
-        seen = f"GET /v1/models, which is allowed, was answered with {status}"
-        return Finding("gateway", "allow-list", "unproven", seen, "invoke status")
-    count = len(VLLM_ROUTES) + len(_OTHERS) + len(_DISGUISED) - len(ALLOWED)
-    seen = f"{count} routes and disguises refused, GET /v1/models answered"
-    return Finding("gateway", "allow-list", "sealed", seen)
+        answer = status or f"nothing: {body.decode(errors='replace')}"
+        seen = f"GET /v1/models, which is allowed, was answered with {answer}"
+        return Finding(GATEWAY, "allow-list", "unproven", seen, "invoke status")
+    tried = [route for route in (*VLLM_ROUTES, *_OTHERS, *_DISGUISED) if route not in ALLOWED]
+    passed, silence = list[str](), None
+    for route in tried:
+        status, body = _ask(settings, enter, route)
+        if status == _NO_ANSWER:
+            # Each that comes after would be waited for as long.
+            silence = f"no answer to {route}: {body.decode(errors='replace')}"
+            break
+        if not _refused(status, body):
+            passed.append(route)
+    if passed:
+        fix = "nginx-config/nginx.conf.j2 has the allow-list; invoke up renders it again"
+        return Finding(GATEWAY, "allow-list", "open", f"passed on: {', '.join(passed)}", fix)
+    if silence:
+        return Finding(GATEWAY, "allow-list", "unproven", silence, "invoke status")
+    seen = f"{len(tried)} routes and disguises refused, GET /v1/models answered"
+    return Finding(GATEWAY, "allow-list", "sealed", seen)
 
 
 def other_addresses(settings: GatewaySettings, enter: Pass, addresses: Sequence[str]) -> Finding:
     """Try the gateway's port at every address of this machine but the one it is bound to."""
     bound = str(settings.address)
     if settings.address.is_unspecified:
-        return Finding("gateway", "other addresses", "sealed", f"bound to {bound}: to all of them")
+        return Finding(GATEWAY, "other addresses", "sealed", f"bound to all addresses ({bound})")
     others = [address for address in addresses if address != bound]
-    answering = [a for a in others if _ask(settings, enter, "GET /health", address=a)[0] != 0]
+    answering = [
+        a for a in others if _ask(settings, enter, "GET /health", address=a)[0] != _NO_ANSWER
+    ]
     if answering:
-        seen = f"it answers on {', '.join(answering)} too"
-        return Finding("gateway", "other addresses", "open", seen, "set `gateway.address`")
-    if _ask(settings, enter, "GET /health")[0] == 0:
-        return Finding("gateway", "other addresses", "unproven", f"silent on {bound} too", None)
-    return Finding("gateway", "other addresses", "sealed", f"answers on {bound}, on no other")
+        seen = f"the gateway also answers on {', '.join(answering)}"
+        return Finding(GATEWAY, "other addresses", "open", seen, "set `gateway.address`")
+    if _ask(settings, enter, "GET /health")[0] == _NO_ANSWER:
+        return Finding(GATEWAY, "other addresses", "unproven", f"no answer on {bound}", None)
+    return Finding(GATEWAY, "other addresses", "sealed", f"answers on {bound} only")
 
 
-def _refused(settings: GatewaySettings, enter: Pass, route: str) -> bool:
-    status, body = _ask(settings, enter, route)
+def _refused(status: int, body: bytes) -> bool:
     try:
         code = json.loads(body)["error"]["code"]
     except (ValueError, LookupError, TypeError):
@@ -92,20 +112,21 @@ def _refused(settings: GatewaySettings, enter: Pass, route: str) -> bool:
 def _ask(
     settings: GatewaySettings, enter: Pass, route: str, *, address: str | None = None
 ) -> tuple[int, bytes]:
-    """Send a path as it is: libraries would tidy it up first."""
+    """Send a path as it is: libraries would tidy it up first. Why nothing came back is the body."""
     method, _, path = route.partition(" ")
     own = "127.0.0.1" if settings.address.is_unspecified else str(settings.address)
     connection = _connection(address or own, settings.port, enter)
+    connection.response_class = bounded.Answer
     try:
         connection.connect()
         if enter.fingerprint is not None and _fingerprint(connection) != enter.fingerprint:
-            return 0, b"another certificate than this deployment's"
+            return _NO_ANSWER, b"another certificate than this deployment's"
         body = b"{}" if method == "POST" else None
         connection.request(method, path, body=body, headers=enter.headers)
         answer = connection.getresponse()
         return answer.status, answer.read()
     except (OSError, http.client.HTTPException) as error:
-        return 0, str(error).encode()
+        return _NO_ANSWER, (str(error) or type(error).__name__).encode()
     finally:
         connection.close()
 

@@ -1,266 +1,286 @@
-"""Proving the seal of a running deployment, from inside its containers."""
+"""Proving the seal of a running deployment: what it is, who else is there, and what gets out."""
 
+import json
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import docker
-import psutil
 from docker.models.containers import Container
 
-from cloister import containers, images
-from cloister.config import Settings
+from cloister import containers, modelstore
+from cloister.config import project_root
 from cloister.deployment import of_this_machine
-from cloister.engines import ENGINES
-from cloister.errors import IsolationError
-from cloister.files import exclusive
-from cloister.inside import probe as attempt_here
-from cloister.isolation import static
-from cloister.isolation.attempts import Check, Targets, checks, door_checks, merged
-from cloister.isolation.control import beside, control, probe, sweep
-from cloister.isolation.finding import Finding, Try, paired
+from cloister.deployment.plan import of
+from cloister.deployment.record import Record, required
+from cloister.errors import CloisterError, IsolationError
+from cloister.files import BusyError
+from cloister.isolation import expected, places
+from cloister.isolation.acceptance import accept, list_unmatched
+from cloister.isolation.attempts import Targets, checks, gateway_checks
+from cloister.isolation.control import control, neighbour, observer
+from cloister.isolation.differences import compare, line, normalize
+from cloister.isolation.finding import Finding, Verdict, paired, worst
+from cloister.isolation.fixes import leave, remove, undo
+from cloister.isolation.gatewayfiles import inspect_files
+from cloister.isolation.images import judge_profile, judge_variables
+from cloister.isolation.looking import look, look_at_ports
+from cloister.isolation.network import judge_settings
+from cloister.isolation.part import Engine, Image
+from cloister.isolation.parts import parts
 from cloister.isolation.routes import allow_list, other_addresses
-from cloister.isolation.sinks import Sink, sink
+from cloister.isolation.scene import Scene
+from cloister.isolation.sinks import sink
+from cloister.isolation.trying import (
+    ask_settings,
+    attempt_beside,
+    host_addresses,
+    reach_freely,
+    resolvers,
+)
 from cloister.layout import Layout
-from cloister.runtimes import EXPORTER, GATEWAY
+from cloister.runtimes import GATEWAY, SPOOL, socket_folder
+from cloister.runtimes.docker import ALIAS, FOLDER, attached
+from cloister.statefolder import locked
 
 Progress = Callable[[str], None]
-_RESOLVER_FILES = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
-_HUB_CONTROL = {"kind": "hub", "offline": "0"}
-_FILTERED = "2"  # /proc/PID/status: Seccomp
 
 
 @dataclass(frozen=True)
 class Report:
-    """Every finding; `sealed` is false as soon as one way out is open or unproven."""
+    """Every finding, and the worst of their verdicts, at one moment.
+
+    `sealed` is false as soon as one way out is open, unproven or unknown.
+    """
 
     sealed: bool
+    verdict: Verdict
     engine_version: str
     findings: tuple[Finding, ...]
 
 
-@dataclass(frozen=True)
-class _Scene:
-    """What is looked at, and what an ordinary container and this machine themselves could do."""
-
-    client: docker.DockerClient
-    settings: Settings
-    members: Mapping[str, Container]
-    targets: Targets
-    sink: Sink
-    controls: Mapping[str, Try]
-
-    @property
-    def probe_image(self) -> str:
-        return images.catalogue()["exporter"].reference(self.settings.docker)
-
-
-def verify(settings: Settings, outside: tuple[str, int] | None, progress: Progress) -> Report:
+def verify(
+    recorded: Record,
+    allowed: AbstractSet[str],
+    outside: tuple[str, int] | None,
+    progress: Progress,
+) -> Report:
     """Prove the seal of the deployment that is up; changes nothing but throw-away containers.
 
-    `outside` is one more place to try to reach. Raises IsolationError when there is nothing to
-    look at, or when a probe cannot run: that would prove nothing.
+    `allowed` are the lines of `docker.allowed_differences`, `outside` is one more place to try to
+    reach. Raises IsolationError when there is nothing to look at, or when a probe cannot run: that
+    would prove nothing. Raises BusyError when a command changes the deployment meanwhile, whatever
+    was found: commands do not wait for a proof.
     """
+    settings = recorded.settings
     if settings.runtime != "docker":
         raise IsolationError(
             "there are no containers: the service is up with `runtime: process`",
             hint="invoke down, then invoke up --set runtime=docker",
         )
-    with containers.explained(), exclusive(Layout(settings.state_dir).lock):
+    lock = Layout(settings.state_dir).proof_lock
+    with containers.explained(), locked(lock, busy="another `invoke verify` is running"):
         client = containers.connect()
-        sweep(client, settings.docker.project)
-        members = _running(client, settings)
-        version = str(client.version()["Version"])
-        progress("looking at containers and networks")
-        found = [*_static(client, settings, members), *static.docker_engine(version)]
-        image = images.catalogue()["exporter"].reference(settings.docker)
-        with sink() as heard, control(client, image, settings.docker.project) as ordinary:
-            targets = Targets(
-                host_addresses=_host_addresses(),
-                sink_port=heard.port,
-                resolvers=_resolvers(),
-                outside=outside,
-                other_container=ordinary.listener,
-            )
-            progress("trying every way out from an ordinary container")
-            controls = _controls(ordinary.container, targets)
-            scene = _Scene(client, settings, members, targets, heard, controls)
-            progress(f"trying them from {', '.join(members)}")
-            with ThreadPoolExecutor(len(members)) as threads:
-                for findings in threads.map(partial(_subject, scene), members):
-                    found += findings
-        progress("asking the gateway for every route")
-        enter = of_this_machine(settings)
-        found.append(allow_list(settings.gateway, enter))
-        found.append(other_addresses(settings.gateway, enter, _host_addresses()))
-    return Report(not any(finding.failed for finding in found), version, tuple(found))
+        containers.sweep(client, settings.docker.project)
+        try:
+            with containers.explained():
+                return _prove(client, recorded, allowed, outside, progress)
+        except CloisterError:
+            with _at_rest(recorded):
+                raise
+        finally:
+            containers.sweep(client, settings.docker.project)
 
 
-def _running(client: docker.DockerClient, settings: Settings) -> Mapping[str, Container]:
+@contextmanager
+def _at_rest(recorded: Record) -> Iterator[None]:
+    """Keep commands from changing the deployment; raises BusyError when one does, or did."""
+    settings = recorded.settings
+    with locked(Layout(settings.state_dir).lock):
+        if _plan(required(settings)) != _plan(recorded):
+            again = "invoke verify again"
+            raise BusyError("a command changed the deployment during the proof", hint=again)
+        yield
+
+
+def _plan(recorded: Record) -> Record:
+    """Return a record without what the watchdog writes as well: an engine can make it do so."""
+    return recorded.model_copy(update={"standings": {}, "taken": {}})
+
+
+def _prove(
+    client: docker.DockerClient,
+    recorded: Record,
+    allowed: AbstractSet[str],
+    outside: tuple[str, int] | None,
+    progress: Progress,
+) -> Report:
+    settings, allowed = recorded.settings, frozenset(map(normalize, allowed))
+    progress("comparing containers and networks with the plan")
+    with _at_rest(recorded):
+        scene = _scene(client, recorded, allowed)
+        found = list(_told(scene))
+    progress("asking the kernel")
+    watching = observer(client, scene.probe_image, scene.project)
+    found += look(scene, watching)
+    found += _tried(scene, outside, watching, progress)
+    found += _new(found, look(scene, watching))  # attempts take a minute
+    progress("asking the gateway for every route")
+    enter = of_this_machine(settings)
+    found.append(allow_list(settings.gateway, enter))
+    found.append(other_addresses(settings.gateway, enter, host_addresses()))
+    with _at_rest(recorded):
+        found.append(inspect_files(scene, watching))
+        found += _unchanged(scene)
+    found = list(accept(found, allowed))
+    found += list_unmatched(found, allowed)
+    version = str(client.version()["Version"])
+    return Report(not any(f.failed for f in found), worst(found), version, tuple(found))
+
+
+def _scene(client: docker.DockerClient, recorded: Record, allowed: AbstractSet[str]) -> Scene:
+    settings = recorded.settings
+    planned = of(recorded)
+    model = modelstore.folder(settings)
+    joined = attached(settings)
+    described = parts(planned, model, partial(_image, client, recorded.images), joined)
     members = containers.members(client, settings.docker.project)
-    stopped = [name for name, container in members.items() if container.status != "running"]
-    if GATEWAY not in members or stopped:
+    missing = [
+        part.service
+        for part in described
+        if part.service not in members or members[part.service].status != "running"
+    ]
+    if missing:
         raise IsolationError(
-            f"not running: {', '.join(stopped) or 'anything'}; what does not run proves nothing",
+            f"not running: {', '.join(missing)}; only running containers can be proven sealed",
             hint="invoke up",
         )
-    return dict(sorted(members.items()))
+    by_service = {part.service: part for part in described}
+    return Scene(client, settings, members, by_service, allowed, recorded.images)
 
 
-def _static(
-    client: docker.DockerClient, settings: Settings, members: Mapping[str, Container]
-) -> Iterator[Finding]:
-    internal, _ = own = _own(settings)
-    published = (str(settings.gateway.address), settings.gateway.port)
-    for service, container in members.items():
-        door = service == GATEWAY
-        yield from static.container(service, container.attrs)
-        yield static.ports(service, container.attrs, published if door else None)
-        if door:
-            yield from static.neighbours(container.attrs, own)
-        else:
-            yield static.networks(service, container.attrs, (internal,))
-    names = [str(container.name) for container in members.values()]
-    network = client.networks.get(internal)
-    yield from static.internal_network(network.attrs, names)
+def _image(
+    client: docker.DockerClient, recorded: Mapping[str, str], service: str, name: str
+) -> Image:
+    # What the tag names by now may be another image.
+    found = client.images.get(recorded.get(service, name))
+    return Image(name, str(found.id), found.attrs["Config"])
 
 
-def _own(settings: Settings) -> tuple[str, str]:
-    """Return the names of the two networks that the gateway is on."""
-    return f"{settings.docker.project}-internal", f"{settings.docker.project}-default"
+def _told(scene: Scene) -> Iterator[Finding]:
+    """Yield what Docker tells of containers and networks that is not as planned."""
+    information = scene.client.info()
+    engine = Engine(
+        tuple(information["Runtimes"]),
+        tuple(information["SecurityOptions"] or ()),
+        limits_swap=bool(information["SwapLimit"]),
+    )
+    profile = (project_root() / FOLDER / "seccomp.json").read_bytes()
+    override = scene.settings.docker.override
+    yield judge_profile(profile)
+    yield from _recorded(scene)
+    for service, part in scene.parts.items():
+        told = scene.members[service].attrs
+        networks = told["NetworkSettings"]["Networks"]
+        wanted = expected.container(part, engine, json.loads(profile))
+        fixes = {"NetworkSettings.Networks": undo(override, leave(part, networks))}
+        wanted = replace(wanted, fix=scene.fix, fixes=fixes)
+        yield from compare(service, expected.plain(told), wanted)
+        yield from judge_variables(part)
+        for name in sorted(set(networks) & {*part.networks, "none"}):
+            further = {ALIAS} if name in attached(scene.settings) else set[str]()
+            wanted = replace(expected.endpoint(part, str(told["Id"]), name, further), fix=scene.fix)
+            yield from compare(f"{service} on {name}", networks[name], wanted)
+    for service, container in scene.members.items():
+        if service not in scene.parts:
+            yield _unplanned(service, container)
+    yield from _networks(scene)
+    layout = Layout(scene.settings.state_dir)
+    folders = {service: layout.sockets / socket_folder(service) for service in scene.parts}
+    yield from places.contents(folders, layout.spool / SPOOL)
 
 
-def _controls(container: Container, targets: Targets) -> dict[str, Try]:
-    """Return what an ordinary container reaches; `expected` is whether this machine does."""
-    nonce = f"control-{secrets.token_hex(6)}"
-    planned = checks(targets, nonce)
-    results = _probed(container, planned)
-    doubtful = [c for c in planned if c.outside and not merged(results[c.name]).reached]
-    with ThreadPoolExecutor() as threads:  # each waits for seconds where the network is filtered
-        reached = threads.map(_reached_here, doubtful)
-        here = {check.name: found for check, found in zip(doubtful, reached, strict=True)}
-    return {
-        check.name: merged(results[check.name], expected=here.get(check.name, True))
-        for check in planned
-    }
+def _recorded(scene: Scene) -> Iterator[Finding]:
+    for service in sorted(set(scene.parts) - set(scene.images)):
+        seen = "the image that `up` made it from is not recorded"
+        yield Finding(service, "Image", "unproven", seen, "invoke up")
 
 
-def _reached_here(check: Check) -> bool:
-    return merged([attempt_here.attempt(one) for one in check.attempts]).reached
+def _unplanned(service: str, container: Container) -> Finding:
+    image = str(container.attrs["Config"]["Image"])
+    difference = line(service, "service", image)
+    seen = f"a container of {image} that the plan does not have"
+    return Finding(service, "service", "open", seen, f"docker rm -f {container.name}", difference)
 
 
-def _subject(scene: _Scene, service: str) -> list[Finding]:
-    container = scene.members[service]
-    if service == EXPORTER or service.startswith(f"{ENGINES[scene.settings.engine].family}-"):
-        return [
-            *_tried(scene, service, container, checks),
-            *_facts(service, probe(container, [{"kind": "facts"}])[0]),
-            *([] if service == EXPORTER else _hub(scene, service, container)),
-        ]
-    project = scene.settings.docker.project
-    with beside(scene.client, scene.probe_image, project, container) as neighbour:
-        if service != GATEWAY:  # one of `docker.override`, whose image may have no Python
-            return list(_tried(scene, service, neighbour, checks))
-        tried = _tried(scene, service, neighbour, door_checks)
-        return [
-            *static.through_neighbours(tried, container.attrs, _own(scene.settings)),
-            *_door_facts(service, probe(neighbour, [{"kind": "facts"}])[0]),
-        ]
+def _unchanged(scene: Scene) -> Iterator[Finding]:
+    """Yield which containers are not those any more that the proof began with."""
+    for service, before in scene.members.items():
+        now = containers.members(scene.client, scene.project).get(service)
+        same = now is not None and now.id == before.id and _started(now) == _started(before)
+        if not same:
+            seen = "the container was restarted or replaced during the proof"
+            yield Finding(service, "the same container", "unproven", seen, "invoke verify again")
+
+
+def _started(container: Container) -> str:
+    return str(container.attrs["State"]["StartedAt"])
+
+
+def _networks(scene: Scene) -> Iterator[Finding]:
+    for bridge in scene.bridges:
+        told = scene.client.networks.get(bridge.name).attrs
+        members = (str(one["Name"]) for one in (told.get("Containers") or {}).values())
+        fixes = {"Containers": remove(bridge, members)}
+        wanted = replace(expected.network(bridge), fix=scene.fix, fixes=fixes)
+        yield from compare(bridge.name, expected.plain_network(told), wanted)
+
+
+def _new(before: Sequence[Finding], after: Sequence[Finding]) -> list[Finding]:
+    """Return what is wrong now and was not before."""
+    known = {(one.subject, one.check) for one in before if one.failed}
+    return [one for one in after if one.failed and (one.subject, one.check) not in known]
 
 
 def _tried(
-    scene: _Scene,
-    service: str,
-    container: Container,
-    plan: Callable[[Targets, str], tuple[Check, ...]],
+    scene: Scene, outside: tuple[str, int] | None, watching: Container, progress: Progress
 ) -> Iterator[Finding]:
-    nonce = f"{service}-{secrets.token_hex(6)}"
-    planned = plan(scene.targets, nonce)
-    results = _probed(container, planned)
-    for check in planned:
-        tried = merged(results[check.name])
-        if not tried.reached and "UDP" in check.name and scene.sink.heard(nonce):
-            tried = Try(reached=True, detail="it arrived, and no answer came back")
-        yield paired(service, check.name, tried, scene.controls[check.name], fix=check.fix)
-
-
-def _probed(container: Container, planned: Sequence[Check]) -> dict[str, list[Any]]:
-    """Make all attempts of all checks in one go, and return the results by check."""
-    results = iter(probe(container, [one for check in planned for one in check.attempts]))
-    return {check.name: [next(results) for _ in check.attempts] for check in planned}
-
-
-def _facts(service: str, seen: Mapping[str, Any]) -> Iterator[Finding]:
-    addresses = [line.split()[-1] for line in seen["inet6"] if line.split()[-1] != "lo"]
-    wrong = {
-        "capabilities in force": "" if int(seen["CapEff"], 16) == 0 else f"CapEff {seen['CapEff']}",
-        "no new privileges in force": "" if seen["NoNewPrivs"] == "1" else "NoNewPrivs 0",
-        "seccomp in force": "" if seen["Seccomp"] == _FILTERED else f"Seccomp {seen['Seccomp']}",
-        "user in force": "" if seen["Uid"].split()[0] != "0" else "uid 0",
-        "IPv6 in force": f"an address on {', '.join(addresses)}" if addresses else "",
-        "Docker's socket in sight": ", ".join(seen["docker_socket"]),
-    }
-    for check, detail in wrong.items():
-        if detail:
-            yield Finding(service, check, "open", detail, "invoke down, then invoke up")
-        else:
-            yield Finding(service, check, "sealed", static.AS_OBSERVED)
-
-
-def _door_facts(service: str, seen: Mapping[str, Any]) -> Iterator[Finding]:
-    """Judge what the gateway's network says; the process there is the probe's, not nginx."""
-    if seen["ip_forward"] == "0":
-        yield Finding(service, "forwarding", "sealed", "net.ipv4.ip_forward is 0")
-    else:
-        yield Finding(
-            service,
-            "forwarding",
-            "open",
-            "it would route frames from one of its networks to the other",
-            "`sysctls: {net.ipv4.ip_forward: 0}`, as in compose/compose.yaml",
+    """Yield what came of every way out, tried beside each container."""
+    with sink() as heard:
+        free = control(scene.client, scene.probe_image, scene.project)
+        yield from look_at_ports(scene, watching, free.containers["host"])
+        targets = Targets(
+            host_addresses=host_addresses(),
+            sink_port=heard.port,
+            closed_port=heard.closed_port,
+            abstract=heard.abstract,
+            resolvers=resolvers(),
+            outside=outside,
+            other_container=free.listener,
         )
+        progress("trying every way out from containers that are not sealed")
+        freely = reach_freely(free, targets, f"control-{secrets.token_hex(6)}")
+        progress(f"trying them beside {', '.join(scene.parts)}")
 
+        def attempt(service: str) -> list[Finding]:
+            nonce = f"{service}-{secrets.token_hex(6)}"
+            planned = (gateway_checks if service == GATEWAY else checks)(targets, nonce)
+            part, member = scene.parts[service], scene.members[service]
+            beside = neighbour(scene.client, scene.probe_image, scene.project, member)
+            found = [
+                *judge_settings(part, ask_settings(beside, part)),
+                *(
+                    paired(service, check.name, tried, unsealed, fix=check.fix)
+                    for check, tried, unsealed in attempt_beside(beside, planned, heard, freely)
+                ),
+            ]
+            beside.remove(force=True)  # who looks next would take it for a stranger
+            return found
 
-def _hub(scene: _Scene, service: str, container: Container) -> Iterator[Finding]:
-    """Judge whether the hub's own library refuses to call, and calls when it is allowed to."""
-    if not scene.settings.engine.startswith("vllm"):
-        return
-    (refused,), (allowed,) = (
-        probe(container, [{"kind": "hub"}]),
-        probe(container, [_HUB_CONTROL]),
-    )
-    yield paired(
-        service,
-        "calling the hub",
-        Try(refused["reached"], refused["detail"]),
-        Try(allowed["reached"], f"without HF_HUB_OFFLINE, {allowed['detail']}"),
-        fix="HF_HUB_OFFLINE=1 in the image vllm",
-    )
-
-
-def _host_addresses() -> tuple[str, ...]:
-    """Return this machine's IPv4 addresses, its bridges' too; not those only it can reach."""
-    found = {
-        address.address
-        for addresses in psutil.net_if_addrs().values()
-        for address in addresses
-        if address.family.name == "AF_INET" and not address.address.startswith("127.")
-    }
-    return tuple(sorted(found))
-
-
-def _resolvers() -> tuple[str, ...]:
-    """Return the name servers that this machine asks, as far as they are not itself."""
-    words = [
-        line.split()
-        for path in _RESOLVER_FILES
-        if path.exists()
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines()
-    ]
-    servers = [word[1] for word in words if len(word) > 1 and word[0] == "nameserver"]
-    outside = [server for server in servers if ":" not in server and not server.startswith("127.")]
-    return tuple(dict.fromkeys(outside))
+        with ThreadPoolExecutor(len(scene.parts)) as threads:
+            for findings in threads.map(attempt, scene.parts):
+                yield from findings

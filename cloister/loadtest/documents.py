@@ -10,7 +10,7 @@ from random import Random
 import orjson
 from PIL import Image
 
-from cloister import chat, corpus, ocr
+from cloister import chat, corpus, datafiles, ocr
 from cloister.config import Settings
 from cloister.errors import LoadTestError
 from cloister.files import write_atomically
@@ -150,7 +150,7 @@ def letters(folder: Path, question: Question) -> tuple[Letter, ...]:
 
 def sheets(folder: Path) -> Iterator[Sheet]:
     """Yield what is known of the pages of a folder."""
-    for entry in json.loads((folder / _INDEX).read_text(encoding="utf-8")):
+    for entry in datafiles.load_json(folder / _INDEX):
         yield Sheet(**entry)
 
 

@@ -21,7 +21,7 @@ def fault(status: int, answer: Answer, *, blank: bool, length_wanted: bool) -> s
 
 
 def _of_text(answer: Answer, *, blank: bool, length_wanted: bool) -> str | None:
-    text, reason = answer.text, answer.finish_reason
+    text, reason = answer.page.text, answer.finish_reason
     if reason == "length" and not length_wanted:
         return "truncated"
     if reason not in {"stop", "length"}:

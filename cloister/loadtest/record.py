@@ -5,6 +5,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from cloister import datafiles
+
+_LINE_BYTES = 1 << 20
 _TURNED_AWAY = (0, 429)  # 0: there was no answer
 _SERVER_ERRORS = 500
 _PAUSE_S = 0.5
@@ -85,5 +88,6 @@ def lines(records: Iterable[Record]) -> str:
 
 def read(path: Path) -> Iterator[Record]:
     """Yield the records of a JSONL file."""
-    with path.open(encoding="utf-8") as file:
-        yield from (Record(**json.loads(line)) for line in file)
+    with datafiles.opened(path) as file:
+        while line := file.readline(_LINE_BYTES):
+            yield Record(**datafiles.parse_json(line))

@@ -108,7 +108,7 @@ def _shortened(load: Load) -> Load:
 
 
 def _wait(url: str) -> None:
-    with chat.session() as session:
+    with chat.session(f"{url}/") as session:
         for attempt in Retrying(
             retry=retry_if_exception_type(requests.ConnectionError),
             stop=stop_after_delay(_UP_S),

@@ -14,6 +14,7 @@ import requests
 from cloister import chat, config, deployment, ports
 from cloister.chat import Pass
 from cloister.config import API_KEY_VARIABLE, Settings
+from cloister.endpoint import Route
 from cloister.errors import LoadTestError
 from cloister.gateway import Place
 from cloister.layout import Layout
@@ -25,8 +26,8 @@ from cloister.runtimes import GATEWAY
 class Target:
     """A service: how to enter it, and what is known of it.
 
-    `direct` are its replicas' own addresses, none where they cannot be reached. `certificate` is
-    the PEM file whose certificate is the only one taken, None for the well-known authorities.
+    `direct` are the places of its replicas, none where they cannot be reached. `certificate` is the
+    PEM file whose certificate is the only one taken, None for the well-known authorities.
     """
 
     enter: Pass
@@ -56,17 +57,8 @@ def up_here(settings: Settings) -> Target | None:
 def for_the_occasion(settings: Settings, progress: Callable[[str], None]) -> Iterator[Target]:
     """Bring up a service of one replica with a state folder and ports of its own, then end it."""
     folder = Path(tempfile.mkdtemp(prefix="cloister-loadtest-"))
-    folder.chmod(0o755)  # nginx' workers are other users
     try:
-        first = ports.free(4)
-        own = config.changed(
-            settings,
-            [
-                f"state_dir={folder}",
-                f"gateway.port={first}",
-                f"engines.first_port={first + 3}",
-            ],
-        )
+        own = config.changed(settings, [f"state_dir={folder}", f"gateway.port={ports.free(1)}"])
         try:
             deployment.up(own, progress)
             yield _of(own)
@@ -95,14 +87,20 @@ def _of(settings: Settings) -> Target:
         enter=replace(enter, key=os.environ.get(API_KEY_VARIABLE) or enter.key),
         settings=settings,
         engine=planned.engine,
-        # Containers are on a network that this machine is not on.
-        direct=tuple(replica.url for replica in planned.replicas)
-        if settings.runtime == "process"
-        else (),
+        direct=past_gateway(planned),
         access_log=log if log.exists() else None,
         certificate=settings.gateway.certificate,
         gateway=gateway,
     )
+
+
+def past_gateway(planned: deployment.Plan) -> tuple[str, ...]:
+    """Return where this machine finds the replicas themselves, if it does; pure.
+
+    To engines on a network of containers its only way is through the gateway.
+    """
+    places = [replica.listener.here for replica in planned.replicas]
+    return tuple(place.url for place in places if not isinstance(place, Route))
 
 
 def _engine(enter: Pass) -> str:
@@ -121,7 +119,7 @@ def _engine(enter: Pass) -> str:
             ) from error
         except requests.RequestException as error:
             raise LoadTestError(
-                f"no service answers at `{enter.url}`: {type(error).__name__}",
+                f"no service answers at `{enter.url}`: {chat.reason(error)}",
                 hint="--url http://127.0.0.1:8001",
             ) from error
     return str(owner or "unknown")

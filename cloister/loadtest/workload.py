@@ -6,11 +6,11 @@ from pathlib import Path
 from random import Random
 from typing import Annotated, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cloister import config
+from cloister import config, datafiles
 from cloister.corpus import KINDS
+from cloister.datafiles import DataError
 from cloister.errors import LoadTestError
 from cloister.loadtest.result import Slo
 
@@ -70,7 +70,7 @@ def load(name: str) -> Workload:
     """Return a workload by its name, or by the path of a YAML file; raises LoadTestError."""
     path = Path(name) if name.endswith((".yaml", ".yml")) else folder() / f"{name}.yaml"
     try:
-        return Workload.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return Workload.model_validate(datafiles.load_yaml(path))
     except FileNotFoundError as error:
         known = ", ".join(sorted(found.stem for found in folder().glob("*.yaml")))
         raise LoadTestError(f"no workload `{name}`", hint=f"one of {known}") from error
@@ -78,7 +78,7 @@ def load(name: str) -> Workload:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise LoadTestError(f"`{path}`: `{place}`: {first['msg']}") from error
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+    except (OSError, DataError) as error:
         reason = " ".join(str(error).split())
         raise LoadTestError(f"`{path}` cannot be read: {reason}") from error
 

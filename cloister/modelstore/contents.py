@@ -4,16 +4,21 @@ The format of safetensors is that of its README: eight bytes with the length of 
 endian, the header in JSON, then the tensors' bytes without a gap.
 """
 
-import json
+import contextlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from cloister import datafiles
+from cloister.datafiles import DataError
 from cloister.errors import ModelStoreError
 
 SUFFIXES = (".safetensors", ".json", ".txt", ".jinja")
 _LENGTH_BYTES = 8
 _MAX_HEADER_BYTES = 100_000_000  # the bound of safetensors itself
 _MAX_TEXT_BYTES = 200_000_000
+_MAX_VALUES = 5_000_000  # of a vocabulary, or of a header
 _MAX_ELEMENTS = 2**63 - 1
 _MAX_REASON = 200  # characters of what is wrong
 _BITS = {
@@ -32,9 +37,10 @@ def check(path: Path) -> None:
     if path.suffix == ".safetensors":
         tensors(path)
         return
-    if path.stat().st_size > _MAX_TEXT_BYTES:
-        raise _refused(path, f"is text of more than {_MAX_TEXT_BYTES} bytes")
-    content = path.read_bytes()
+    try:
+        content = datafiles.read(path, _MAX_TEXT_BYTES)
+    except (DataError, OSError) as error:
+        raise _refused(path, f"is no text of a model: {error}") from None
     try:
         text = content.decode()
     except UnicodeDecodeError:
@@ -43,9 +49,10 @@ def check(path: Path) -> None:
         raise _refused(path, "is not text, but has to be")
     if path.suffix == ".json":
         try:
-            json.loads(text)
-        except (ValueError, RecursionError):
-            raise _refused(path, "is not JSON") from None
+            datafiles.parse_json(content, most_values=_MAX_VALUES)
+        except DataError as error:
+            reason = str(error)[:_MAX_REASON]
+            raise _refused(path, f"is not JSON that can be read: {reason}") from None
 
 
 def tensors(path: Path) -> dict[str, Any]:
@@ -53,15 +60,16 @@ def tensors(path: Path) -> dict[str, Any]:
 
     Raises ModelStoreError when a number in it does not fit the others or the file.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
+    with _opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
         if not length <= min(_MAX_HEADER_BYTES, size - _LENGTH_BYTES):
             raise _refused(path, f"is not safetensors: a header of {length} in {size} bytes")
         try:
-            header = json.loads(file.read(length).decode(), object_pairs_hook=_once)
-        except (ValueError, RecursionError):
-            raise _refused(path, "is not safetensors: its header is not JSON") from None
+            header = datafiles.parse_json(file.read(length), most_values=_MAX_VALUES)
+        except DataError as error:
+            reason = str(error)[:_MAX_REASON]
+            raise _refused(path, f"is not safetensors: its header: {reason}") from None
     if not isinstance(header, dict):
         raise _refused(path, "is not safetensors: its header is no mapping")
     header.pop("__metadata__", None)
@@ -100,12 +108,13 @@ def _product(shape: list[int]) -> int:
     return product
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a mapping; raises ValueError for a name that is there twice: readers differ there."""
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        raise ValueError("a name is there twice")
-    return made
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    try:
+        with datafiles.opened(path) as file:
+            yield file
+    except (DataError, OSError) as error:
+        raise _refused(path, f"cannot be read: {error}") from None
 
 
 def _refused(path: Path, why: str) -> ModelStoreError:

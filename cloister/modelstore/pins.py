@@ -12,6 +12,8 @@ from typing import Any
 
 import yaml
 
+from cloister import datafiles
+from cloister.datafiles import DataError
 from cloister.errors import DeploymentError, ModelStoreError
 from cloister.files import write_atomically
 
@@ -62,14 +64,14 @@ def read(store: Path) -> tuple[Pin, ...]:
     """
     path = store / FILE_NAME
     try:
-        text = path.read_text(encoding="utf-8")
+        text = datafiles.read_text(path)
     except FileNotFoundError:
         return ()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, DataError) as error:
         raise ModelStoreError(f"`{path}` cannot be read: {error}") from error
     try:
-        return tuple(_pin(entry) for entry in yaml.safe_load(text)["models"])
-    except (yaml.YAMLError, LookupError, TypeError, ValueError) as error:
+        return tuple(_pin(entry) for entry in datafiles.parse_yaml(text)["models"])
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise ModelStoreError(
             f"`{path}` is not a list of locked models: {str(error).splitlines()[0]}",
             hint="restore it from version control, or remove it and run invoke download again",

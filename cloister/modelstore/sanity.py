@@ -4,10 +4,10 @@ Everything here is read from small files and headers; no weight is loaded.
 """
 
 import functools
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cloister import datafiles
 from cloister.errors import ModelStoreError
 from cloister.modelstore import contents
 
@@ -106,7 +106,7 @@ def _context(config: dict[str, Any]) -> int | None:
 
 def _config(folder: Path) -> dict[str, Any]:
     try:
-        parsed = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        parsed = datafiles.load_json(folder / "config.json", datafiles.CONFIG_BYTES)
     except (OSError, ValueError, RecursionError) as error:
         raise ModelStoreError(f"`{folder}` has no config.json that can be read") from error
     if not isinstance(parsed, dict):

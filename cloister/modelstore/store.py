@@ -13,8 +13,10 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
+from cloister import datafiles
+from cloister.datafiles import DataError
 from cloister.errors import ModelStoreError
 from cloister.modelstore import contents, pins
 from cloister.modelstore.pins import File, Pin
@@ -57,11 +59,19 @@ class Store:
     def alone(self, model: str, revision: str) -> Iterator[Path]:
         """Give the folder in which a revision is put together to one command at a time.
 
-        Raises ModelStoreError when another one has it.
+        Raises ModelStoreError when another one has it, and for links in the store: nothing is
+        written, or removed, outside it.
         """
-        staging = self.staging(model, revision)
+        staging, place = self.staging(model, revision), self.root / model
+        lock = staging.with_name(f"{staging.name}.lock")
+        for path in (staging.parent, lock, place, place.parent):
+            if path != self.root and path.is_symlink():
+                raise ModelStoreError(
+                    f"`{path}` is a link; a model store has only folders and files",
+                    hint=f"rm {path}, or set `model.store` to where it leads",
+                )
         staging.parent.mkdir(parents=True, exist_ok=True)
-        with staging.with_name(f"{staging.name}.lock").open("w") as guard:
+        with open(lock, "w", encoding="ascii", opener=_unlinked) as guard:
             try:
                 fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -69,7 +79,7 @@ class Store:
                     f"another download of `{model}` is under way", hint="wait for that one"
                 ) from error
             if staging.is_symlink():
-                staging.unlink()  # nothing is written, or removed, outside the store
+                staging.unlink()
             staging.mkdir(exist_ok=True)
             yield staging
             shutil.rmtree(staging, ignore_errors=True)  # after a success: empty, or renamed away
@@ -178,11 +188,22 @@ class Store:
 def digest(path: Path, advance: Advance) -> str:
     """Return the SHA-256 of a file in hexadecimal."""
     hashed = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
+    with _opened(path) as file:
+        left = os.fstat(file.fileno()).st_size
+        while chunk := file.read(min(left, _CHUNK_BYTES)):  # one that grows has an end too
+            left -= len(chunk)
             hashed.update(chunk)
             advance(len(chunk))
     return hashed.hexdigest()
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    try:
+        with datafiles.opened(path) as file:
+            yield file
+    except (DataError, OSError) as error:
+        raise ModelStoreError(f"`{path}` cannot be read: {error}") from error
 
 
 def used(folder: Path) -> int:
@@ -203,6 +224,10 @@ def write_synced(path: Path, text: str) -> None:
     """Write a small file to the disk."""
     path.write_text(text, encoding="utf-8")
     sync(path)
+
+
+def _unlinked(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def _files(folder: Path) -> Iterator[tuple[str, int]]:

@@ -9,6 +9,7 @@ import orjson
 import requests
 
 from cloister import chat
+from cloister.cleaning import Cleaned, on_one_line
 from cloister.ocr import judging
 from cloister.ocr.judging import Fault
 from cloister.sse import Answer
@@ -57,7 +58,7 @@ class Outcome:
 
     status: int
     seconds: float
-    text: str = ""
+    page: Cleaned = Cleaned("")  # noqa: RUF009  # frozen
     finish_reason: str | None = None
     message: str = ""
     retry_after_s: float | None = None
@@ -71,7 +72,7 @@ class Outcome:
     def fault(self) -> Fault | None:
         """Return why a whole answer is not a page's text, None if it is."""
         if self.status == _OK:
-            return judging.fault(self.text, self.finish_reason)
+            return judging.fault(self.page, self.finish_reason)
         if self.status == _TOO_LARGE:
             return Fault("too large", self.message)
         return Fault("engine" if self.status >= _SERVER else "rejected", self.message)
@@ -84,10 +85,11 @@ def ask(
     *,
     timeout_s: float,
     stopped: Callable[[], bool],
+    noticed: Callable[[], None],
 ) -> Outcome:
     """Send one page and listen until its end, a loop, or until `stopped`.
 
-    `timeout_s` is the longest silence, not the longest page.
+    `timeout_s` is the longest silence, not the longest page; `noticed` is called where one ends.
     """
     start = time.perf_counter()
     try:
@@ -100,7 +102,7 @@ def ask(
         ) as response:
             if not response.ok:
                 return _refused(response, time.perf_counter() - start)
-            return _heard(response, Answer(start), stopped)
+            return _heard(response, _Listener(response, Answer(start), stopped, noticed))
     except requests.RequestException as error:
         message = f"`{url}` cannot be reached: {chat.reason(error)}"
         return Outcome(0, time.perf_counter() - start, message=message, broken=True)
@@ -110,10 +112,10 @@ def _refused(response: requests.Response, seconds: float) -> Outcome:
     return Outcome(
         response.status_code,
         seconds,
-        message=f"HTTP {response.status_code}: {chat.message(response)}",
+        message=on_one_line(f"HTTP {response.status_code}: {chat.message(response)}"),
         retry_after_s=chat.retry_after_s(response),
-        request_id=response.headers.get("X-Request-ID"),
-        replica=response.headers.get("X-Cloister-Replica"),
+        request_id=_said(response.headers.get("X-Request-ID")),
+        replica=_said(response.headers.get("X-Cloister-Replica")),
     )
 
 
@@ -121,27 +123,33 @@ class _Listener:
     """Hears an answer and hangs up on a loop; what a page is to say has an end."""
 
     def __init__(
-        self, response: requests.Response, answer: Answer, stopped: Callable[[], bool]
+        self,
+        response: requests.Response,
+        answer: Answer,
+        stopped: Callable[[], bool],
+        noticed: Callable[[], None],
     ) -> None:
-        self._response, self._answer, self._stopped = response, answer, stopped
+        self._response, self.answer = response, answer
+        self._stopped, self._noticed = stopped, noticed
         self.looped = False
 
     def listen(self, hear: Callable[[bytes], None]) -> None:
         heard = looked = 0
         for piece in self._response.iter_content(None):
             hear(piece)
-            heard = self._answer.characters
+            self._noticed()
+            heard = self.answer.characters
             if heard - looked >= _LOOK_CHARACTERS:
                 looked = heard
-                if judging.repeated(self._answer.text) is not None:
+                if judging.repeated(self.answer.raw) is not None:
                     self.looped = True
                     return
             if self._stopped():
                 return
 
 
-def _heard(response: requests.Response, answer: Answer, stopped: Callable[[], bool]) -> Outcome:
-    listener = _Listener(response, answer, stopped)
+def _heard(response: requests.Response, listener: _Listener) -> Outcome:
+    answer = listener.answer
     answer.follow(listener.listen)
     cut = listener.looped
     broken = not cut and (answer.broken is not None or answer.finish_reason is None)
@@ -152,13 +160,18 @@ def _heard(response: requests.Response, answer: Answer, stopped: Callable[[], bo
     return Outcome(
         status=response.status_code,
         seconds=answer.end_s,
-        text=answer.text,
-        finish_reason="repetition" if cut else answer.finish_reason,
+        page=answer.page,
+        finish_reason="repetition" if cut else _said(answer.finish_reason),
         message=f"the answer broke off ({answer.broken or 'no end'})" if broken else "",
         broken=broken,
         looped=cut,
         tokens=tokens,
-        engine=headers.get("X-Cloister-Engine") or answer.model,
-        request_id=headers.get("X-Request-ID"),
-        replica=headers.get("X-Cloister-Replica"),
+        engine=_said(headers.get("X-Cloister-Engine") or answer.model),
+        request_id=_said(headers.get("X-Request-ID")),
+        replica=_said(headers.get("X-Cloister-Replica")),
     )
+
+
+def _said(word: object) -> str | None:
+    """Return what an engine says of itself as text for people, whatever it is."""
+    return None if word is None else on_one_line(str(word))

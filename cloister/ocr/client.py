@@ -77,10 +77,9 @@ class Client:
 
         Raises OcrError when another command writes into the folder.
         """
-        place = Path(out)
-        with folder.opened(place) as ledger:
+        with folder.opened(Path(out)) as (place, ledger):
             ledger.begin()
-            ledger.register(documents.walk([os.fspath(path) for path in paths], beside=place))
+            ledger.register(documents.walk([os.fspath(path) for path in paths], beside=Path(out)))
             if retry_failed:
                 ledger.retry_failed()
             writer = Writer.of(place, ledger, style or Style(), self._service)

@@ -80,13 +80,14 @@ def status(wish: Wish) -> None:
     """Print what a run folder holds; reads nothing, and may be asked while another command does."""
     if wish.out is None:
         raise ConfigError("--status tells what is in a run folder", hint="--out FOLDER")
-    with closing(folder.existing(wish.out)) as ledger:
+    with folder.existing(wish.out) as ledger:
         found = ledger.summary(everything=True)
-        if wish.as_json:
-            present.as_json(found, ledger, wish.out)
-            return
-        present.summarise(found, 0, 0, console.show)
-        present.complain(ledger.failed(limit=100, everything=True), found.failed, console.show)
+        failed = ledger.failed(limit=present.MOST_LISTED, everything=True)
+    if wish.as_json:
+        present.as_json(found, failed, wish.out)
+        return
+    present.summarise(found, 0, 0, console.show)
+    present.complain(failed, found.failed, console.show)
 
 
 def read(settings: Settings, wish: Wish) -> None:
@@ -104,12 +105,12 @@ def read(settings: Settings, wish: Wish) -> None:
 
 
 def _into_folder(settings: Settings, wish: Wish, out: Path) -> None:
-    with folder.opened(out) as ledger:
+    with folder.opened(out) as (place, ledger):
         ledger.begin()
         more = _gathered(ledger, wish, out)
-        asked = service.reach(settings, wish.url)
+        asked = _reached(settings, wish)
         recipe = _recipe(ledger, settings, asked)
-        writer = Writer.of(out, ledger, style(settings.ocr, wish.format), asked)
+        writer = Writer.of(place, ledger, style(settings.ocr, wish.format), asked)
         if wish.retry_failed:
             console.say(f"{ledger.retry_failed():,} pages are tried again")
         begun_s, pages = time.monotonic(), 0
@@ -123,7 +124,7 @@ def _into_folder(settings: Settings, wish: Wish, out: Path) -> None:
         seconds = time.monotonic() - begun_s
         found = ledger.summary()
         if wish.as_json:
-            present.as_json(found, ledger, out, seconds)
+            present.as_json(found, ledger.failed(limit=present.MOST_LISTED), out, seconds)
         else:
             present.summarise(found, seconds, pages)
         writer.require_all_written()
@@ -142,6 +143,11 @@ def _gathered(ledger: Ledger, wish: Wish, out: Path) -> Callable[[], bool]:
                 raise OcrError(f"no document's name fits `{wish.only}`")
             ledger.register(known)
     return Watch(wish.watch, out, ledger, wish.only).look if wish.watch else lambda: False
+
+
+def _reached(settings: Settings, wish: Wish) -> Service:
+    with console.waiting("the service to say what it is", service.LONGEST_S):
+        return service.reach(settings, wish.url)
 
 
 def _recipe(ledger: Ledger, settings: Settings, asked: Service) -> int:
@@ -184,7 +190,7 @@ def _to_standard_output(settings: Settings, wish: Wish) -> None:
     with closing(Ledger(None)) as ledger:
         ledger.begin()
         count = ledger.register(documents.walk(wish.paths, only=wish.only))
-        asked = service.reach(settings, wish.url)
+        asked = _reached(settings, wish)
         recipe = _recipe(ledger, settings, asked)
         chosen = style(settings.ocr, "markdown")
         events = _watched(run.read(ledger, asked, settings.ocr, recipe), ledger)
@@ -201,6 +207,8 @@ def _to_standard_output(settings: Settings, wish: Wish) -> None:
                     console.say(f"{page.document} page {page.page}: no text was found on it")
         if wish.as_json:
             console.dump({"documents": results})
+        if removed := ledger.summary().removed_characters:
+            console.say(f"removed {removed:,} {present.REMOVED}")
         _require_all(ledger, hint=None)
 
 

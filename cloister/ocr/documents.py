@@ -5,24 +5,40 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
+from cloister.cleaning import printable
 from cloister.errors import OcrError
+from cloister.ocr import background
 from cloister.ocr.targets import LEDGER, QUARANTINE
 from cloister.rendering import SUFFIXES, Drawing, Drawn, UnreadableError, source
+
+_FOLDER_S = 30.0  # to list one folder
 
 
 @dataclass(frozen=True)
 class Document:
-    """One input file; `name` is its path below the folder that was asked for, for the output."""
+    """One input file; `name` is its path below the folder that was asked for, for the output.
+
+    `named` tells that it is a link which the user named himself: it may lead anywhere.
+    """
 
     path: Path
     name: Path
+    named: bool = False
 
     @property
     def shown(self) -> str:
         """Its path, for people and scripts."""
         return shown(self.path)
+
+    @property
+    def root(self) -> Path:
+        """The folder that was asked for, which no link may lead out of."""
+        path = self.path.absolute()
+        return path.parents[min(len(self.name.parts), len(path.parents)) - 1]
 
     def fits(self, pattern: str | None) -> bool:
         """Tell whether its name fits a pattern, such as `2026/*`, if there is one."""
@@ -67,8 +83,8 @@ class Unreadable:
 
 def shown(path: Path) -> str:
     """Return a path as text that may be printed: names have bytes that are none, and worse."""
-    text = os.fsencode(path).decode(errors="replace")
-    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
+    text = printable(os.fsencode(path).decode(errors="replace"))
+    return text.replace("\n", "\ufffd").replace("\t", "\ufffd")
 
 
 def stored(path: Path) -> str | bytes:
@@ -116,7 +132,8 @@ def walk(
 
 def _expand(argument: str, beside: Path | None) -> Iterator[Document]:
     path = Path(argument)
-    if path.is_dir():
+    kind = background.call(partial(_kind, path))
+    if kind == "folder":
         none = True
         for document in below(path, beside):
             none = False
@@ -125,19 +142,29 @@ def _expand(argument: str, beside: Path | None) -> Iterator[Document]:
             raise OcrError(
                 f"no document in `{argument}`", hint=f"known suffixes: {' '.join(SUFFIXES)}"
             )
-    elif os.path.lexists(path):
-        yield Document(path, Path(path.name))
+    elif kind is not None:
+        yield Document(path, Path(path.name), named=kind == "link")
     elif any(character in argument for character in "*?["):
         anchor = Path(path.anchor) if path.is_absolute() else Path()
-        matches = sorted(anchor.glob(str(path.relative_to(anchor))))
+        pattern = str(path.relative_to(anchor))
+        matches = background.call(lambda: sorted(anchor.glob(pattern)))
         if not matches:
             raise OcrError(f"nothing matches `{argument}`")
         fixed = _fixed(path)
         for match in matches:
             for document in _expand(str(match), beside):
+                # What a pattern matches was not named: anybody may have put it there.
                 yield Document(document.path, document.path.relative_to(fixed))
     else:
         raise OcrError(f"`{argument}` does not exist")
+
+
+def _kind(path: Path) -> Literal["folder", "link", "file"] | None:
+    if path.is_dir():
+        return "folder"
+    if path.is_symlink():
+        return "link"
+    return "file" if os.path.lexists(path) else None
 
 
 def _fixed(pattern: Path) -> Path:
@@ -149,23 +176,37 @@ def _fixed(pattern: Path) -> Path:
 def below(folder: Path, beside: Path | None = None) -> Iterator[Document]:
     """Yield the documents in a folder and all below it, by their names, one folder at a time.
 
-    A folder that cannot be looked into is yielded as a document, which nobody will be able to
-    read: what is in it shall not be missed in silence. Links to folders are not followed.
+    A folder that cannot be looked into, or does not answer, is yielded as a document, which nobody
+    will be able to read: what is in it shall not be missed in silence. Links to folders are not
+    followed.
     """
-    shut: list[OSError] = []
-    for place, folders, files in os.walk(folder, onerror=shut.append):
-        folders.sort()
-        if beside is not None:
-            folders[:] = [name for name in folders if Path(place, name).resolve() != beside]
-        if LEDGER in files and QUARANTINE in folders:  # another run's
-            folders.remove(QUARANTINE)
-        for name in sorted(files):
-            if name.lower().endswith(SUFFIXES):
-                path = Path(place, name)
-                yield Document(path, path.relative_to(folder))
-    for error in shut:
-        path = Path(os.fsdecode(error.filename))
+    shut: list[Path] = []
+    places = [folder]
+    while places:
+        place = places.pop()
+        try:
+            folders, files = background.call(partial(_listed, place, beside), _FOLDER_S)
+        except OSError:
+            shut.append(place)
+            continue
+        places += reversed(folders)
+        for path in files:
+            yield Document(path, path.relative_to(folder))
+    for path in shut:
         yield Document(path, path.relative_to(folder) / "folder")
+
+
+def _listed(place: Path, beside: Path | None) -> tuple[list[Path], list[Path]]:
+    """Return the folders in a folder, and the files with a known suffix, by their names."""
+    with os.scandir(place) as found:
+        entries = {entry.name: entry.is_dir(follow_symlinks=False) for entry in found}
+    folders = [place / name for name in sorted(entries) if entries[name]]
+    files = [place / name for name in sorted(entries) if not entries[name]]
+    if beside is not None:
+        folders = [path for path in folders if path.resolve() != beside]
+    if place / LEDGER in files:  # another run's
+        folders = [path for path in folders if path.name != QUARANTINE]
+    return folders, [path for path in files if path.name.lower().endswith(SUFFIXES)]
 
 
 def count(documents: Sequence[Document]) -> int:

@@ -45,4 +45,13 @@ class DocumentDone:
     entry: Entry
 
 
-Event = DocumentOpened | DocumentGone | PageDone | DocumentDone
+@dataclass(frozen=True)
+class Waiting:
+    """Something has been waited for so long, and will be for no more than `limit_s`."""
+
+    what: str
+    seconds: float
+    limit_s: float
+
+
+Event = DocumentOpened | DocumentGone | PageDone | DocumentDone | Waiting

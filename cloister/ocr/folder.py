@@ -2,19 +2,20 @@
 
 import contextlib
 import json
-import shutil
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Self
 
 from cloister import output
 from cloister.config.profiles import profiles
 from cloister.errors import DeploymentError, OcrError
-from cloister.files import exclusive, write_atomically
-from cloister.ocr.documents import Entry
+from cloister.files import exclusive
+from cloister.folders import Folder
+from cloister.ocr.documents import Entry, shown
 from cloister.ocr.events import DocumentDone, DocumentOpened, Event, PageDone
 from cloister.ocr.ledger import Ledger
 from cloister.ocr.results import PageResult
@@ -23,50 +24,49 @@ from cloister.ocr.targets import LEDGER, LOCK, QUARANTINE, STAGING
 from cloister.output import SUFFIX, Format, Source, Style
 
 _SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg"}
-_OURS = frozenset({".png", ".jpg", ".image", ".json"})
+_OURS = (".png", ".jpg", ".image", ".json")
+
+
+class OutputError(OcrError):
+    """A document or a page cannot be written into a run folder; the others can."""
 
 
 @contextmanager
-def opened(folder: Path) -> Iterator[Ledger]:
-    """Open a run folder's ledger, and make both where there is none.
+def opened(path: Path) -> Iterator[tuple[Folder, Ledger]]:
+    """Open a run folder and its ledger, and make both where there is none.
 
     Raises OcrError when another command reads into the folder, or when it cannot be written.
     """
     with contextlib.ExitStack() as held:
+        folder = held.enter_context(Folder.open(path, OutputError, make=True))
+        folder.has_own_file(LOCK)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            held.enter_context(exclusive(folder / LOCK, wait_s=0))
-            _clear(folder / STAGING)
-            (folder / STAGING).mkdir()
-        except (OSError, DeploymentError) as error:
-            raise _refused(folder, error) from error
-        yield held.enter_context(closing(Ledger(folder / LEDGER)))
-        (folder / STAGING).rmdir()
-
-
-def _clear(staging: Path) -> None:
-    """Remove what a killed run left."""
-    if staging.is_symlink():
-        staging.unlink()
-    elif staging.exists():
-        shutil.rmtree(staging)
+            held.enter_context(exclusive(folder.address(LOCK), wait_s=0))
+        except DeploymentError as error:
+            raise _refused(path, error) from error
+        folder.remove_tree(STAGING)  # what a killed run left
+        held.enter_context(folder.sub(STAGING, make=True))
+        ledger = held.enter_context(closing(Ledger(folder)))
+        ledger.migrate()
+        yield folder, ledger
+        folder.remove_empty(STAGING)
 
 
 def _refused(folder: Path, error: Exception) -> OcrError:
     if isinstance(error.__cause__, BlockingIOError):
         busy = f"another `invoke ocr` writes into `{folder}`"
         return OcrError(busy, hint="another --out, or wait for it")
-    cause = error if isinstance(error, OSError) else error.__cause__
-    reason = cause.strerror if isinstance(cause, OSError) else error
+    reason = error.__cause__.strerror if isinstance(error.__cause__, OSError) else error
     return OcrError(f"`{folder}` cannot be written: {reason}", hint="another --out")
 
 
-def existing(folder: Path) -> Ledger:
-    """Return the ledger of a folder to look into; raises OcrError when there is none."""
-    path = folder / LEDGER
-    if not path.exists():
-        raise OcrError(f"`{folder}` has no {LEDGER}", hint="invoke ocr PATH... --out FOLDER")
-    return Ledger(path)
+@contextmanager
+def existing(path: Path) -> Iterator[Ledger]:
+    """Open the ledger of a folder to look into; raises OcrError when there is none."""
+    if not os.path.lexists(path / LEDGER):
+        raise OcrError(f"`{path}` has no {LEDGER}", hint="invoke ocr PATH... --out FOLDER")
+    with Folder.open(path, OcrError) as folder, closing(Ledger(folder, look=True)) as ledger:
+        yield ledger
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Writer:
     `failures` are why documents could not be written: the others go on.
     """
 
-    folder: Path
+    folder: Folder
     ledger: Ledger
     style: Style
     model: str | None
@@ -84,7 +84,7 @@ class Writer:
     failures: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(cls, folder: Path, ledger: Ledger, style: Style, service: Service) -> Self:
+    def of(cls, folder: Folder, ledger: Ledger, style: Style, service: Service) -> Self:
         """Return one that names the model, and its profile, where the service has them."""
         model = service.model if service.serves_model else None
         found = profiles().get(model or "")
@@ -92,13 +92,13 @@ class Writer:
 
     def heard(self, event: Event) -> Path | None:
         """Write what is finished by an event; return the document's output, if that was written."""
-        if isinstance(event, DocumentOpened) and event.changed:
-            shutil.rmtree(self._place(event.entry), ignore_errors=True)  # of the old content
         try:
+            if isinstance(event, DocumentOpened) and event.changed:
+                self.folder.remove_tree(self._place(event.entry))  # of the old content
             if isinstance(event, PageDone):
                 self.set_apart(event)
             return self.write(event.entry) if isinstance(event, DocumentDone) else None
-        except DeploymentError as error:
+        except OutputError as error:
             self.failures.append(error.message)
             return None
 
@@ -111,8 +111,8 @@ class Writer:
             )
 
     def path(self, entry: Entry, kind: Format) -> Path:
-        """Return where a document's file of a format is."""
-        return self.folder / entry.target.with_name(f"{entry.target.name}{SUFFIX[kind]}")
+        """Return where a document's file of a format is in the folder."""
+        return entry.target.with_name(f"{entry.target.name}{SUFFIX[kind]}")
 
     def write(self, entry: Entry) -> Path | None:
         """Write a finished document, unless it is there; return where it was written.
@@ -131,23 +131,23 @@ class Writer:
             if wanted and not self._is_there(entry, style, written):
                 self._put(self.path(entry, kind), self._composed(entry, pages, style))
                 self.ledger.wrote(entry.id, kind, str(style))
-        return self.path(entry, self.style.format)
+        return self.folder.path / self.path(entry, self.style.format)
 
     def _is_there(self, entry: Entry, style: Style, written: Mapping[str, str]) -> bool:
-        there = self.path(entry, style.format).exists()
-        return there and written.get(style.format) == str(style)
+        is_there = self.folder.find(self.path(entry, style.format)) is not None
+        return is_there and written.get(style.format) == str(style)
 
     def _complete(self, entry: Entry, page: PageResult) -> None:
         """Put a page into the quarantine of which a killed run told the ledger alone."""
-        if not page.read and not (self._place(entry) / f"{_name(page)}.json").exists():
+        if not page.read and self.folder.find(self._place(entry) / f"{_name(page)}.json") is None:
             self.set_apart(PageDone(entry, page, None))
 
-    def _place(self, entry: Entry) -> Path:
-        return self.folder / QUARANTINE / entry.target
+    def _place(self, entry: Entry) -> PurePath:
+        return PurePath(QUARANTINE) / entry.target
 
     def _composed(self, entry: Entry, pages: Sequence[PageResult], style: Style) -> str:
         source = Source(
-            name=str(entry.document.name),
+            name=shown(entry.document.name),
             sha256=entry.sha256 or None,
             pages=entry.pages or 0,
             model=self.model,
@@ -177,16 +177,14 @@ class Writer:
             self._put(place / f"{name}{suffix}", done.drawn.image)
         self._put(place / f"{name}.json", json.dumps(told, indent=2, ensure_ascii=False))
 
-    def _take_out(self, place: Path, name: str) -> None:
-        found = [old for old in place.glob(f"{name}.*") if old.suffix in _OURS]
-        for old in found:
-            old.unlink()
-        if found:
-            with contextlib.suppress(OSError):  # others are still in it
-                place.rmdir()
+    def _take_out(self, place: PurePath, name: str) -> None:
+        removed = [self.folder.remove(place / f"{name}{suffix}") for suffix in _OURS]
+        if any(removed):
+            self.folder.remove_empty(place)
 
-    def _put(self, path: Path, content: str | bytes) -> None:
-        write_atomically(path, content, staging=self.folder / STAGING)
+    def _put(self, path: PurePath, content: str | bytes) -> None:
+        with self.folder.sub(STAGING) as staging:
+            self.folder.write(path, content, staging=staging)
 
 
 def _name(page: PageResult) -> str:

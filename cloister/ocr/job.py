@@ -1,7 +1,9 @@
 """One page on its way: what was tried, what came of it."""
 
+import time
 from dataclasses import asdict, dataclass, field
 
+from cloister.cleaning import Cleaned, on_one_line
 from cloister.ocr import ladder
 from cloister.ocr.asking import Outcome
 from cloister.ocr.documents import Entry
@@ -18,25 +20,27 @@ class Job:
     `tried` are the steps so far, the last one of which is under way, `texts` the pieces of it that
     were read, `fault` what was wrong with the one before, and `piece_fault` with a piece. `kept` is
     the best of what was not good. `strikes` are the answers that broke off while other pages were
-    read, `refusals` the times in a row that it was not taken. `followers` have the same image.
+    read, `refusals` the times in a row that it was not taken. `heard_s`
+    is when it was sent, or last heard of. `followers` have the same image.
     """
 
     entry: Entry
     number: int
     tried: list[Step] = field(default_factory=lambda: [ladder.FIRST])
-    texts: list[str] = field(default_factory=list)
+    texts: list[Cleaned] = field(default_factory=list)
     first: Drawn | None = None
     drawn: Drawn | None = None
     last: Outcome | None = None
     fault: Fault | None = None
     piece_fault: Fault | None = None
-    kept: str | None = None
+    kept: Cleaned | None = None
     requests: int = 0
     tokens: int = 0
     useful: int = 0
     strikes: int = 0
     refusals: int = 0
     sent_s: float = 0.0
+    heard_s: float = 0.0
     followers: list["Job"] = field(default_factory=list)
 
     @property
@@ -68,16 +72,21 @@ class Job:
         unlike_first = (step.scale, step.pieces) != (1.0, 1)
         self.drawn = None if unlike_first else self.first
 
-    def take(self, text: str) -> bool:
+    def take(self, text: Cleaned) -> bool:
         """Take the text of a piece; return whether it was the last one."""
         self.texts.append(text)
         self.drawn = None
         return len(self.texts) == self.step.pieces
 
+    def hears(self) -> None:
+        """Note that a piece of its answer came, in the thread that listens."""
+        self.heard_s = time.monotonic()
+
     @property
-    def text(self) -> str:
+    def text(self) -> Cleaned:
         """The texts of its pieces as one."""
-        return "\n\n".join(filter(None, self.texts))
+        text = "\n\n".join(piece.text for piece in self.texts if piece.text)
+        return Cleaned(text, sum(piece.removed for piece in self.texts))
 
     def note(self, outcome: Outcome) -> None:
         """Count a request."""
@@ -103,15 +112,15 @@ class Job:
         }
 
     def result(
-        self, text: str | None, error: str | None, *, reused: bool, engine: str | None
+        self, text: Cleaned | None, error: str | None, *, reused: bool, engine: str | None
     ) -> PageResult:
         """Return what became of it; `engine` is who read it where its last request did not."""
         last = self.last
         return PageResult(
             document=self.entry.document.shown,
             page=self.number,
-            text=text,
-            error=error,
+            text=None if text is None else text.text,
+            error=error and on_one_line(error),
             finish_reason=last.finish_reason if last else None,
             engine=engine or (last.engine if last else None),
             completion_tokens=self.tokens,
@@ -122,5 +131,6 @@ class Job:
             replica=last.replica if last else None,
             request_id=last.request_id if last else None,
             reused=reused,
+            removed_characters=0 if text is None else text.removed,
             rebuilt=self.first is not None and self.first.rebuilt,
         )

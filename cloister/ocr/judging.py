@@ -1,8 +1,10 @@
 """What an answer for a page is worth: read, or why not; pure."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
+
+from cloister.cleaning import Cleaned
 
 Kind = Literal[
     "loop", "truncated", "empty", "garbage", "refusal", "too large", "engine", "rejected", "torn"
@@ -17,7 +19,7 @@ _WORDED, _WORDLESS = 3_000, 8_000
 _TAG = re.compile(r"<[^<>]*>|&[a-z]+;|^[^<>]*>|<[^<>]*$")  # the first and last may be cut
 _WORD = re.compile(r"[^\W\d_]")
 
-_ODD = re.compile(r"[\ufffd\ue000-\uf8ff\x00-\x08\x0b\x0e-\x1f]")
+_ODD = re.compile(r"[\ufffd\ue000-\uf8ff]")
 _MOST_ODD = 0.2
 # Weights that overflow say one token for ever, which is `!` in Qwen's vocabulary.
 _FLOOD = re.compile(r"([!?#@%&$\ufffd])\1{99,}")
@@ -37,25 +39,27 @@ class Fault:
 
     kind: Kind
     reason: str
-    kept: str | None = None
+    kept: Cleaned | None = None
 
 
-def fault(text: str, finish_reason: str | None) -> Fault | None:
+def fault(page: Cleaned, finish_reason: str | None) -> Fault | None:
     """Return what is wrong with an answer, None for a page that was read.
 
     An empty text is a fault here; only a look at the page can tell that there is nothing on it.
     """
+    text = page.text
     found = repeated(text)
     if found is not None or finish_reason == "repetition":
         kept = text.rstrip()
         kept = kept[: found.unit - found.characters] if found else kept
-        return Fault("loop", "the model repeated itself", kept.rstrip() or None)
+        return Fault("loop", "the model repeated itself", replace(page, text=kept.rstrip()) or None)
     if finish_reason != "stop":
         reason = f"the text was cut off (finish_reason `{finish_reason}`)"
-        return Fault("truncated", reason, text or None)
+        return Fault("truncated", reason, page or None)
     if not text.strip():
         return Fault("empty", "nothing was read, and the page is not blank")
-    if _FLOOD.search(text) or len(_ODD.findall(text)) > _MOST_ODD * len(text):
+    odd = len(_ODD.findall(text)) + page.controls
+    if _FLOOD.search(text) or odd > _MOST_ODD * (len(text) + page.removed):
         return Fault("garbage", "the answer is no text")
     if len(text) <= _LONGEST_REFUSAL and _REFUSAL.match(text):
         return Fault("refusal", f"the model declined: {' '.join(text.split())[:120]}")

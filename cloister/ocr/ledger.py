@@ -6,27 +6,32 @@ any crash. One process writes, by the lock beside it.
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
-from cloister.errors import OcrError
-from cloister.ocr import targets
-from cloister.ocr.documents import Document, Entry, restored, shown, stored
+from cloister.cleaning import clean, on_one_line
+from cloister.folders import Folder
+from cloister.ocr import targets, values
+from cloister.ocr.documents import Document, Entry, shown, stored
 from cloister.ocr.results import PageResult, Summary
 from cloister.ocr.schema import COUNTS
 from cloister.ocr.store import Store
 
+_MOST_REQUESTS = 1_000  # that are told of a page
+
 
 class Ledger(Store):
-    """One run folder's documents and pages; `path` None keeps them in a file of no name.
+    """One run folder's documents and pages; `folder` None keeps them in a file of no name.
 
-    Raises OcrError for a file that is something else.
+    With `look` nothing is changed. Raises OcrError for a file that is something else, and for a
+    value in it that is.
     """
 
-    def __init__(self, path: Path | None) -> None:
-        super().__init__(path)
-        self._folder = path.parent if path else None
+    def __init__(self, folder: Folder | None, *, look: bool = False) -> None:
+        super().__init__(folder, look=look)
+        self._folder = folder
         self._numbers: dict[Path, int] = {}
+        self._named: set[str | bytes] = set()  # links, by the path as it is stored
 
     def register(self, documents: Iterable[Document]) -> int:
         """Make these the documents of this run, known ones with what is known; return how many."""
@@ -34,6 +39,8 @@ class Ledger(Store):
         with self.together():
             for document in documents:
                 key = stored(document.path.absolute())
+                if document.named:
+                    self._named.add(stored(document.path))
                 known = self._base.execute(
                     "SELECT run FROM documents WHERE key = ?", (key,)
                 ).fetchone()
@@ -60,7 +67,10 @@ class Ledger(Store):
     def documents(self, only: str | None) -> list[Document]:
         """Return all documents whose name fits a pattern, of this run or not."""
         rows = self._base.execute("SELECT key, name FROM documents ORDER BY id")
-        found = (Document(restored(key), restored(name)) for key, name in rows)
+        found = (
+            Document(values.path(key, "key of a document"), values.path(name, "name of a document"))
+            for key, name in rows
+        )
         return [document for document in found if document.fits(only)]
 
     def _free(self, document: Document) -> str | bytes:
@@ -84,10 +94,7 @@ class Ledger(Store):
             "WHERE run = ? AND id > ? ORDER BY id LIMIT ?",
             (self.run, after, limit),
         )
-        return [
-            Entry(number, Document(restored(path), restored(name)), _safe(target), *others)
-            for number, path, name, target, *others in rows
-        ]
+        return [values.entry(row, named=row[1] in self._named) for row in rows]
 
     def opened(self, entry: int, signature: str, sha256: str, pages: int) -> bool:
         """Note what a document is; return whether it is another one than before."""
@@ -144,8 +151,7 @@ class Ledger(Store):
             "WHERE state = 'failed' AND run = ?)"
         )
         with self.together():
-            found = self._base.execute(f"SELECT * FROM {chosen}", (self.run,))  # noqa: S608
-            pages = found.fetchall()
+            pages = self._base.execute(f"SELECT * FROM {chosen}", (self.run,))  # noqa: S608
             for document, number in pages:
                 if number == 0:  # it could not be opened: is it the same file still?
                     self._forget(document)
@@ -176,7 +182,8 @@ class Ledger(Store):
             "SELECT number FROM pages WHERE document = ? AND state = 'open' ORDER BY number",
             (entry,),
         )
-        return [number for (number,) in rows]
+        what = "number of a page"
+        return [values.number(number, what, 1, values.MOST_PAGES) for (number,) in rows]
 
     def same_image(self, sha256: str, recipe: int) -> PageResult | None:
         """Return a page that was read from the same image in the same way, if there is one."""
@@ -236,13 +243,13 @@ class Ledger(Store):
             "WHERE state = 'failed' AND (run = ? OR ? IS NULL) ORDER BY document, number LIMIT ?",
             (run, run, limit),
         )
-        return [_page((Document(restored(path), Path()).shown, *rest)) for path, *rest in rows]
+        return [_page((shown(values.path(path, values.PATH)), *rest)) for path, *rest in rows]
 
     def written(self, entry: int) -> dict[str, str]:
         """Return the formats in which a document was written, and the style of each."""
-        return dict(
-            self._base.execute("SELECT format, style FROM written WHERE document = ?", (entry,))
-        )
+        rows = self._base.execute("SELECT format, style FROM written WHERE document = ?", (entry,))
+        what = "style of a file"
+        return {values.text(kind, what): values.text(style, what) for kind, style in rows}
 
     def wrote(self, entry: int, kind: str, style: str) -> None:
         """Note in which style a document's file of a format was written."""
@@ -254,25 +261,29 @@ class Ledger(Store):
     def requests(self, entry: int, number: int) -> list[dict[str, object]]:
         """Return what was asked for a page, and what came of it, in its order."""
         rows = self._base.execute(
-            "SELECT facts FROM requests WHERE document = ? AND number = ? ORDER BY at",
-            (entry, number),
+            "SELECT facts FROM requests WHERE document = ? AND number = ? ORDER BY at LIMIT ?",
+            (entry, number, _MOST_REQUESTS),
         )
-        return [json.loads(facts) for (facts,) in rows]
+        return [values.facts(facts, "facts of a request") for (facts,) in rows]
 
     def summary(self, *, everything: bool = False) -> Summary:
         """Count this run's documents and pages, or all that the folder ever had."""
         run = None if everything else self.run
-        return Summary(*self._base.execute(COUNTS, (run, run)).fetchone())
-
-
-def _safe(found: str | bytes) -> Path:
-    """Return where an output goes; a ledger may have come with its folder from anywhere."""
-    target = restored(found)
-    if not targets.is_safe(target):
-        raise OcrError(f"the ledger names an output outside its folder: `{shown(target)}`")
-    return target
+        counts = self._base.execute(COUNTS, (run, run)).fetchone()
+        names = (field.name for field in fields(Summary))
+        return values.summary(dict(zip(names, counts, strict=True)))
 
 
 def _page(row: Sequence[object]) -> PageResult:
+    """Return a page as it is told; a ledger may have come with its folder from anywhere."""
     document, number, text, facts = row
-    return PageResult(document, number, text, **json.loads(str(facts)))  # type: ignore[arg-type]
+    told = {
+        name: on_one_line(fact) if isinstance(fact, str) else fact
+        for name, fact in values.facts(facts, "facts of a page").items()
+    }
+    page = values.page({**told, "document": document, "page": number, "text": text})
+    if page.text is None:
+        return page
+    cleaned = clean(page.text)
+    removed = page.removed_characters + cleaned.removed
+    return replace(page, text=cleaned.text, removed_characters=removed)

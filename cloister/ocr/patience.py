@@ -6,7 +6,7 @@ from cloister.errors import OcrError
 from cloister.ocr.asking import Outcome
 from cloister.ocr.job import Job
 
-_PATIENCE_S = 120.0
+PATIENCE_S = 120.0
 _WAIT_S = (0.5, 5.0)  # first and longest wait when the service names none
 _LONGEST_ASKED_S = 60.0
 _STRIKES = 5
@@ -41,7 +41,7 @@ class Patience:
             if job.strikes >= _STRIKES:
                 return None
         away_s = now_s - self._refused_s
-        if away_s > _PATIENCE_S:
+        if away_s > PATIENCE_S:
             raise OcrError(
                 f"{outcome.message}, for {away_s:.0f} s now: the pages that are left were not read",
                 hint="invoke status",

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from cloister import console
 from cloister.console import Gauge
-from cloister.ocr.events import DocumentOpened, Event, PageDone
-from cloister.ocr.ledger import Ledger
+from cloister.ocr.events import DocumentOpened, Event, PageDone, Waiting
 from cloister.ocr.results import PageResult, Summary
 
+MOST_LISTED = 1_000  # pages that were not read, for a script
+REMOVED = "characters of the pages that are no text: controls, escapes, hidden orders"
 _LISTED = 20  # pages that were not read, of which each has a line
 
 
@@ -26,6 +27,11 @@ class Progress:
 
     def heard(self, event: Event) -> None:
         """Take in what happened."""
+        if isinstance(event, Waiting):
+            self._gauge.waits(
+                f"waiting for {event.what} for {event.seconds:.0f} s of at most {event.limit_s:g} s"
+            )
+            return
         if isinstance(event, DocumentOpened):
             self._opened += 1
             self._known += event.pages
@@ -58,6 +64,8 @@ def summarise(
     ]
     if pages and seconds:
         rows.append(("this run", f"{pages:,} pages", f"{pages / seconds:.2f}/s"))
+    if found.removed_characters:
+        rows.append(("removed", f"{found.removed_characters:,}", REMOVED))
     for name, count, note in rows:
         say(f"{name:<10}{count:>14}  {note}".rstrip())
 
@@ -72,9 +80,10 @@ def _pages(found: Summary) -> str:
     return ", ".join(notes)
 
 
-def as_json(found: Summary, ledger: Ledger, folder: Path, seconds: float | None = None) -> None:
+def as_json(
+    found: Summary, failed: list[PageResult], folder: Path, seconds: float | None = None
+) -> None:
     """Print a summary for a script."""
-    failed = ledger.failed(limit=1_000, everything=seconds is None)
     told = {
         "folder": str(folder),
         "seconds": None if seconds is None else round(seconds, 3),

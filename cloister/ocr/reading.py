@@ -5,8 +5,6 @@ their work; whatever they told is in the ledger before anybody hears of it.
 """
 
 import contextlib
-import heapq
-import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -16,16 +14,18 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import cast
 
+from cloister.cleaning import Cleaned, clean
 from cloister.errors import OcrError
-from cloister.ocr import ladder, opening
+from cloister.ocr import ladder
 from cloister.ocr.asking import Outcome
-from cloister.ocr.documents import Entry
-from cloister.ocr.events import DocumentDone, Event, PageDone
+from cloister.ocr.events import Event, PageDone
 from cloister.ocr.intake import Intake
 from cloister.ocr.job import Job
 from cloister.ocr.judging import Fault
 from cloister.ocr.ledger import Ledger
+from cloister.ocr.openers import Openers
 from cloister.ocr.patience import Patience
+from cloister.ocr.pending import Pending
 from cloister.ocr.rules import Rules
 from cloister.ocr.senders import Senders
 from cloister.ocr.window import Window
@@ -49,6 +49,7 @@ class Reader:
         self,
         ledger: Ledger,
         renderers: Renderers,
+        openers: Openers,
         senders: Senders,
         window: Window,
         rules: Rules,
@@ -62,14 +63,12 @@ class Reader:
         self._patience = Patience()
         self._told: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._events: deque[Event] = deque()
-        self._intake = Intake(ledger, renderers, self._told, self._events, rules.recipe)
+        self._intake = Intake(ledger, renderers, openers, self._told, self._events, rules.recipe)
         self._jobs = 0
         self._idle_s = 0.0
         self._ready: deque[Job] = deque()
-        self._waiting: list[tuple[float, int, Job]] = []
-        self._order = itertools.count()
+        self._pending = Pending(senders.timeout_s)
         self._leaders: dict[str, Job] = {}
-        self._anew: set[int] = set()  # documents that are read for the second time
 
     def events(self) -> Iterator[Event]:
         """Read until nothing is left; raises OcrError when the service is gone or shut."""
@@ -92,11 +91,9 @@ class Reader:
         self._idle_s = _LOOK_FOR_MORE_S
         if self._events:
             wait_s = 0.0
-        due_s = [self._waiting[0][0]] if self._waiting else []
-        if self._ready and self._window.resumes_s > time.monotonic():
-            due_s.append(self._window.resumes_s)
-        if due_s and wait_s is None:
-            wait_s = max(0.0, min(due_s) - time.monotonic())
+        if wait_s is None:
+            resumes_s = self._window.resumes_s if self._ready else 0.0
+            wait_s = self._pending.wait_s(time.monotonic(), [*self._intake.due_s, resumes_s])
         try:
             self._told.get(timeout=wait_s)()
             while True:
@@ -107,8 +104,9 @@ class Reader:
     def _fill(self) -> bool:
         """Give work to whoever has none; return whether there is any left."""
         now_s = time.monotonic()
-        while self._waiting and self._waiting[0][0] <= now_s:
-            self._ready.append(heapq.heappop(self._waiting)[2])
+        self._ready.extend(self._pending.due(now_s))
+        if (wait := self._pending.waiting(now_s)) is not None:
+            self._events.append(wait)
         while self._jobs < int(self._window.limit) + self._ahead and (page := self._intake.next()):
             self._jobs += 1
             self._draw(Job(*page))
@@ -117,7 +115,7 @@ class Reader:
 
     def _draw(self, job: Job) -> None:
         drawing = job.drawing(self._rules.drawing)
-        future = self._renderers.draw(job.entry.document.path, job.number, drawing)
+        future = self._renderers.draw(self._intake.path(job.entry), job.number, drawing)
         future.add_done_callback(lambda done: self._told.put(partial(self._drawn, job, done)))
 
     def _drawn(self, job: Job, future: "Future[Drawn]") -> None:
@@ -137,13 +135,13 @@ class Reader:
         """Tell whether a page has to be asked for: it has no text, and no other page its image."""
         job.first = drawn
         if drawn.text is not None:
-            self._close(job, drawn.text, None, engine=_TEXT_LAYER)
+            self._close(job, clean(drawn.text), None, engine=_TEXT_LAYER)
             return False
         if (leader := self._leaders.get(drawn.sha256)) is not None:
             leader.followers.append(job)
             return False
         if (known := self._ledger.same_image(drawn.sha256, self._rules.recipe)) is not None:
-            self._close(job, known.text, None, reused=True, engine=known.engine)
+            self._close(job, known.cleaned, None, reused=True, engine=known.engine)
             return False
         self._leaders[drawn.sha256] = job
         return True
@@ -156,15 +154,17 @@ class Reader:
     def _send(self, job: Job) -> None:
         drawn, rules = cast("Drawn", job.drawn), self._rules  # nothing else is ready
         temperature = max(rules.temperature, job.step.temperature)
-        job.sent_s = time.monotonic()
+        self._pending.sent(job, time.monotonic())
         self._senders.send(
             partial(rules.question.body, drawn.image, drawn.mime, temperature),
             lambda outcome: self._told.put(partial(self._answered, job, outcome)),
+            job.hears,
         )
 
     def _answered(self, job: Job, outcome: Outcome | Exception) -> None:
         under_way = self._senders.under_way
         self._senders.answered()
+        self._pending.answered(job)
         if isinstance(outcome, Exception):
             raise outcome
         if outcome.status == _OK:
@@ -178,12 +178,13 @@ class Reader:
             return
         self._window.answered(under_way)
         self._patience.answered(job, time.monotonic())
+        self._pending.taken()
         fault = outcome.fault()
         if fault is None:
             self._take(job, outcome)
         elif fault.kind == "empty":
             part = job.drawing(self._rules.drawing).part
-            looked = self._renderers.blank(job.entry.document.path, job.number, part)
+            looked = self._renderers.blank(self._intake.path(job.entry), job.number, part)
             looked.add_done_callback(
                 lambda done: self._told.put(partial(self._looked, job, outcome, fault, done))
             )
@@ -199,11 +200,11 @@ class Reader:
             return
         if outcome.status in {429, 503}:
             self._window.refused(now_s, wait_s)
-        heapq.heappush(self._waiting, (now_s + wait_s, next(self._order), job))
+        self._pending.put_off(job, outcome, now_s, wait_s)
 
     def _take(self, job: Job, outcome: Outcome) -> None:
         job.useful += outcome.tokens
-        self._go_on(job, outcome.text)
+        self._go_on(job, outcome.page)
 
     def _fail(self, job: Job, fault: Fault) -> None:
         """Try a page in another way, but first read its other pieces: something may be kept."""
@@ -211,9 +212,9 @@ class Reader:
             self._climb(job, fault)
         else:
             job.piece_fault = job.piece_fault or fault
-            self._go_on(job, fault.kept or "")
+            self._go_on(job, fault.kept or Cleaned(""))
 
-    def _go_on(self, job: Job, text: str) -> None:
+    def _go_on(self, job: Job, text: Cleaned) -> None:
         if not job.take(text):
             self._draw(job)
         elif job.piece_fault is None:
@@ -256,7 +257,7 @@ class Reader:
             self._close(job, job.kept, fault.reason)
             return
         drawing = replace(self._rules.drawing, text_layer=True)
-        future = self._renderers.draw(job.entry.document.path, job.number, drawing)
+        future = self._renderers.draw(self._intake.path(job.entry), job.number, drawing)
         future.add_done_callback(
             lambda done: self._told.put(partial(self._fall_back, job, fault, done))
         )
@@ -267,21 +268,14 @@ class Reader:
             if (text := future.result().text) is not None:
                 note = f"> **This is the file's own text, not the model's:** {fault.reason}"
                 job.useful = 0
-                self._close(job, f"{note}\n\n{text}", None, engine=_TEXT_LAYER)
+                self._close(job, clean(f"{note}\n\n{text}"), None, engine=_TEXT_LAYER)
                 return
         self._close(job, job.kept, fault.reason)
-
-    def _end(self, entry: Entry) -> None:
-        """Tell that a document is finished, unless it became another one meanwhile."""
-        if opening.is_same(entry) or entry.id in self._anew:
-            self._events.append(DocumentDone(entry))
-            return
-        self._anew.add(self._ledger.again(entry.document))
 
     def _close(
         self,
         job: Job,
-        text: str | None,
+        text: Cleaned | None,
         error: str | None,
         *,
         reused: bool = False,
@@ -294,6 +288,6 @@ class Reader:
         whole = self._ledger.finish(job.entry.id, result, self._rules.recipe)
         self._events.append(PageDone(job.entry, result, job.first))
         if whole:
-            self._end(self._ledger.entry(job.entry.id))
+            self._intake.end(self._ledger.entry(job.entry.id))
         for follower in job.followers:
             self._close(follower, text, error, reused=True, engine=result.engine)

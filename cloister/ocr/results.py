@@ -2,10 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from cloister import output
+from cloister.cleaning import Cleaned
 from cloister.output import PageText, Style
+
+# Of a ledger, these may be anything.
+_Count = Annotated[int, Field(ge=0, le=1 << 53)]
+_Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
@@ -18,23 +25,25 @@ class PageResult:
     what of that was thrown away, by its own count or, where a runaway answer was cut, by ours.
     `sha256` is of the page's image. `reused` tells that another page had that image, and was asked
     for instead. `rebuilt` tells that the file is damaged, and was read as far as it goes.
+    `removed_characters` came with its text and are none: controls, escapes, invisible orders.
     """
 
     document: str
-    page: int
+    page: _Count
     text: str | None
     error: str | None = None
     finish_reason: str | None = None
     engine: str | None = None
-    completion_tokens: int = 0
-    wasted_tokens: int = 0
-    seconds: float = 0.0
-    attempts: int = 0
+    completion_tokens: _Count = 0
+    wasted_tokens: _Count = 0
+    seconds: _Seconds = 0.0
+    attempts: _Count = 0
     sha256: str | None = None
     replica: str | None = None
     request_id: str | None = None
     reused: bool = False
     rebuilt: bool = False
+    removed_characters: _Count = 0
 
     @property
     def number(self) -> int:
@@ -45,6 +54,11 @@ class PageResult:
     def read(self) -> bool:
         """Whether the whole page was read."""
         return self.error is None
+
+    @property
+    def cleaned(self) -> Cleaned:
+        """Its text, with what was removed from it."""
+        return Cleaned(self.text or "", self.removed_characters)
 
     def for_output(self) -> PageText:
         """Return what goes into a file."""
@@ -83,19 +97,21 @@ class Summary:
     """What is known of a run folder; `documents` without a page that was not read are `whole`.
 
     Of `pages`, `read` and `failed` ones are finished; `unopened` documents have pages that nobody
-    counted yet. Tokens and requests are those of all times.
+    counted yet. Tokens and requests are those of all times. `removed_characters` were in the texts
+    of finished pages, and are not text.
     """
 
-    documents: int
-    whole: int
-    unopened: int
-    pages: int
-    read: int
-    failed: int
-    reused: int
-    requests: int
-    tokens: int
+    documents: _Count
+    whole: _Count
+    unopened: _Count
+    pages: _Count
+    read: _Count
+    failed: _Count
+    reused: _Count
+    requests: _Count
+    tokens: _Count
     wasted_tokens: int
+    removed_characters: _Count = 0
 
     @property
     def unfinished(self) -> int:

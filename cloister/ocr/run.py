@@ -5,16 +5,18 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 
+from cloister import console
 from cloister.config import OcrSettings
 from cloister.ocr.asking import Question
 from cloister.ocr.events import Event
 from cloister.ocr.ledger import Ledger
+from cloister.ocr.openers import FileLimits, Openers
 from cloister.ocr.reading import Reader
 from cloister.ocr.rules import Rules
 from cloister.ocr.senders import Senders
 from cloister.ocr.service import Service
 from cloister.ocr.window import Window
-from cloister.rendering import Drawing, Limits, Renderers
+from cloister.rendering import Drawing, Limits, Renderers, protection
 
 _MOST_RENDERERS = 4  # each draws about 15 pages a second, and a GPU reads ten
 _MOST_AHEAD = 64  # pages of half a megabyte or so
@@ -41,6 +43,10 @@ def recipe(settings: OcrSettings, service: Service) -> str:
         "drawing": asdict(drawing(settings, service)),
     }
     return json.dumps(parts, sort_keys=True)
+
+
+def _report_missing(missing: dict[str, str]) -> None:
+    console.say(f"the renderers' sandbox is not complete ({protection.describe(missing)})")
 
 
 def read(
@@ -72,9 +78,10 @@ def read(
     window = Window(service.concurrency, service.most, least)
     limits = Limits(settings.memory_mib, settings.page_timeout_s)
     senders = Senders(service.enter, service.timeout_s + _MARGIN_S)
-    with Renderers(workers, limits) as renderers:
+    openers = Openers(FileLimits(settings.max_file_mib, settings.file_timeout_s))
+    with Renderers(workers, limits, report=_report_missing) as renderers:
         # As many as may come back at the same moment, which pages do that were sent together.
         ahead = max(2 * workers, min(_MOST_AHEAD, service.concurrency))
         yield from Reader(
-            ledger, renderers, senders, window, rules, ahead=ahead, more=more
+            ledger, renderers, openers, senders, window, rules, ahead=ahead, more=more
         ).events()

@@ -1,6 +1,6 @@
 """The ledger's tables, and how they are counted."""
 
-VERSION = 1
+VERSION = 2
 SCHEMA = """
 CREATE TABLE documents (
     id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, path TEXT NOT NULL, name TEXT NOT NULL,
@@ -41,6 +41,17 @@ SELECT (SELECT count(*) FROM chosen),
        (SELECT requests FROM asked), (SELECT tokens FROM asked),
        (SELECT tokens FROM asked) - ifnull(sum(CASE WHEN state = 'read' THEN
            json_extract(facts, '$.completion_tokens') - json_extract(facts, '$.wasted_tokens')
-           ELSE 0 END), 0)
+           ELSE 0 END), 0),
+       ifnull(sum(json_extract(facts, '$.removed_characters')), 0)
 FROM theirs
 """
+# Version 1 kept pages' texts as they came. Files that were written from such texts are written
+# again by the next run.
+MIGRATIONS = {
+    1: """
+UPDATE written SET style = '' WHERE document IN
+    (SELECT document FROM pages WHERE text != cleaned(text));
+UPDATE pages SET text = cleaned(text),
+    facts = json_set(facts, '$.removed_characters', removed(text)) WHERE text != cleaned(text);
+"""
+}

@@ -18,15 +18,21 @@ class Senders:
     """
 
     def __init__(self, enter: chat.Pass, timeout_s: float) -> None:
-        self._enter, self._timeout_s = enter, timeout_s
+        self._enter, self.timeout_s = enter, timeout_s
         self._work: SimpleQueue[Callable[[requests.Session], None] | None] = SimpleQueue()
         self._stopped = threading.Event()
         self._threads = 0
         self.under_way = 0
 
-    def send(self, body: Callable[[], bytes], heard: Callable[[Outcome | Exception], None]) -> None:
+    def send(
+        self,
+        body: Callable[[], bytes],
+        heard: Callable[[Outcome | Exception], None],
+        noticed: Callable[[], None],
+    ) -> None:
         """Send a page; its body is made by the thread that sends it.
 
+        `noticed` is called there for each piece of the answer.
         What a page comes to is heard in that thread, and so is a bug, which must not be silence.
         """
         self.under_way += 1
@@ -36,7 +42,7 @@ class Senders:
 
         def work(session: requests.Session) -> None:
             try:
-                heard(self._ask(session, body()))
+                heard(self._ask(session, body(), noticed))
             except Exception as error:  # noqa: BLE001  # raised again by who hears it
                 heard(error)
 
@@ -52,9 +58,9 @@ class Senders:
         for _ in range(self._threads):
             self._work.put(None)
 
-    def _ask(self, session: requests.Session, body: bytes) -> Outcome:
+    def _ask(self, session: requests.Session, body: bytes, noticed: Callable[[], None]) -> Outcome:
         url, stopped = self._enter.url, self._stopped.is_set
-        return ask(session, url, body, timeout_s=self._timeout_s, stopped=stopped)
+        return ask(session, url, body, timeout_s=self.timeout_s, stopped=stopped, noticed=noticed)
 
     def _run(self) -> None:
         with chat.session(self._enter) as session:

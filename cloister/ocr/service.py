@@ -13,6 +13,8 @@ from cloister.errors import OcrError
 
 # A service of which nothing is known is tried with few pages, and with more while it takes them.
 _UNKNOWN, _MOST = 4, 64
+_ASK_S = 5.0
+LONGEST_S = 2 * _ASK_S  # until it has said what it is
 
 
 @dataclass(frozen=True)
@@ -106,11 +108,13 @@ def _owner(enter: Pass) -> str | None:
 def _get(enter: Pass, route: str) -> requests.Response:
     try:
         with chat.session(enter) as session:
-            return session.get(f"{enter.url}{route}", timeout=5)
+            return session.get(f"{enter.url}{route}", timeout=_ASK_S)
     except requests.exceptions.SSLError as error:
         raise OcrError(
             f"the certificate of `{enter.url}` is not trusted",
             hint="name its authority by SSL_CERT_FILE",
         ) from error
     except requests.RequestException as error:
-        raise OcrError(f"no service answers at `{enter.url}`", hint="invoke up") from error
+        raise OcrError(
+            f"no service answers at `{enter.url}`: {chat.reason(error)}", hint="invoke up"
+        ) from error

@@ -6,18 +6,21 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
+from cloister.folders import Folder
 from cloister.output import SUFFIX
 
 LEDGER, QUARANTINE, STAGING, LOCK = "ledger.sqlite", "quarantine", ".partial", ".lock"
 _OWN = frozenset({QUARANTINE, STAGING})
 # Bytes of a name: file systems take 255, and a suffix and a number have to fit in.
 _LONGEST, _KEPT = 220, 200
+_LONGEST_TARGET = 4_096  # bytes, as any path
 
 
 def is_safe(target: Path) -> bool:
     """Tell whether a name, without a suffix, stays in the folder and out of its own parts."""
     parts = target.parts
     inside = bool(parts) and not target.is_absolute() and ".." not in parts
+    inside = inside and len(os.fsencode(target)) <= _LONGEST_TARGET
     return inside and (len(parts) == 1 or parts[0] not in _OWN)
 
 
@@ -38,10 +41,9 @@ def candidates(name: Path, begin: int = 2) -> Iterator[Path]:
         yield whole.with_name(f"{whole.name}.{number}")
 
 
-def is_there(folder: Path, target: Path) -> bool:
+def is_there(folder: Folder, target: Path) -> bool:
     """Tell whether something lies where an output of any format would."""
-    place = folder / target
-    return any(os.path.lexists(f"{place}{suffix}") for suffix in SUFFIX.values())
+    return any(folder.find(f"{target}{suffix}") for suffix in SUFFIX.values())
 
 
 def _shortened(part: str) -> str:

@@ -1,10 +1,13 @@
 """A folder into which documents arrive: those that have arrived wholly."""
 
+import os
 import time
+from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 
 from cloister.errors import OcrError
-from cloister.ocr import documents
+from cloister.ocr import background, documents
 from cloister.ocr.documents import Document
 from cloister.ocr.ledger import Ledger
 
@@ -23,21 +26,31 @@ class Watch:
         self._seen: dict[Path, tuple[tuple[int, int], float]] = {}
         self._registered: dict[Path, tuple[int, int]] = {}
         self._looked_s = float("-inf")
+        self._looking: Future[list[tuple[Document, os.stat_result]]] | None = None
 
     def look(self) -> bool:
-        """Register what has arrived; there may always be more."""
-        if time.monotonic() - self._looked_s >= _LOOK_S:
+        """Register what has arrived; there may always be more.
+
+        The folder is looked at meanwhile: what hangs in it keeps nobody from being read.
+        """
+        if self._looking is None and time.monotonic() - self._looked_s >= _LOOK_S:
             self._looked_s = time.monotonic()
-            for document in documents.below(self._folder, self._out):
-                if document.fits(self._only):
-                    self._look_at(document)
+            self._looking = background.begin(self._states)
+        if self._looking is not None and self._looking.done():
+            found, self._looking = self._looking.result(), None
+            for document, status in found:
+                self._look_at(document, status)
         return True
 
-    def _look_at(self, document: Document) -> None:
-        try:
-            status = document.path.stat()
-        except OSError:
-            return  # moved away between two looks
+    def _states(self) -> list[tuple[Document, os.stat_result]]:
+        found = []
+        for document in documents.below(self._folder, self._out):
+            if document.fits(self._only):
+                with suppress(OSError):  # moved away between two looks
+                    found.append((document, document.path.stat()))
+        return found
+
+    def _look_at(self, document: Document, status: os.stat_result) -> None:
         path, state = document.path, (status.st_size, status.st_mtime_ns)
         known, since_s = self._seen.get(path, (None, 0.0))
         if known != state:

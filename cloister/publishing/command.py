@@ -9,10 +9,10 @@ from typing import Any
 from cloister import console, containers, images
 from cloister.config import Settings
 from cloister.errors import PublishError
-from cloister.files import exclusive
 from cloister.images import lock as locks
 from cloister.publishing import checkout, cosign, outcome, proof, records, registry, scan, tools
 from cloister.publishing.steps import Passage, Terms, passage_of
+from cloister.statefolder import locked
 
 _WAIT_S = 1.0  # for another publish of this checkout, which would take hours
 
@@ -39,7 +39,7 @@ def publish(settings: Settings, request: Request, *, dry_run: bool, as_json: boo
     """
     _require(request)
     root = settings.state_dir / "publish"
-    with exclusive(root / "lock", wait_s=_WAIT_S), console.steps() as say, containers.explained():
+    with locked(root / "lock", wait_s=_WAIT_S), console.steps() as say, containers.explained():
         terms = Terms(
             client=containers.connect(),
             root=root,

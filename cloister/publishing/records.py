@@ -4,8 +4,9 @@ import datetime as dt
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
+from cloister import datafiles
 from cloister.files import write_atomically
 
 _NAME = "record.json"
@@ -35,8 +36,8 @@ def folder(root: Path, image: str, identity: str) -> Path:
 def read(where: Path, identity: str) -> Record | None:
     """Return the record, None where there is none or where it is of no use: then all is redone."""
     try:
-        found = Record.model_validate_json((where / _NAME).read_text(encoding="utf-8"))
-    except (OSError, ValidationError):
+        found = Record.model_validate_json(datafiles.read_json(where / _NAME))
+    except (OSError, ValueError):
         return None
     return found if found.id == identity else None
 

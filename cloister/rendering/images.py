@@ -1,10 +1,10 @@
 """Image files: passed on as they are, or decoded, turned upright and shrunk."""
 
 import hashlib
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
@@ -37,24 +37,24 @@ _TURNS = {
 class ImageFile:
     """An image file; a TIFF has as many pages as frames, the others one.
 
-    Raises UnreadableError for what is no known image. Every page opens the file anew, so that
-    decoded pixels are not kept.
+    Raises UnreadableError for what is no known image. Every page reads the file again, so that
+    decoded pixels are not kept. `file` is a descriptor of it, which stays the caller's.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, file: int) -> None:
+        self._file = file
         with self._open() as image:
             self._format = str(image.format)
             self.count = getattr(image, "n_frames", 1) if self._format == "TIFF" else 1
 
     def close(self) -> None:
-        """Close nothing: the file is open only while a page is drawn."""
+        """Close nothing: an image is open only while a page is drawn."""
 
     def draw(self, number: int, drawing: Drawing) -> Drawn:
         """Draw a page, counted from 1. Raises UnreadableError."""
         with self._page(number) as frame:
             if self._passes(frame, drawing):
-                content = self._path.read_bytes()
+                content = self._content()
                 mime = _MIME.get(self._format, Image.MIME[self._format])
                 return Drawn(content, mime, *frame.size, hashlib.sha256(content).hexdigest())
             scale = drawing.within(*frame.size)
@@ -68,6 +68,11 @@ class ImageFile:
             image = _decoded(frame, min(1, _BLANK_SIDE / max(frame.size)))
             return paper.is_blank(paper.part_of(image, part))
 
+    def _content(self) -> bytes:
+        with open(self._file, "rb", closefd=False) as file:
+            file.seek(0)
+            return file.read()
+
     @contextmanager
     def _open(self) -> Iterator[Image.Image]:
         # Pillow's own limit only warns; its warnings are about metadata, which is not used here.
@@ -77,7 +82,7 @@ class ImageFile:
             warnings.catch_warnings(action="ignore"),
             # A file that Pillow opened by its name would be mapped into memory: to cut it short
             # would kill the process, and a TIFF that is to be turned would be garbled.
-            self._path.open("rb") as file,
+            open(self._file, "rb", closefd=False) as file,
             Image.open(file, formats=_OPENERS) as image,
         ):
             yield image
@@ -106,7 +111,7 @@ class ImageFile:
             # The further frames of an MPO are previews.
             and (self._format == "MPO" or not getattr(image, "is_animated", False))
             and _orientation(image) == _UPRIGHT
-            and self._path.stat().st_size <= MAX_BYTES
+            and os.fstat(self._file).st_size <= MAX_BYTES
         )
 
 

@@ -3,8 +3,8 @@
 import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from ctypes import byref, memmove
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pypdfium2
@@ -23,20 +23,39 @@ _COLOUR_DPI = 25
 _BLANK = Drawing(dpi=100, max_pixels=4_000_000)
 
 
+def _pread(file: int, position: int, buffer: Any, size: int) -> int:
+    """Read for pdfium; return 0 where the file is shorter than it was."""
+    try:
+        content = os.pread(file or 0, size, position)  # a null pointer is None, not 0
+    except OSError:
+        return 0
+    if len(content) != size:
+        return 0
+    memmove(buffer, content, size)
+    return 1
+
+
+# Made once: it needs executable memory, which a confined process gets no more of.
+_read_block = type(pdfium.FPDF_FILEACCESS().m_GetBlock)(_pread)
+
+
 class Pdf:
     """An open PDF; raises UnreadableError for one that is locked, damaged or empty.
 
     One whose end is lost is read as far as it goes; what is drawn then says that it was rebuilt.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, file: int) -> None:
+        size = os.fstat(file).st_size
+        # pdfium reads from both until the document is closed.
+        self._access = pdfium.FPDF_FILEACCESS(size, _read_block, file)
+        self._content: bytes | None = None
         # Not by PdfDocument: of a PDF without pages it tells why the one before did not open.
-        handle = pdfium.FPDF_LoadDocument(os.fsencode(path) + b"\0", None)
-        self._content: bytes | None = None  # pdfium reads from it until the document is closed
+        handle = pdfium.FPDF_LoadCustomDocument(byref(self._access), None)
         if not handle:
             code = pdfium.FPDF_GetLastError()
             if code == pdfium.FPDF_ERR_FORMAT:
-                self._content = with_trailer(path.read_bytes())
+                self._content = with_trailer(os.pread(file, size, 0))
             if self._content is not None:
                 handle = pdfium.FPDF_LoadMemDocument64(self._content, len(self._content), None)
             if not handle:

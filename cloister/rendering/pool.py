@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from cloister.errors import OcrError
 from cloister.rendering.drawing import WHOLE, Drawing, Drawn, Part
-from cloister.rendering.process import Limits, Process
+from cloister.rendering.process import CrashedError, Limits, Process
 
 _DEFAULT = Limits()
 
@@ -27,10 +27,17 @@ class Renderers:
 
     A document that goes over the limits, or crashes its worker, gives an UnreadableError, and the
     next one a new worker. Leaving the block kills the workers and cancels what is not done.
+    `report` is called once, from another thread, with what the workers' sandbox lacks.
     """
 
-    def __init__(self, workers: int, limits: Limits = _DEFAULT) -> None:
-        self._limits = limits
+    def __init__(
+        self,
+        workers: int,
+        limits: Limits = _DEFAULT,
+        report: Callable[[dict[str, str]], None] = lambda _: None,
+    ) -> None:
+        self._limits, self._report = limits, report
+        self._is_reported = False
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._closed = False
@@ -62,18 +69,15 @@ class Renderers:
 
     def count(self, path: Path) -> Future[int]:
         """Count the pages. The future raises UnreadableError, as do the others."""
-        name = str(path.absolute())
-        return self._submit(lambda process: process.count(name))
+        return self._submit(lambda process: process.count(path))
 
     def draw(self, path: Path, number: int, drawing: Drawing) -> Future[Drawn]:
         """Draw a page, counted from 1."""
-        name = str(path.absolute())
-        return self._submit(lambda process: process.draw(name, number, drawing))
+        return self._submit(lambda process: process.draw(path, number, drawing))
 
     def blank(self, path: Path, number: int, part: Part = WHOLE) -> Future[bool]:
         """Say whether a page, counted from 1, or a half of it, shows nothing but paper."""
-        name = str(path.absolute())
-        return self._submit(lambda process: process.blank(name, number, part))
+        return self._submit(lambda process: process.blank(path, number, part))
 
     def _submit(self, ask: Callable[[Process], Any]) -> Future[Any]:
         job = _Job(Future(), ask)
@@ -89,15 +93,26 @@ class Renderers:
             if not job.future.set_running_or_notify_cancel():
                 continue
             try:
-                if process is None or not process.alive:
-                    self._ended(process)
-                    process = self._started()
-                answer = job.ask(process)
+                process = self._ready(process)
+                try:
+                    answer = job.ask(process)
+                except CrashedError as error:
+                    if not error.shared:
+                        raise
+                    # Another document may be why, which the same process had before this one.
+                    process = self._ready(process)
+                    answer = job.ask(process)
             except BaseException as error:  # noqa: BLE001  # whose it is, the future's owner says
                 job.future.set_exception(CancelledError() if self._closed else error)
             else:
                 job.future.set_result(answer)
         self._ended(process)
+
+    def _ready(self, process: Process | None) -> Process:
+        if process is not None and process.alive:
+            return process
+        self._ended(process)
+        return self._started()
 
     def _started(self) -> Process:
         with self._lock:
@@ -110,6 +125,11 @@ class Renderers:
         except OcrError:
             self._ended(process)
             raise
+        with self._lock:
+            is_new = bool(process.missing) and not self._is_reported
+            self._is_reported |= is_new
+        if is_new:
+            self._report(process.missing)
         return process
 
     def _ended(self, process: Process | None) -> None:

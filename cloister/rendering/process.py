@@ -5,6 +5,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,16 +16,18 @@ from typing import Any
 
 from cloister.errors import OcrError
 from cloister.rendering.drawing import Drawing, Drawn, Part, UnreadableError
+from cloister.rendering.opening import open_document
 
 _ROOT = Path(__file__).parents[2]  # where `cloister` is found
-# No keys, no tokens; the last two are what some Pythons do not start without.
-_KEPT = ("PATH", "LANG", "LC_ALL", "HOME", "PYTHONHOME", "LD_LIBRARY_PATH")
+# What some Pythons do not start without; the worker forgets it as soon as it runs.
+_KEPT = ("PYTHONHOME", "LD_LIBRARY_PATH")
 _START_TIMEOUT_S, _LAST_BREATH_S = 60, 5
 # What a worker may say: more is a worker that a document has taken over.
 _LINE_BYTES, _IMAGE_BYTES = 4 << 20, 512 << 20
-_REASON_CHARACTERS = 500
+_REASON_CHARACTERS, _COMPLAINT_BYTES = 500, 64 << 10
 _MIMES = {"image/png", "image/jpeg", "image/tiff", "image/webp", "image/bmp", "image/gif"}
 _CHUNK = 1 << 20
+_NUMBERS = {"count", "width", "height", "bytes"}
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,19 @@ class Limits:
 
 
 class _BrokenError(Exception):
-    """The worker ended, or did not speak as it should."""
+    """The worker did not speak as it should."""
+
+
+class _EndedError(_BrokenError):
+    """The worker closed its end."""
+
+
+class CrashedError(UnreadableError):
+    """The worker crashed; `shared` tells that it had another document before this one."""
+
+    def __init__(self, message: str, *, shared: bool) -> None:
+        super().__init__(message)
+        self.shared = shared
 
 
 class Process:
@@ -44,24 +59,38 @@ class Process:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
+        self.missing: dict[str, str] = {}  # of the sandbox, once it is ready
+        self._control, inner = socket.socketpair()
+        # Every process of the worker has its other end: it is closed when the last one is gone.
+        self._life, life = os.pipe()
+        try:
+            self._process = self._start(inner.fileno(), life)
+        except OSError as error:
+            self._control.close()
+            os.close(self._life)
+            raise OcrError(f"a rendering process does not start ({error})") from error
+        finally:
+            inner.close()
+            os.close(life)
+
+    def _start(self, *descriptors: int) -> "subprocess.Popen[bytes]":
         path = [
             str(_ROOT),
             *filter(os.path.isabs, os.environ.get("PYTHONPATH", "").split(os.pathsep)),
         ]
         kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
-        command = [sys.executable, "-m", "cloister.rendering.worker", str(limits.memory_mib)]
-        try:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                cwd=_ROOT,
-                env={**kept, "PYTHONPATH": os.pathsep.join(path)},
-                process_group=0,  # a Ctrl-C before the worker ignores it would print a traceback
-            )
-        except OSError as error:
-            raise OcrError(f"a rendering process does not start ({error})") from error
-        self._read = b""
+        limits = (str(self._limits.memory_mib), str(self._limits.page_timeout_s))
+        command = [sys.executable, "-P", "-m", "cloister.rendering.worker", str(descriptors[0])]
+        return subprocess.Popen(
+            [*command, *limits],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            cwd="/",
+            env={**kept, "PYTHONPATH": os.pathsep.join(path)},
+            pass_fds=descriptors,
+            start_new_session=True,  # no terminal; a Ctrl-C is the client's business
+        )
 
     @property
     def alive(self) -> bool:
@@ -71,27 +100,31 @@ class Process:
     def wait_ready(self) -> None:
         """Wait until it takes jobs. Raises OcrError when it ends first, or takes a minute."""
         try:
-            self._line(time.monotonic() + _START_TIMEOUT_S)
+            line, _ = _line(self._control.fileno(), time.monotonic() + _START_TIMEOUT_S)
+            self.missing = _parsed(line, {"missing": dict})["missing"]
         except (_BrokenError, TimeoutError, OSError) as error:
-            self.end()
-            raise OcrError("a rendering process does not start; it says why above") from error
+            self._kill()
+            raise OcrError(f"a rendering process does not start ({self._complaint()})") from error
+        finally:
+            if self._process.stderr is not None:
+                self._process.stderr.close()
 
-    def count(self, path: str) -> int:
+    def count(self, path: Path) -> int:
         """Return the number of pages. Raises UnreadableError, as do the other jobs."""
-        answer, _ = self._ask({"do": "count", "path": path}, {"count": int})
+        answer, _ = self._ask(path, {"do": "count"}, {"count": int})
         return int(answer["count"])
 
-    def blank(self, path: str, number: int, part: Part) -> bool:
+    def blank(self, path: Path, number: int, part: Part) -> bool:
         """Return whether a page, or a half of it, shows nothing but paper."""
-        job = {"do": "blank", "path": path, "number": number, "part": part}
-        answer, _ = self._ask(job, {"blank": bool})
+        job = {"do": "blank", "number": number, "part": part}
+        answer, _ = self._ask(path, job, {"blank": bool})
         return bool(answer["blank"])
 
-    def draw(self, path: str, number: int, drawing: Drawing) -> Drawn:
+    def draw(self, path: Path, number: int, drawing: Drawing) -> Drawn:
         """Draw a page."""
-        job = {"do": "draw", "path": path, "number": number, "drawing": asdict(drawing)}
+        job = {"do": "draw", "number": number, "drawing": asdict(drawing)}
         shape = {"mime": str, "width": int, "height": int, "bytes": int}
-        answer, image = self._ask(job, {**shape, "text": str | None, "rebuilt": bool})
+        answer, image = self._ask(path, job, {**shape, "text": str | None, "rebuilt": bool})
         return Drawn(
             image,
             answer["mime"],
@@ -104,29 +137,52 @@ class Process:
 
     def kill(self) -> None:
         """Kill it, from any thread; the one that asks it notices."""
-        self._process.kill()
+        self._kill()
 
     def end(self) -> None:
-        """Kill it, wait for it and close its pipes."""
-        self._process.kill()
+        """Kill all of it, wait until nothing runs any more, and let go of it."""
+        self._kill()
         self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            with suppress(OSError):  # a job that it never took
-                if pipe is not None:
-                    pipe.close()
+        if self._life < 0:
+            return
+        self._control.close()
+        deadline = time.monotonic() + _LAST_BREATH_S
+        with suppress(_EndedError, TimeoutError):
+            while True:
+                _more(self._life, deadline)
+        os.close(self._life)
+        self._life = -1
 
-    def _ask(self, job: dict[str, Any], shape: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    def _kill(self) -> None:
+        if self.alive:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _ask(
+        self, path: Path, job: dict[str, Any], shape: dict[str, Any]
+    ) -> tuple[dict[str, Any], bytes]:
         deadline = time.monotonic() + self._limits.page_timeout_s
+        document = open_document(path)
+        answers, inner = os.pipe()
         try:
-            self._send(job)
-            answer = _parsed(self._line(deadline), shape)
-            image = self._bytes(answer.get("bytes", 0), deadline)
+            try:
+                self._send(job, [document, inner])
+            finally:
+                os.close(document)
+                os.close(inner)
+            line, rest = _line(answers, deadline)
+            answer = _parsed(line, shape)
+            image = _content(answers, rest, answer.get("bytes", 0), deadline)
         except TimeoutError as error:
             self.end()
-            limit = f"{self._limits.page_timeout_s:g} s"
-            raise UnreadableError(f"rendering took longer than {limit}") from error
-        except (_BrokenError, OSError) as error:
-            raise UnreadableError(self._epitaph()) from error
+            raise self._too_slow() from error
+        except (_EndedError, OSError) as error:
+            raise self._epitaph() from error
+        except _BrokenError as error:
+            self.end()
+            raise UnreadableError("rendering crashed (nonsense from the worker)") from error
+        finally:
+            os.close(answers)
         if "memory" in answer:
             self.end()  # what is left of its memory may be in pieces
             raise UnreadableError(self._too_much_memory())
@@ -134,59 +190,82 @@ class Process:
             raise UnreadableError(answer["unreadable"])
         return answer, image
 
-    def _send(self, job: dict[str, Any]) -> None:
-        if self._process.stdin is None:
-            raise _BrokenError("it has no input")
-        self._process.stdin.write(json.dumps(job).encode() + b"\n")
-        self._process.stdin.flush()
+    def _send(self, job: dict[str, Any], descriptors: list[int]) -> None:
+        socket.send_fds(self._control, [json.dumps(job).encode() + b"\n"], descriptors)
 
-    def _line(self, deadline: float) -> bytes:
-        while b"\n" not in self._read:
-            if len(self._read) > _LINE_BYTES:
-                raise _BrokenError("a line without an end")
-            self._read += self._more(deadline)
-        line, _, self._read = self._read.partition(b"\n")
-        return line
-
-    def _bytes(self, number: int, deadline: float) -> bytes:
-        parts, self._read = [self._read], b""
-        missing = number - len(parts[0])
-        while missing > 0:
-            parts.append(self._more(deadline))
-            missing -= len(parts[-1])
-        if missing < 0:
-            raise _BrokenError("more than was asked for")
-        return b"".join(parts)
-
-    def _more(self, deadline: float) -> bytes:
-        if self._process.stdout is None:
-            raise _BrokenError("it has no output")
-        output = select.poll()  # `select.select` knows no descriptor above 1023
-        output.register(self._process.stdout, select.POLLIN)
-        if not output.poll(max(0.0, deadline - time.monotonic()) * 1000):
-            raise TimeoutError
-        more = os.read(self._process.stdout.fileno(), _CHUNK)
-        if not more:
-            raise _BrokenError("it ended")
-        return more
-
-    def _epitaph(self) -> str:
-        """Return why there is no answer, once the worker is gone."""
+    def _epitaph(self) -> UnreadableError:
+        """Return why there is no answer, and end what is left of the worker."""
         try:
-            code = self._process.wait(_LAST_BREATH_S)
-        except subprocess.TimeoutExpired:
-            code = None  # it lives, and spoke nonsense
+            self._send({"do": "why"}, [])
+            line, _ = _line(self._control.fileno(), time.monotonic() + _LAST_BREATH_S)
+            last = _parsed(line, {"code": int, "late": bool, "shared": bool})
+        except (_BrokenError, OSError):  # all of it is gone
+            last = {"code": -signal.SIGKILL, "late": False, "shared": False}
         self.end()
+        code = last["code"]
+        if last["late"]:
+            return self._too_slow()
         if code == -signal.SIGABRT:  # how pdfium ends when it gets no memory
-            return self._too_much_memory()
-        if code is None:
-            return "rendering crashed (nonsense from the worker)"
-        if code < 0:
-            return f"rendering crashed (signal {signal.Signals(-code).name.removeprefix('SIG')})"
-        return f"rendering crashed (exit code {code})"
+            return UnreadableError(self._too_much_memory())
+        how = f"exit code {code}" if code >= 0 else f"signal {_signal(-code)}"
+        return CrashedError(f"rendering crashed ({how})", shared=last["shared"])
+
+    def _complaint(self) -> str:
+        """Return the last line that a worker printed which did not start."""
+        output = self._process.stderr
+        self._process.wait()
+        content = output.read(_COMPLAINT_BYTES) if output is not None else b""
+        lines = content.decode(errors="replace").strip().splitlines()
+        self.end()
+        return _printable(lines[-1]) if lines else "it says nothing"
+
+    def _too_slow(self) -> UnreadableError:
+        return UnreadableError(f"rendering took longer than {self._limits.page_timeout_s:g} s")
 
     def _too_much_memory(self) -> str:
         return f"rendering needed more than {self._limits.memory_mib} MiB of memory"
+
+
+def _line(file: int, deadline: float) -> tuple[bytes, bytes]:
+    """Return a line, and what came after it."""
+    read = b""
+    while b"\n" not in read:
+        if len(read) > _LINE_BYTES:
+            raise _BrokenError("a line without an end")
+        read += _more(file, deadline)
+    line, _, rest = read.partition(b"\n")
+    return line, rest
+
+
+def _content(file: int, begin: bytes, number: int, deadline: float) -> bytes:
+    parts = [begin]
+    missing = number - len(begin)
+    while missing > 0:
+        parts.append(_more(file, deadline))
+        missing -= len(parts[-1])
+    if missing < 0:
+        raise _BrokenError("more than was asked for")
+    return b"".join(parts)
+
+
+def _more(file: int, deadline: float) -> bytes:
+    output = select.poll()  # `select.select` knows no descriptor above 1023
+    output.register(file, select.POLLIN)
+    if not output.poll(max(0.0, deadline - time.monotonic()) * 1000):
+        raise TimeoutError
+    more = os.read(file, _CHUNK)
+    if not more:
+        raise _EndedError("it ended")
+    return more
+
+
+def _signal(number: int) -> str:
+    known = {one.value: one.name.removeprefix("SIG") for one in signal.Signals}
+    return known.get(number, str(number))
+
+
+def _printable(text: str) -> str:
+    return "".join(one if one.isprintable() else " " for one in text[:_REASON_CHARACTERS])
 
 
 def _parsed(line: bytes, shape: dict[str, Any]) -> dict[str, Any]:
@@ -200,14 +279,13 @@ def _parsed(line: bytes, shape: dict[str, Any]) -> dict[str, Any]:
     if answer == {"memory": True}:
         return answer
     if isinstance(reason := answer.get("unreadable"), str):
-        shown = "".join(one if one.isprintable() else " " for one in reason[:_REASON_CHARACTERS])
-        return {"unreadable": shown}
+        return {"unreadable": _printable(reason)}
     if answer.keys() != shape.keys():
         raise _BrokenError("another answer than was asked for")
     for name, kind in shape.items():
         value = answer[name]
         # A bool is an int to Python.
-        if not isinstance(value, kind) or (kind is int and not _is_number(value)):
+        if not isinstance(value, kind) or (name in _NUMBERS and not _is_number(value)):
             raise _BrokenError(f"a strange {name}")
     if answer.get("mime", "image/png") not in _MIMES:
         raise _BrokenError("a strange type")

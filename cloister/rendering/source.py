@@ -1,6 +1,6 @@
 """The door to a document: PDF or image, the last one kept open."""
 
-import stat
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +8,7 @@ from typing import Protocol
 
 from cloister.rendering.drawing import WHOLE, Drawing, Drawn, Part, UnreadableError
 from cloister.rendering.images import ImageFile
+from cloister.rendering.opening import open_document
 from cloister.rendering.pdf import Pdf
 
 _PDF_HEADER = 1024  # bytes in which `%PDF-` may stand
@@ -29,28 +30,36 @@ class Pages(Protocol):
         """Let go of the file."""
 
 
+def load(file: int) -> Pages:
+    """Return the document in an open file, which stays the caller's to close, after `close`.
+
+    Raises UnreadableError for anything but a PDF or a known image.
+    """
+    try:
+        return Pdf(file) if b"%PDF-" in os.pread(file, _PDF_HEADER, 0) else ImageFile(file)
+    except OSError as error:
+        raise UnreadableError(error.strerror or str(error)) from error
+
+
 class Source:
     """Documents, of which the last one stays open: the pages of one mostly come in a row."""
 
     def __init__(self) -> None:
         self._key: object = None
+        self._file: int | None = None
         self._pages: Pages | None = None
         self._served = 0
 
-    def open(self, path: Path) -> Pages:
-        """Return the document. Raises UnreadableError for anything but a PDF or a known image."""
-        try:
-            found = path.stat()
-            key = (path, found.st_size, found.st_mtime_ns, found.st_ino)
-            if self._pages is None or key != self._key or self._served >= _PAGES_AT_ONCE:
-                self.close()
-                # A pipe or a device might never end, or never begin.
-                if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
-                    raise UnreadableError("not a regular file")
-                self._pages = Pdf(path) if _is_pdf(path) else ImageFile(path)
-                self._key, self._served = key, 0
-        except OSError as error:
-            raise UnreadableError(error.strerror or str(error)) from error
+    def open(self, file: int) -> Pages:
+        """Return the document in an open file, which this closes. Raises UnreadableError."""
+        key = identify(file)
+        if self._pages is None or key != self._key or self._served >= _PAGES_AT_ONCE:
+            self.close()
+            self._file = file
+            self._pages = load(file)
+            self._key, self._served = key, 0
+        else:
+            os.close(file)
         self._served += 1
         return self._pages
 
@@ -58,7 +67,15 @@ class Source:
         """Close the document that is open, if one is."""
         if self._pages is not None:
             self._pages.close()
-        self._pages = None
+        if self._file is not None:
+            os.close(self._file)
+        self._pages = self._file = None
+
+
+def identify(file: int) -> tuple[int, ...]:
+    """Return what differs between two files, or one file before and after a change."""
+    found = os.fstat(file)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def count(path: Path) -> int:
@@ -86,13 +103,8 @@ def blank(path: Path, number: int, part: Part = WHOLE) -> bool:
 def _opened(path: Path) -> Iterator[Pages]:
     source = Source()
     try:
-        yield source.open(path)
+        yield source.open(open_document(path))
     except MemoryError as error:
         raise UnreadableError("rendering needed more memory than there is") from error
     finally:
         source.close()
-
-
-def _is_pdf(path: Path) -> bool:
-    with path.open("rb") as file:
-        return b"%PDF-" in file.read(_PDF_HEADER)

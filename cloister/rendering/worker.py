@@ -1,87 +1,49 @@
-"""The worker process: draws one page at a time, within limits, and says so on its standard output.
+"""A renderer's first process: it loads everything, gives up what it can, and supervises.
 
-A job is a line of JSON. So is the answer; an image follows it, as long as the line says.
+Arguments: the descriptor of a socket to the client, the memory in MiB, the seconds a page may take.
 """
 
-import ctypes
-import json
 import os
 import resource
 import signal
+import socket
 import sys
 from pathlib import Path
-from typing import Any, BinaryIO
 
-from cloister.rendering.drawing import Drawing, UnreadableError
-from cloister.rendering.source import Source
-
-_OPEN_FILES = 32
-_PR_SET_PDEATHSIG = 1
+from cloister import sandbox
+from cloister.rendering import jobs
+from cloister.rendering.supervisor import Supervisor
+from cloister.rendering.warmup import load_everything
 
 
 def main() -> None:
-    """Answer jobs until standard input ends; the argument is the memory in MiB."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
-    jobs, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    _confine(int(sys.argv[1]) << 20)
-    answers.write(b"\n")  # ready; up to here a traceback is worth seeing
-    answers.flush()
-    # Libraries print over broken files, and what they print must not look like an answer.
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.dup2(nowhere, 2)
-    source = Source()
-    for line in jobs:
-        _answer(source, json.loads(line), answers)
-        answers.flush()
+    """Serve until the client ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the client's business
+    number, memory_mib, page_timeout_s = sys.argv[1:]
+    os.environ.clear()
+    sandbox.end_with_parent()
+    load_everything()
+    missing = sandbox.isolate()
+    if "pid" not in missing and (first := os.fork()) != 0:
+        os.close(int(number))
+        # The first process of the namespace: all others in it end with it.
+        _, status = os.waitpid(first, 0)
+        sys.exit(os.waitstatus_to_exitcode(status) & 0x7F)
+    sandbox.end_with_parent()
+    space = _space(int(memory_mib) << 20)
+    sandbox.hide(jobs.FONTS, missing)
+    control = socket.socket(fileno=int(number))
+    supervisor = Supervisor(control, float(page_timeout_s), lambda: jobs.confine(space, missing))
+    os.dup2(1, 2)  # up to here a traceback is worth seeing
+    supervisor.run()
 
 
-def _answer(source: Source, job: dict[str, Any], answers: BinaryIO) -> None:
-    image = b""
-    try:
-        answer, image = _done(source, job)
-    except UnreadableError as error:
-        answer = {"unreadable": error.message}
-    except MemoryError:
-        source.close()
-        answer = {"memory": True}
-    answers.write(json.dumps(answer).encode() + b"\n")
-    answers.write(image)
-
-
-def _done(source: Source, job: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-    pages = source.open(Path(job["path"]))
-    if job["do"] == "count":
-        return {"count": pages.count}, b""
-    if job["do"] == "blank":
-        first, of = job["part"]
-        return {"blank": pages.blank(job["number"], (first, of))}, b""
-    drawing = job["drawing"]
-    drawn = pages.draw(job["number"], Drawing(**{**drawing, "part": tuple(drawing["part"])}))
-    answer = {
-        "mime": drawn.mime,
-        "width": drawn.width,
-        "height": drawn.height,
-        "text": drawn.text,
-        "rebuilt": drawn.rebuilt,
-        "bytes": len(drawn.image),
-    }
-    return answer, drawn.image
-
-
-def _confine(memory_bytes: int) -> None:
-    """Limit what a document that takes this process over, or is merely huge, can do."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, _OPEN_FILES))
+def _space(memory: int) -> int:
+    """Return the address space of an idle process and some memory, in bytes; 0 for no limit."""
     if sys.platform != "linux":
-        return  # other kernels do not keep to RLIMIT_AS; the end of standard input ends a worker
+        return 0  # other kernels do not keep to RLIMIT_AS
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    space = pages * resource.getpagesize() + memory_bytes
-    resource.setrlimit(resource.RLIMIT_AS, (space, space))
-    # A worker that is busy when the parent is killed would not see the end of its input. The
-    # signal comes when the thread that started it ends, which is after the worker's own end.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    return pages * resource.getpagesize() + memory
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from cloister.cleaning import printable
 from cloister.files import write_atomically
 from cloister.loadtest.record import Record
 from cloister.loadtest.result import Report
@@ -30,5 +31,5 @@ def write(folder: Path, report: Report, records: Sequence[Record]) -> None:
     from cloister.report import html  # noqa: PLC0415  # matplotlib is the load test's alone
 
     write_atomically(folder / NAME, report.model_dump_json(indent=2) + "\n")
-    write_atomically(folder / "report.md", markdown(report))
-    write_atomically(folder / "report.html", html.render(report, records))
+    write_atomically(folder / "report.md", printable(markdown(report)))
+    write_atomically(folder / "report.html", printable(html.render(report, records)))

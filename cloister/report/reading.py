@@ -1,11 +1,11 @@
 """Reports and their records, read back from where a load test left them."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from cloister import datafiles
 from cloister.errors import LoadTestError
 from cloister.loadtest import record
 from cloister.loadtest.record import Record
@@ -23,7 +23,7 @@ def load(path: Path) -> Report:
     """
     file = _file(path)
     try:
-        told = json.loads(file.read_text(encoding="utf-8"))
+        told = datafiles.load_json(file)
     except FileNotFoundError as error:
         raise LoadTestError(
             f"there is no report at `{file}`", hint="the folder that a load test wrote"
@@ -32,7 +32,8 @@ def load(path: Path) -> Report:
         raise LoadTestError(f"`{file}` cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise LoadTestError(
-            f"`{file}` is not JSON", hint="give the report.json of a load test"
+            f"`{file}` cannot be read: {error}",
+            hint="give the report.json of a load test",
         ) from error
     version = told.get("schema_version") if isinstance(told, dict) else None
     if version != SCHEMA_VERSION:

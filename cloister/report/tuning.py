@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from cloister.cleaning import printable
 from cloister.files import write_atomically
 from cloister.report import tuning_content as content
 from cloister.report.content import Table
@@ -16,8 +17,8 @@ def write_tuning(folder: Path, tuning: Tuning) -> None:
     from cloister.report import tuning_html  # noqa: PLC0415  # matplotlib is the load test's alone
 
     write_atomically(folder / NAME, tuning.model_dump_json(indent=2) + "\n")
-    write_atomically(folder / "tuning.md", tuning_markdown(tuning))
-    write_atomically(folder / "tuning.html", tuning_html.render(tuning))
+    write_atomically(folder / "tuning.md", printable(tuning_markdown(tuning)))
+    write_atomically(folder / "tuning.html", printable(tuning_html.render(tuning)))
 
 
 def tuning_markdown(tuning: Tuning) -> str:

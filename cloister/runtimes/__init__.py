@@ -5,6 +5,8 @@ from cloister.runtimes.program import (
     BESIDE,
     EXPORTER,
     GATEWAY,
+    SOCKET,
+    SPOOL,
     WATCHDOG,
     Changes,
     Kind,
@@ -12,6 +14,9 @@ from cloister.runtimes.program import (
     ProgramState,
     Runtime,
     Site,
+    gateway_stop_s,
+    longest_stop_s,
+    socket_folder,
 )
 
 __all__ = [
@@ -19,6 +24,8 @@ __all__ = [
     "EXPORTER",
     "GATEWAY",
     "RUNTIMES",
+    "SOCKET",
+    "SPOOL",
     "WATCHDOG",
     "Changes",
     "Kind",
@@ -26,6 +33,9 @@ __all__ = [
     "ProgramState",
     "Runtime",
     "Site",
+    "gateway_stop_s",
+    "longest_stop_s",
+    "socket_folder",
 ]
 
 RUNTIMES: dict[str, Kind] = {

@@ -9,15 +9,22 @@ from typing import Literal, Protocol
 import requests
 
 from cloister.config import GatewaySettings, Settings
+from cloister.endpoint import Listener, TcpAddress
+from cloister.engines import ENGINES
 from cloister.gateway import Place
 
 Role = Literal["engine", "gateway", "exporter", "watchdog"]
 State = Literal["starting", "running", "backoff", "failed", "stopped"]
 
-GATEWAY = "gateway"
+GATEWAY = "vllm-nginx-gateway"
 EXPORTER = "exporter"
 WATCHDOG = "watchdog"
-BESIDE = frozenset({GATEWAY, EXPORTER, WATCHDOG})  # what is there once, whatever is scaled
+# The names of a server's socket in its folder, and of the access log's lines in theirs.
+SOCKET, SPOOL = "sock", "access.log"
+_SOCKET_FOLDERS = {GATEWAY: "gateway"}
+# What is there once, whatever is scaled; `gateway` is what earlier versions called theirs, which
+# holds the port until it goes.
+BESIDE = frozenset({GATEWAY, EXPORTER, WATCHDOG, "gateway"})
 
 
 @dataclass(frozen=True)
@@ -25,7 +32,7 @@ class Program:
     """One long-running program; `stop_signal` asks it to finish its work within `stop_wait_s`.
 
     Containers have `program` as their entry point, and are given the flags only. `gpu` is the one
-    card that it may use, by the number that nvidia-smi gives it.
+    card that it may use, by the number that nvidia-smi gives it, and `socket` where it listens.
     """
 
     name: str
@@ -35,6 +42,7 @@ class Program:
     stop_signal: str = "TERM"
     stop_wait_s: int = 10
     gpu: int | None = None
+    socket: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -55,25 +63,53 @@ class ProgramState:
     pid: int | None
     since_s: int
     detail: str
+    image: str | None = None
 
 
 @dataclass(frozen=True)
 class Site:
-    """Where the parts of a deployment are found, as (host, port), before any of them runs.
+    """Where the parts of a deployment listen, before any of them runs.
 
-    Engines, the exporter and nginx' listener for its own state listen on the address `bind`; at
-    `status` that one is asked by this machine and by `status_allow`.
-    `gateway` is what nginx itself is told, which differs from the settings where its port is
-    published; `published` are the ports of this machine that have to be free.
+    At `status` nginx tells its own state, to this machine and the exporter. `gateway` is what nginx
+    itself is told, which differs from the settings where its port is published; `published` are
+    the ports of this machine that have to be free. At `spool` the exporter finds the lines of
+    nginx' access log. `further_ports` are the gateway's for clients of its own networks.
     """
 
-    replicas: tuple[tuple[str, int], ...]
-    exporter: tuple[str, int]
-    status: tuple[str, int]
-    status_allow: tuple[str, ...]
-    bind: str
+    replicas: tuple[Listener, ...]
+    exporter: Listener
+    status: Listener
     gateway: GatewaySettings
-    published: dict[str, tuple[str, int]]
+    published: dict[str, TcpAddress]
+    spool: Path
+    further_ports: tuple[int, ...] = ()
+
+
+def gateway_stop_s(settings: Settings) -> int:
+    """Return how long nginx may take to finish its pages when it is stopped; pure.
+
+    Longer than its own `worker_shutdown_timeout`, `gateway.timeout_s` + 10: it ends by itself, and
+    removes its socket and its files, before it is killed.
+    """
+    return settings.gateway.timeout_s + 20
+
+
+def longest_stop_s(settings: Settings) -> int:
+    """Return how long any program of a deployment may take to stop, whatever its engine; pure."""
+    engines = (engine.stop_wait_s(settings) for engine in ENGINES.values())
+    return max(gateway_stop_s(settings), *engines)
+
+
+def socket_folder(name: str) -> str:
+    """Return the name of the folder in which a program's socket is; pure.
+
+    Short and the same for all engines: a socket's path ends at 107 bytes (unix(7)), of which a
+    state folder may have 80.
+    """
+    family, _, number = name.rpartition("-")
+    if number.isdecimal() and family in {engine.family for engine in ENGINES.values()}:
+        return f"engine-{number}"
+    return _SOCKET_FOLDERS.get(name, name)
 
 
 class Runtime(Protocol):
@@ -81,6 +117,10 @@ class Runtime(Protocol):
 
     def check(self) -> None:
         """Raise a CloisterError for whatever this machine lacks; changes nothing."""
+        ...
+
+    def require_own(self) -> None:
+        """Raise DeploymentError while somebody else's programs run under the deployment's name."""
         ...
 
     def check_gateway(self, files: Callable[[Place], Mapping[str, str]]) -> None:
@@ -122,7 +162,7 @@ class Runtime(Protocol):
         ...
 
     def start(self, name: str) -> None:
-        """Start one program that was stopped."""
+        """Start one program that was stopped; what it left in its socket's folder is removed."""
         ...
 
     def signal(self, name: str, signal: str) -> None:
@@ -133,8 +173,12 @@ class Runtime(Protocol):
         """Return every program's state, or nothing when the runtime is down."""
         ...
 
+    def orphans(self) -> tuple[ProgramState, ...]:
+        """Return the programs that run though whoever is to keep them alive does not answer."""
+        ...
+
     def session(self) -> requests.Session:
-        """Return a session that reaches the replicas at their private addresses."""
+        """Return a session that reaches the replicas, whatever they listen on."""
         ...
 
     def tail(self, name: str, lines: int) -> str:
@@ -142,7 +186,7 @@ class Runtime(Protocol):
         ...
 
     def show_logs(self, name: str | None, *, lines: int, follow: bool) -> None:
-        """Print the ends of the logs; to `follow`, this process becomes what prints them."""
+        """Print the ends of the logs, and to `follow` what comes, until Ctrl-C."""
         ...
 
 

@@ -12,7 +12,7 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 import psutil
-from supervisor.xmlrpc import Faults, SupervisorTransport
+from supervisor.xmlrpc import Faults
 from tenacity import (
     Retrying,
     retry_if_exception_type,
@@ -23,15 +23,20 @@ from tenacity import (
 
 from cloister import takeover
 from cloister.config import project_root
+from cloister.endpoint import TcpAddress
 from cloister.errors import DeploymentError
 from cloister.files import write_atomically
 from cloister.layout import Layout
 from cloister.runtimes.program import Changes, Program, ProgramState, State
+from cloister.runtimes.reservation import NAMESPACE, reserved
 from cloister.runtimes.supervisord import GROUP_SUFFIX, render
+from cloister.runtimes.transport import Transport
 
 _START_S = 15.0
-_STOP_S = 330.0  # pages in flight are finished first, see `gateway.timeout_s`
+_ANSWER_S = 10.0  # it does nothing but to answer; a frozen one still accepts connections
+_MARGIN_S = 30.0
 _POLL_S = 0.05
+_SUPERVISOR = "supervisord"
 # What programs get of the caller's environment: tokens and proxies are none of their business.
 _INHERITED = (
     *("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH"),
@@ -51,13 +56,20 @@ _NOT_THERE = {Faults.NOT_RUNNING, Faults.BAD_NAME}
 
 
 class Supervisor:
-    """The supervisord of one state folder."""
+    """The supervisord of one state folder, which holds ports for its programs.
 
-    def __init__(self, layout: Layout) -> None:
+    A program of it stops within `longest_stop_s`.
+    """
+
+    def __init__(
+        self, layout: Layout, longest_stop_s: float, ports: tuple[TcpAddress, ...] = ()
+    ) -> None:
+        self._ports = tuple((one.host, one.port) for one in ports)
         self._folder = layout.run
         self._logs = layout.logs
         self._configuration = self._folder / "supervisord.conf"
         self._socket = self._folder / "supervisor.sock"
+        self._stop_s = longest_stop_s + _MARGIN_S
 
     def alive(self) -> bool:
         """Tell whether it answers."""
@@ -71,7 +83,12 @@ class Supervisor:
     def start(self, programs: tuple[Program, ...]) -> None:
         """Start it, and with it these programs, after ending what a killed one left."""
         self._tell(programs)
-        self.stop()
+        with reserved(self._ports):
+            self.stop()
+            self._launch()
+            self.reserve()
+
+    def _launch(self) -> None:
         self._socket.unlink(missing_ok=True)
         command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(self._configuration)]
         environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
@@ -90,7 +107,17 @@ class Supervisor:
             with attempt:
                 self._ping()
         with self._rpc() as supervisor:
-            takeover.record(self._folder / f"supervisord{GROUP_SUFFIX}", supervisor.getPID())
+            takeover.record(self._folder / f"{_SUPERVISOR}{GROUP_SUFFIX}", supervisor.getPID())
+
+    def reserve(self) -> None:
+        """Hold the ports as they are to be now, so that no other user can take them."""
+        with self._rpc(NAMESPACE) as ports:
+            try:
+                ports.keep(self._ports)
+            except xmlrpc.client.Fault as error:
+                # A supervisord that an earlier version started holds none until the next `down`.
+                if error.faultCode != Faults.UNKNOWN_METHOD:
+                    raise
 
     def changes(self, programs: tuple[Program, ...]) -> Changes:
         """Return what `apply` would do; the programs that run go on as they are."""
@@ -108,7 +135,7 @@ class Supervisor:
         """Make `only` these programs run as they are described; return those (re)started."""
         found = self.changes(programs)
         there = {state.name for state in self.states()}
-        with self._rpc() as supervisor:
+        with self._rpc(answer_s=self._stop_s) as supervisor:
             for name in sorted(found.changed & only):
                 supervisor.stopProcessGroup(name)
                 supervisor.removeProcessGroup(name)
@@ -120,7 +147,7 @@ class Supervisor:
 
     def remove(self, names: AbstractSet[str]) -> None:
         """Stop programs, after the pages in flight, and forget them."""
-        with self._rpc() as supervisor:
+        with self._rpc(answer_s=self._stop_s) as supervisor:
             for name in sorted(names):
                 with _unless_gone():
                     supervisor.stopProcessGroup(name)
@@ -129,7 +156,9 @@ class Supervisor:
     def halt(self, name: str, *, at_once: bool) -> None:
         """Stop a program: after its pages, or `at_once` by killing its whole group."""
         pid = self._pid(name)
-        with self._rpc() as supervisor, _unless_gone():
+        if pid:
+            _resume(pid)
+        with self._rpc(answer_s=self._stop_s) as supervisor, _unless_gone():
             # Told to stop before it is killed, so that it is not started again for having died.
             supervisor.stopProcess(name, not at_once)
         if at_once and pid:
@@ -151,23 +180,22 @@ class Supervisor:
         """Stop `first`, then everything else at once; return False when nothing ran."""
         ran = self.alive()
         if ran:
-            with self._rpc() as supervisor:
+            states = self.states()
+            for pid in filter(None, (state.pid for state in states)):
+                _resume(pid)
+            with self._rpc(answer_s=self._stop_s) as supervisor:
                 pid = supervisor.getPID()
-                there = {program.name for program in self.states()}
+                there = {state.name for state in states}
                 for name in [name for name in first if name in there]:
                     with _unless_gone():
                         supervisor.stopProcess(name)
                 supervisor.stopAllProcesses()
                 supervisor.shutdown()
             with contextlib.suppress(psutil.NoSuchProcess):
-                psutil.Process(pid).wait(timeout=_STOP_S)
-        orphans = [
-            process
-            for path in self._folder.glob(f"*{GROUP_SUFFIX}")
-            for process in takeover.leftovers(path)
-        ]
-        takeover.end(orphans)
-        return ran or bool(orphans)
+                psutil.Process(pid).wait(timeout=self._stop_s)
+        left = [process for processes in self._left().values() for process in processes]
+        takeover.end(left)
+        return ran or bool(left)
 
     def states(self) -> tuple[ProgramState, ...]:
         """Return every program's state, or nothing when the supervisor is down."""
@@ -186,6 +214,16 @@ class Supervisor:
             for info in infos
         )
 
+    def orphans(self) -> tuple[ProgramState, ...]:
+        """Return what runs though the supervisor does not answer: nobody would start it again."""
+        if self.alive():
+            return ()
+        why = "the supervisor does not answer, so nobody would start this again; next: invoke up"
+        return tuple(
+            ProgramState(name, "failed", min(process.pid for process in processes), 0, why)
+            for name, processes in sorted(self._left().items())
+        )
+
     def tail(self, name: str, lines: int) -> str:
         """Return the last lines of a program's log."""
         path = self._logs / f"{name}.log"
@@ -194,9 +232,17 @@ class Supervisor:
         text = path.read_text(encoding="utf-8", errors="replace")
         return "\n".join(text.splitlines()[-lines:])
 
+    def _left(self) -> dict[str, list[psutil.Process]]:
+        """Return the processes of each recorded program, and of the supervisor, that live."""
+        found = {
+            path.name.removesuffix(GROUP_SUFFIX): takeover.leftovers(path)
+            for path in self._folder.glob(f"*{GROUP_SUFFIX}")
+        }
+        return {name: processes for name, processes in found.items() if processes}
+
     def _tell(self, programs: tuple[Program, ...]) -> None:
         text = render(programs, folder=self._folder, logs=self._logs, root=project_root())
-        write_atomically(self._configuration, text)
+        write_atomically(self._configuration, text, mode=0o600)
 
     def _pid(self, name: str) -> int | None:
         return next((state.pid for state in self.states() if state.name == name), None)
@@ -204,7 +250,7 @@ class Supervisor:
     def _until(self, reached: Callable[[], bool]) -> None:
         Retrying(
             retry=retry_if_result(lambda done: not done),
-            stop=stop_after_delay(_STOP_S),
+            stop=stop_after_delay(self._stop_s),
             wait=wait_fixed(_POLL_S),
         )(reached)
 
@@ -214,11 +260,12 @@ class Supervisor:
             raise ConnectionError(f"the supervisor does not answer; see `{log}`")
 
     @contextlib.contextmanager
-    def _rpc(self) -> Iterator[Any]:
-        transport = SupervisorTransport(serverurl=f"unix://{self._socket}")
+    def _rpc(self, namespace: str = "supervisor", answer_s: float | None = None) -> Iterator[Any]:
+        """Give a namespace's methods; raises DeploymentError where one takes longer."""
+        transport = Transport(self._socket, answer_s or _ANSWER_S)
         try:
             with xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport) as proxy:
-                yield proxy.supervisor
+                yield getattr(proxy, namespace)
         except (OSError, http.client.HTTPException) as error:
             raise DeploymentError(
                 f"the supervisor does not answer on `{self._socket}`", hint="invoke up"
@@ -227,6 +274,12 @@ class Supervisor:
             if error.faultCode == Faults.BAD_NAME:
                 raise DeploymentError(f"no such program: {error.faultString}") from error
             raise DeploymentError(f"the supervisor refused: {error.faultString}") from error
+
+
+def _resume(pid: int) -> None:
+    """Let a program that is frozen go on, or it would not take note of any other signal."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGCONT)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cloister.errors import DeploymentError
 from cloister.runtimes.program import Program
+from cloister.runtimes.reservation import NAMESPACE
 
 GROUP_SUFFIX = ".group"
 
@@ -27,6 +28,8 @@ def render(programs: tuple[Program, ...], *, folder: Path, logs: Path, root: Pat
         "",
         "[rpcinterface:supervisor]",
         "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface",
+        f"[rpcinterface:{NAMESPACE}]",
+        "supervisor.rpcinterface_factory=cloister.runtimes.reservation:make",
     ]
     for program in programs:
         sections += ["", *_program(program, folder, logs)]
@@ -35,7 +38,7 @@ def render(programs: tuple[Program, ...], *, folder: Path, logs: Path, root: Pat
 
 def _program(program: Program, folder: Path, logs: Path) -> list[str]:
     record = str(folder / f"{program.name}{GROUP_SUFFIX}")
-    takes_over = (sys.executable, "-m", "cloister.takeover", record)
+    takes_over = (sys.executable, "-m", "cloister.takeover", record, str(program.socket or ""))
     return [
         f"[program:{program.name}]",
         f"command={_value(shlex.join((*takes_over, *program.program, *program.flags)))}",

@@ -6,13 +6,13 @@ that are read at once. Both at the card's best, one after the other (Williams, W
 Patterson 2009); what overlaps or stalls is not in it, so it is a bound and no forecast.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cloister import datafiles
 from cloister.engines.vllm.memory import kv_bytes_per_token
 
 # Dense bf16 (T4: fp16) FLOP/s and memory bytes/s by NVIDIA's data sheets, first match by name.
@@ -136,7 +136,7 @@ def ceiling(
 def of_folder(folder: Path) -> Shape | None:
     """Return the costs of the model in a folder, None when it tells none."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = datafiles.load_json(folder / "config.json", datafiles.CONFIG_BYTES)
     except (OSError, ValueError):
         return None
     return shape(config) if isinstance(config, dict) else None

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError, model_validator
 
-from cloister import config
+from cloister import config, datafiles
+from cloister.datafiles import DataError
 from cloister.errors import TuningError
 
 # What limits a server, in the words of the load test's verdict.
@@ -125,12 +125,12 @@ def load(engine: str, path: Path | None = None) -> Space:
     """Return the knobs of an engine; raises TuningError for a table that cannot be read."""
     path = path or config.project_root() / "loadtests" / "knobs.yaml"
     try:
-        table = _Table.model_validate(yaml.safe_load(path.read_text(encoding="utf-8"))).root
+        table = _Table.model_validate(datafiles.load_yaml(path)).root
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise TuningError(f"`{path}`: `{place}`: {first['msg']}") from error
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+    except (OSError, DataError) as error:
         raise TuningError(f"`{path}` cannot be read: {' '.join(str(error).split())}") from error
     if engine not in table:
         raise TuningError(f"`{path}` has no knobs for `{engine}`", hint=f"add `{engine}:` to it")

@@ -8,7 +8,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from cloister import config
+from cloister import config, datafiles
+from cloister.datafiles import DataError
 from cloister.errors import TuningError
 from cloister.files import write_atomically
 from cloister.loadtest.result import Estimate, Slo
@@ -136,11 +137,11 @@ def write(profile: Profile, into: Path) -> Path:
 def read(path: Path) -> Profile:
     """Return a profile; raises TuningError for a file that is none."""
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = datafiles.load_yaml(path)
         return Profile.model_validate({"card": None, "engine_version": None, **found})
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise TuningError(f"`{path}`: `{place}`: {first['msg']}") from error
-    except (OSError, TypeError, yaml.YAMLError, UnicodeDecodeError) as error:
+    except (OSError, TypeError, DataError) as error:
         raise TuningError(f"`{path}` cannot be read: {' '.join(str(error).split())}") from error

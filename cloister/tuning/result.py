@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
+from cloister import datafiles
 from cloister.errors import TuningError
 from cloister.loadtest.result import Estimate, Slo
 from cloister.tuning.ceiling import Ceiling
@@ -88,6 +89,6 @@ def load(path: Path) -> Tuning:
     """Return a tuning by its folder or its tuning.json; raises TuningError when it is none."""
     file = path / NAME if path.is_dir() else path
     try:
-        return Tuning.model_validate_json(file.read_text(encoding="utf-8"))
-    except (OSError, ValidationError, UnicodeDecodeError) as error:
+        return Tuning.model_validate_json(datafiles.read_json(file))
+    except (OSError, ValueError) as error:
         raise TuningError(f"`{file}` is no tuning: {str(error).splitlines()[0]}") from error

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cloister import datafiles
 from cloister.config import Settings
 from cloister.files import write_atomically
 from cloister.loadtest import documents, record, running
@@ -131,7 +132,7 @@ def sent(test: Test, server: Server, folder: Path, progress: Progress) -> Report
     """
     path = folder / REPORT
     if path.exists():
-        return Report.model_validate_json(path.read_text(encoding="utf-8"))
+        return Report.model_validate_json(datafiles.read_json(path))
     shutil.rmtree(folder, ignore_errors=True)  # half a rung, of a tuning that was killed
     folder.mkdir(parents=True)
     report, records = running.run(test, progress)

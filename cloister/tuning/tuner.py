@@ -11,10 +11,10 @@ import cloister
 from cloister import modelstore
 from cloister.engines.vllm import memory as vllm_memory
 from cloister.errors import TuningError
-from cloister.files import exclusive
 from cloister.layout import Layout
 from cloister.loadtest import documents, running, workload
 from cloister.loadtest.client import Crew
+from cloister.statefolder import locked
 from cloister.tuning import ceiling, choosing, knobs, search, server, trying
 from cloister.tuning.finals import Finals
 from cloister.tuning.knobs import Value
@@ -55,7 +55,7 @@ class Tuner:
         Raises what is in the way of any configuration; KeyboardInterrupt goes through. In any case
         what was up before is brought back. Two at once would take each other's servers down.
         """
-        with exclusive(Layout(self.begun.base.state_dir).tuning_lock):
+        with locked(Layout(self.begun.base.state_dir).tuning_lock):
             return self._run()
 
     def _run(self) -> Tuning:

@@ -12,10 +12,15 @@ from cloister.errors import CloisterError
 from cloister.watchdog.watch import Watch
 
 _AFTER_ERROR_S = 2.0
+# A round bounds all that it waits for, and asks up to 64 replicas of a busy Docker.
+_HUNG_S = 300
 
 
 def main() -> None:
-    """Watch until SIGTERM; what cannot be done in one round is said and tried in the next."""
+    """Watch until SIGTERM; what cannot be done in one round is said and tried in the next.
+
+    Where a round hangs, SIGALRM ends this process, and its supervisor starts it again.
+    """
     parser = argparse.ArgumentParser(prog="cloister.watchdog", description=__doc__)
     parser.add_argument("--state-dir", type=Path, required=True)
     options = parser.parse_args()
@@ -25,11 +30,13 @@ def main() -> None:
     watch = Watch(Settings(state_dir=options.state_dir))
     pause_s = 0.0
     while not over.wait(pause_s):
+        signal.alarm(_HUNG_S)
         try:
             pause_s = watch.round()
         except CloisterError as error:
             logging.getLogger(__name__).warning("%s", error)
             pause_s = _AFTER_ERROR_S
+        signal.alarm(0)
     logging.shutdown()
     os._exit(0)  # threads may wait minutes for a test page, and nobody for them
 

@@ -11,7 +11,8 @@ from cloister.engines import Replica
 from cloister.runtimes import ProgramState, Runtime
 from cloister.watchdog.judgement import Sighting
 
-_ALIVE = {"starting", "running", "failed"}  # Docker's failed health check is a process that runs
+# Docker's failed health check is a process that runs.
+_ALIVE = {"starting", "running", "failed"}
 
 
 def look(

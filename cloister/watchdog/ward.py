@@ -16,7 +16,6 @@ from cloister.watchdog.judgement import Chart, Sighting, Verdict, judge
 _RATE_S = 10.0
 _REFUSALS = 2  # one may be a page that came at the wrong moment
 _FULL = 503
-_MOST_SAID = 200
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,7 @@ class Vitals:
 class Ward:
     """One replica; times are of the monotonic clock, in seconds.
 
+    One that is `unrecorded` was found sick and is treated, and the record could not be written.
     `taken` is how often commands had taken it in hand when it was last looked at.
     """
 
@@ -55,6 +55,7 @@ class Ward:
     sick_since_s: float | None = None
     treatment: Future[None] | None = None
     proven: bool = False
+    unrecorded: bool = False
     _canary: Future[None] | None = None
     _canary_s: float = field(default_factory=time.monotonic)
     _refusals: int = 0
@@ -151,7 +152,8 @@ class Ward:
         if isinstance(error, chat.RefusedError) and error.status not in {0, _FULL}:
             self._refusals += 1
             if self._refusals >= _REFUSALS:
-                return f"it refuses test pages: {error.message[:_MOST_SAID]}"
+                # Its own words may be text of pages, and this is logged.
+                return f"it refuses test pages with HTTP status {error.status}"
         return None
 
     def _forget_canary(self) -> None:

@@ -2,26 +2,31 @@
 
 import json
 import logging
+import stat
 import time
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
-from cloister import chat
+from cloister import chat, sockets
 from cloister.config import Settings
 from cloister.deployment import reading, record
 from cloister.deployment.converge import Convergence
 from cloister.deployment.doorkeeper import Doorkeeper
-from cloister.deployment.plan import Plan, of
+from cloister.deployment.plan import Plan, of, patience
 from cloister.deployment.record import Record, Standing
+from cloister.endpoint import UnixSocket
 from cloister.engines import ENGINES, Patience, Replica
 from cloister.errors import CloisterError, DeploymentError
-from cloister.events import Journal
-from cloister.files import exclusive, write_atomically
+from cloister.files import write_atomically
 from cloister.layout import Layout
-from cloister.runtimes import RUNTIMES, Runtime
+from cloister.runtimes import RUNTIMES, SOCKET, Runtime
+from cloister.statefolder import locked
 from cloister.watchdog import causes
 from cloister.watchdog.judgement import Chart
+from cloister.watchdog.notes import Notes, Trouble
+from cloister.watchdog.shared import SILENCE_S, SharedPrograms
 from cloister.watchdog.sight import look
 from cloister.watchdog.ward import Ward
 
@@ -38,10 +43,12 @@ class Watch:
     def __init__(self, state: Settings) -> None:
         self._state = state
         self._layout = Layout(state.state_dir)
-        self._journal = Journal(self._layout, "watchdog")
+        self._trouble = Trouble()
+        self._journal = Notes(self._layout, "watchdog", self._trouble)
         self._door = Doorkeeper(state, self._journal)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="watch")
         self._wards = self._remembered()
+        self._shared = SharedPrograms(self._layout, self._journal, self._threads)
 
     def round(self) -> float:
         """Look at everything once and act; return the seconds until the next round."""
@@ -51,7 +58,15 @@ class Watch:
         planned = of(now)
         running = RUNTIMES[now.settings.runtime].make(now.settings)
         states = {state.name: state for state in running.states()}
+        if not states:  # whoever keeps them alive does not answer, so nothing is known of them
+            self._publish()
+            return float(now.settings.healing.interval_s)
         ours = {n for n in now.standings if now.serves(n) or now.standings[n] == "sick"}
+        try:  # before the replicas, whose treatments may wait for a gateway that hangs
+            silence_s = now.settings.healing.silence_s or SILENCE_S
+            self._shared.care(planned, running, states, silence_s)
+        except CloisterError as error:
+            _log.warning("%s", error)
         seen = look(planned, running, states, ours, self._threads)
         self._wards = {name: self._wards.get(name) or Ward(name) for name in planned.names}
         for replica in planned.replicas:
@@ -94,14 +109,29 @@ class Watch:
     def _examine(self, ill: "_Case") -> None:
         """Take a replica out as soon as it is known to be sick; restart one that is bloated."""
         ward = ill.ward
-        why = ward.complaint(ill.patience)
-        if why is None:
+        why = ward.complaint(ill.patience) or ill.strays
+        if why is None and not ward.unrecorded:
             ward.failures, ward.sick_since_s = ward.failures.well(time.monotonic()), None
             self._weigh(ill)
             return
-        if self._door.move((ward.name,), "sick", only_from={"serving", "cold"}, why=why):
-            self._count(ill, why)
+        said = why or "it was sick when the record could not be written"
+        try:
+            moved = self._door.move((ward.name,), "sick", only_from={"serving", "cold"}, why=said)
+        except DeploymentError as error:
+            self._trouble.met(error)
+            if why is not None and ward.failures.over(time.monotonic()):
+                self._make_room(ill, why)
+            return
+        if moved:
+            if not ward.unrecorded:
+                self._count(ill, said)
             self._heal(ill)
+
+    def _make_room(self, ill: "_Case", why: str) -> None:
+        """Restart a replica that is not yet recorded as sick: its folder may fill the disk."""
+        self._count(ill, why)
+        ill.ward.unrecorded = True
+        ill.ward.treatment = self._threads.submit(self._restart, ill.running, ill.replica)
 
     def _count(self, ill: "_Case", why: str) -> None:
         """Count a failure, and say what the log points to."""
@@ -124,6 +154,7 @@ class Watch:
         runtime nor the machine is kept busy with it.
         """
         ward, running = ill.ward, ill.running
+        ward.unrecorded = False
         held = ill.state in {"stopped", "failed"} and ward.verdict == "gone"
         if not ward.failures.over(time.monotonic()):
             if not held:
@@ -134,7 +165,7 @@ class Watch:
             ward.treatment = self._threads.submit(running.start, ward.name)
         elif ward.stuck:
             ward.restarts += 1
-            ward.treatment = self._threads.submit(self._restart, running, ward.name)
+            ward.treatment = self._threads.submit(self._restart, running, ill.replica)
         elif ward.proven:
             self._door.move((ward.name,), "serving", only_from={"sick"}, why="it reads again")
             out_s = time.monotonic() - (ward.sick_since_s or time.monotonic())
@@ -143,10 +174,10 @@ class Watch:
         else:
             ward.ask(ill.page, 0, self._threads)
 
-    def _restart(self, running: Runtime, name: str) -> None:
-        self._journal.note("restarting", name)
-        running.halt(name, at_once=True)
-        running.start(name)
+    def _restart(self, running: Runtime, replica: Replica) -> None:
+        self._journal.note("restarting", replica.name)
+        running.halt(replica.name, at_once=True)
+        running.start(replica.name)
 
     def _weigh(self, ill: "_Case") -> None:
         """Restart a replica that has grown too large, when another can take over meanwhile."""
@@ -159,7 +190,7 @@ class Watch:
     def _recycle(self, ward: Ward, taken_mib: int, limit_mib: int) -> None:
         """Restart a replica after its pages, unless a command is changing the deployment."""
         try:
-            with exclusive(self._layout.lock, wait_s=0):
+            with locked(self._layout.lock, wait_s=0):
                 self._journal.note(
                     "recycling",
                     ward.name,
@@ -175,7 +206,7 @@ class Watch:
         """Take on a replica that a command left half done: one that was killed, or that failed."""
         left: AbstractSet[Standing] = {"unproven", "cold", "draining"}
         try:
-            with exclusive(self._layout.lock, wait_s=0):
+            with locked(self._layout.lock, wait_s=0):
                 now = record.required(self._state)
                 if now.standings.get(ill.ward.name) in left:
                     why = f"`invoke {now.under_way or 'up'}` did not end"
@@ -188,8 +219,16 @@ class Watch:
         told = {name: asdict(ward.vitals()) for name, ward in self._wards.items()}
         runs = {name: ward.chart.run for name, ward in self._wards.items() if ward.chart}
         taken = {name: ward.taken for name, ward in self._wards.items()}
-        text = json.dumps({"at": time.time(), "replicas": told, "runs": runs, "taken": taken})
-        write_atomically(self._layout.watch, text)
+        looping = self._shared.looping
+        text = json.dumps(
+            {"at": time.time(), "replicas": told, "runs": runs, "taken": taken, "looping": looping}
+        )
+        try:
+            write_atomically(self._layout.watch, text, mode=0o600)
+        except DeploymentError as error:
+            self._trouble.met(error)
+        else:
+            self._trouble.over()
 
     def _remembered(self) -> dict[str, Ward]:
         """Return what an earlier watchdog knew: who died since it did has to read a page first."""
@@ -214,11 +253,21 @@ class _Case:
     state: str | None
 
     @property
+    def strays(self) -> str | None:
+        """What it left where only its socket belongs: it may be text of pages."""
+        folder = _folder(self.replica)
+        if folder is None or not folder.is_dir():
+            return None
+        try:
+            strays = sockets.find_strays(folder, name=SOCKET, is_kind=stat.S_ISSOCK)
+        except OSError as error:
+            return f"its socket folder cannot be read: {error.strerror}"
+        return f"its socket folder contains more than the socket: {strays}" if strays else None
+
+    @property
     def patience(self) -> Patience:
         """How long it may seem not to be well."""
-        own = ENGINES[self.planned.engine].patience(self.now.settings)
-        healing = self.now.settings.healing
-        return Patience(healing.silence_s or own.silence_s, healing.stall_s or own.stall_s)
+        return patience(self.now.settings)
 
     @property
     def ready_s(self) -> float:
@@ -237,3 +286,9 @@ def _memory_limit_mib(settings: Settings) -> int | None:
     if settings.healing.memory_mib is not None or settings.runtime != "docker":
         return settings.healing.memory_mib
     return int(settings.docker.engine_memory_mib * _DOCKER_MEMORY_SHARE)
+
+
+def _folder(replica: Replica) -> Path | None:
+    """Return the folder of a replica's socket on this machine, None where it has none here."""
+    here = replica.listener.here
+    return here.path.parent if isinstance(here, UnixSocket) else None

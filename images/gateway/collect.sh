@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Gathers nginx, the libraries that it loads, their licences and package records in a folder that
+# Gathers nginx, its Lua module, the libraries that it loads, their licences and package records in a folder that
 # becomes the image's whole file system.
 set -euo pipefail
 
@@ -31,14 +31,23 @@ mkdir -p "$root"/{etc/cloister,run/cloister,usr/bin,usr/lib,usr/sbin,var/lib/dpk
 ln -s usr/lib "$root/lib"
 [ -L /lib64 ] && ln -s usr/lib64 "$root/lib64" && mkdir -p "$root/usr/lib64"
 
-copy /usr/sbin/nginx
-packages=(nginx)
+modules=/usr/lib/nginx/modules
+programs=(/usr/sbin/nginx "$modules/ndk_http_module.so" "$modules/ngx_http_lua_module.so")
+packages=()
+for program in "${programs[@]}"; do
+    copy "$program"
+    packages+=("$(package_of "$program")")
+done
+# What the Lua module loads when nginx starts.
+copy /usr/share/lua/5.1/resty
+copy /usr/share/lua/5.1/ngx
+packages+=(lua-resty-core lua-resty-lrucache)
 while read -r library; do
     library="$(realpath -s "$library")"
     case "$library" in /lib*) library="/usr$library" ;; esac
     copy "$library"
     packages+=("$(package_of "$library")")
-done < <(ldd /usr/sbin/nginx | grep -o '/[^ ]*')
+done < <(ldd "${programs[@]}" | grep -o '=> /[^ ]*\|^\s/[^ ]*' | grep -o '/[^ ]*')
 
 # The same records as in a distroless image, so that scanners know what is inside.
 printf '%s\n' "${packages[@]}" | sort -u | while read -r package; do
@@ -47,7 +56,7 @@ printf '%s\n' "${packages[@]}" | sort -u | while read -r package; do
     cp -L "/usr/share/doc/$package/copyright" "$root/usr/share/doc/$package/"
 done
 
-cp /build/healthcheck "$root/usr/bin/healthcheck"
+cp /build/healthcheck /build/start "$root/usr/bin/"
 cp /etc/os-release "$root/etc/os-release"
 printf 'cloister:x:%s:%s::/nonexistent:/usr/sbin/nologin\n' $owner $owner >"$root/etc/passwd"
 printf 'cloister:x:%s:\n' $owner >"$root/etc/group"

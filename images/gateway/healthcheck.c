@@ -1,12 +1,11 @@
-/* Exits 0 when the gateway answers GET /health on 127.0.0.1, with whatever verdict about the
+/* Exits 0 when the gateway answers GET /health on its own socket, with whatever verdict about the
  * engines: the gateway is healthy when it can say that they are not. An image without a shell and
  * without curl needs a program for this; linked statically, it needs nothing else either. */
-#include <arpa/inet.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 static int fail(const char *what)
@@ -17,22 +16,26 @@ static int fail(const char *what)
 
 int main(int argc, char **argv)
 {
-	const int port = argc > 1 ? atoi(argv[1]) : 8002;
+	const char *path = argc > 1 ? argv[1] : "/run/listen/sock";
 	const char request[] = "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 	const struct timeval patience = {.tv_sec = 4};
-	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((unsigned short)port)};
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	char answer[64] = "";
 	size_t have = 0;
 	ssize_t count = 0;
 
-	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	const int gateway = socket(AF_INET, SOCK_STREAM, 0);
+	if (strlen(path) >= sizeof address.sun_path) {
+		fprintf(stderr, "%s: longer than a socket's path may be\n", path);
+		return 1;
+	}
+	strcpy(address.sun_path, path);
+	const int gateway = socket(AF_UNIX, SOCK_STREAM, 0);
 	if (gateway < 0)
 		return fail("socket");
 	setsockopt(gateway, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
 	setsockopt(gateway, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
 	if (connect(gateway, (struct sockaddr *)&address, sizeof address) != 0)
-		return fail("connect");
+		return fail(path);
 	if (write(gateway, request, sizeof request - 1) != (ssize_t)(sizeof request - 1))
 		return fail("write");
 	while (have < sizeof answer - 1 &&

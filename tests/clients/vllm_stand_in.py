@@ -8,9 +8,10 @@ import argparse
 import base64
 import io
 import json
+import socketserver
 import sys
 import sysconfig
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,9 @@ class Handler(BaseHTTPRequestHandler):
         answer = {"id": "stand-in", "object": "chat.completion", "created": 0, "model": self.model}
         self._answer(200, {**answer, "choices": [choice], "usage": usage})
 
+    def address_string(self) -> str:
+        return "-"  # a client of a Unix socket has no address
+
     def _answer(self, status: int, value: dict[str, Any]) -> None:
         body = json.dumps(value).encode()
         self.send_response(status)
@@ -68,13 +72,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("serve", choices=["serve"])
     parser.add_argument("folder")
-    parser.add_argument("--host", required=True)
-    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--uds", required=True)
     parser.add_argument("--served-model-name", required=True)
     options, _ = parser.parse_known_args()
     Handler.model = options.served_model_name
     sys.stderr.write(f"stands in for vLLM with {options.folder}\n")
-    ThreadingHTTPServer((options.host, options.port), Handler).serve_forever()
+    with socketserver.ThreadingUnixStreamServer(options.uds, Handler) as server:
+        server.serve_forever()
 
 
 if __name__ == "__main__":

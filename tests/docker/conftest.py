@@ -26,6 +26,7 @@ from docker.errors import DockerException
 from downloads import run_patiently
 
 from benchmarks import synthetic_model
+from cloister.containers.execs import execute
 from cloister.files import exclusive
 from suites.strict import is_strict
 
@@ -201,7 +202,12 @@ class Containers(Stack):
         return super().invoke(*arguments, code=code, timeout_s=timeout_s)
 
     def container(self, service: str) -> Any:
-        return docker.from_env().containers.get(f"{self.project}-{service}-1")
+        return docker.from_env().containers.get(f"{self.project}-{service}")
+
+    def execute(self, service: str, *command: str) -> tuple[int | None, str]:
+        """Run a command inside a container; return its exit code, and its output and errors."""
+        code, output, errors = execute(self.container(service), command, within_s=300)
+        return code, (output + errors).decode()
 
     def verify(self, *arguments: str, code: int = 0) -> dict[tuple[str, str], dict[str, str]]:
         """Return the findings of `invoke verify` by place and check."""
@@ -244,8 +250,8 @@ def make_containers(images: docker.DockerClient) -> Iterator[Callable[..., Conta
                 "docker_tag": TAG,
                 "docker_project": f"cloister-test-{number}",
                 "docker_subnet": f"172.30.{100 + number}.0/24",
-                # Each look is a `docker exec` in each replica, which takes half a second of a
-                # processor. Tests of what a watchdog finds have it look more often.
+                # Docker inspects every container at each look, and the machine is busy with the
+                # tests. Tests of what a watchdog finds have it look more often.
                 "healing_interval_s": 30,
                 "healing_silence_s": 120,  # some looks that a busy machine leaves without answer
             }

@@ -6,6 +6,7 @@ It has no way back but to this machine itself, as a server on the internet has n
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,20 +18,22 @@ from deployments import eventually
 
 from cloister.files import exclusive
 
+# Two addresses and no more: whatever else of that network this machine may reach, it still does.
 ADDRESS, PORT = "203.0.113.10", 7443
-_HERE, _NAMESPACE, _DEVICE = "203.0.113.1", "cloister-outside", "cloister-out"
+_HERE, _NAMESPACE, _DEVICE = "203.0.113.9", "cloister-outside", "cloister-out"
 _LOCK, _WAIT_S = Path("/run/lock/cloister-outside"), 1800.0
 _LISTENER = """
 import asyncio, json, sys
 
 log = open(sys.argv[1], "a", buffering=1)
 
-def note(kind, address):
-    log.write(json.dumps([kind, address]) + "\\n")
+def note(kind, address, data=b""):
+    log.write(json.dumps([kind, address, data.decode(errors="replace")]) + "\\n")
 
 async def stream(reader, writer):
-    note("tcp", writer.get_extra_info("peername")[0])
-    writer.write(await reader.read(100))
+    data = await reader.read(100)
+    note("tcp", writer.get_extra_info("peername")[0], data)
+    writer.write(data)
     writer.close()
 
 class Datagrams(asyncio.DatagramProtocol):
@@ -38,13 +41,20 @@ class Datagrams(asyncio.DatagramProtocol):
         self.transport = transport
 
     def datagram_received(self, data, address):
-        note("udp", address[0])
+        note("udp", address[0], data)
         self.transport.sendto(data, address)
+
+class Names(Datagrams):
+    def datagram_received(self, data, address):
+        note("dns", address[0], data)
+        self.transport.sendto(data[:2] + bytes([0x80, 3]) + data[4:], address)  # no such name
 
 async def main():
     loop = asyncio.get_running_loop()
     await asyncio.start_server(stream, "0.0.0.0", int(sys.argv[2]))
+    await asyncio.start_server(stream, "0.0.0.0", 53)
     await loop.create_datagram_endpoint(Datagrams, local_addr=("0.0.0.0", int(sys.argv[2])))
+    await loop.create_datagram_endpoint(Names, local_addr=("0.0.0.0", 53))
     note("ready", "")
     await asyncio.Event().wait()
 
@@ -54,11 +64,24 @@ asyncio.run(main())
 
 @dataclass(frozen=True)
 class Outside:
-    """What arrived there, as pairs of protocol and sender's address."""
+    """What arrived there."""
 
     log: Path
 
     def arrivals(self) -> list[tuple[str, str]]:
+        """Return pairs of protocol and sender's address."""
+        return [(kind, address) for kind, address, _ in self._lines()]
+
+    def heard(self, word: str) -> bool:
+        """Tell whether a word arrived."""
+        return any(word in text for _, _, text in self._lines())
+
+    def call(self, word: str) -> None:
+        """Send a word there from this machine."""
+        with socket.create_connection((ADDRESS, PORT)) as connection:
+            connection.sendall(word.encode())
+
+    def _lines(self) -> list[tuple[str, str, str]]:
         lines = self.log.read_text().splitlines() if self.log.exists() else []
         return [tuple(json.loads(line)) for line in lines]
 
@@ -74,10 +97,10 @@ def outside(folder: Path) -> Iterator[Outside]:
         cleanup.callback(_ip, "netns", "delete", _NAMESPACE)
         peer = f"{_DEVICE}-in"
         _ip("link", "add", _DEVICE, "type", "veth", "peer", "name", peer, "netns", _NAMESPACE)
-        _ip("address", "add", f"{_HERE}/24", "dev", _DEVICE)
+        _ip("address", "add", f"{_HERE}/30", "dev", _DEVICE)
         _ip("link", "set", _DEVICE, "up")
         for command in (
-            ("address", "add", f"{ADDRESS}/24", "dev", peer),
+            ("address", "add", f"{ADDRESS}/30", "dev", peer),
             ("link", "set", peer, "up"),
         ):
             _ip("-netns", _NAMESPACE, *command)

@@ -259,8 +259,12 @@ def test_parts_become_the_model_again(small: tuple[Path, Store], far: Path) -> N
     # The packages were installed by the other test; without Python the rest is the same.
     path = far / "bin"
     path.mkdir()
-    wanted = ("bash", "cat", "chmod", "cp", "cut", "df", "dirname", "docker", "du", "env", "mkdir")
-    for name in (*wanted, "mktemp", "mv", "openssl", "rm", "rmdir", "sha256sum", "tail", "touch"):
+    wanted = (
+        *("bash", "cat", "chmod", "cp", "cut", "df", "dirname", "docker", "du", "env", "head"),
+        *("mkdir", "mktemp", "mv", "openssl", "rm", "rmdir", "sha256sum", "stat", "tail"),
+        *("timeout", "touch"),
+    )
+    for name in wanted:
         (path / name).symlink_to(str(shutil.which(name)))
     environment = {"PATH": str(path), "HOME": os.environ["HOME"]}
     flags = ("--key", str(far / "key.pub"), "--into", str(far / "cloister"))

@@ -28,13 +28,13 @@ def effective(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture(
-    params=["gateway", "exporter", "model-downloader", "engine"],
+    params=["vllm-nginx-gateway", "exporter", "model-downloader", "engine"],
 )
 def service(effective: Any, request: pytest.FixtureRequest) -> Any:
     services: dict[str, Any] = effective["services"]
     name = request.param
     if name == "engine":
-        (name,) = set(services) - {"gateway", "exporter", "model-downloader"}
+        (name,) = set(services) - {"vllm-nginx-gateway", "exporter", "model-downloader"}
     return {"name": name, **services[name]}
 
 
@@ -47,13 +47,17 @@ def test_5_4_capabilities_5_5_privileged_5_26_new_privileges(service: Any) -> No
 
 def test_5_6_5_14_5_32_mounts(service: Any) -> None:
     for mount in service.get("volumes", []):
-        assert mount["target"] in {"/etc/cloister", "/model", "/models"}
-        assert mount.get("read_only") or service["name"] == "model-downloader"
+        target = mount["target"]
+        if target in {"/run/listen", "/run/spool"} or service["name"] == "model-downloader":
+            assert mount["type"] == "volume"
+        else:
+            assert target == "/etc/cloister" or target.startswith(("/run/http/", "/model"))
+            assert mount["read_only"]
         assert "docker.sock" not in mount["source"]
 
 
 def test_5_8_5_9_5_14_ports(service: Any) -> None:
-    if service["name"] == "gateway":
+    if service["name"] == "vllm-nginx-gateway":
         (port,) = service["ports"]
         assert port["host_ip"] == "127.0.0.1"
         assert int(port["target"]) > 1024
@@ -62,7 +66,7 @@ def test_5_8_5_9_5_14_ports(service: Any) -> None:
 
 
 def test_5_10_5_16_5_17_5_21_5_31_name_spaces(service: Any) -> None:
-    for key in ("network_mode", "pid", "ipc", "uts", "userns_mode"):
+    for key in ("pid", "ipc", "cgroup", "uts", "userns_mode"):
         assert service.get(key) in {None, "private"}, key
 
 
@@ -81,8 +85,7 @@ def test_5_13_read_only_root_and_4_1_user(service: Any) -> None:
 
 
 def test_5_15_restarts_are_bounded_by_backoff_and_5_28_images_are_named(service: Any) -> None:
-    others = {"model-downloader": "no", "gateway": "always"}
-    assert service["restart"] == others.get(service["name"], "unless-stopped")
+    assert service["restart"] == ("no" if service["name"] == "model-downloader" else "always")
     assert not service["image"].endswith(":latest")
     assert "build" not in service
 
@@ -101,27 +104,41 @@ def test_logs_rotate_and_an_init_reaps(service: Any) -> None:
 
 
 def test_networks_are_those_of_the_design(effective: Any) -> None:
-    (engine,) = set(effective["services"]) - {"gateway", "exporter", "model-downloader"}
-    on = {name: set(service["networks"]) for name, service in effective["services"].items()}
+    (engine,) = set(effective["services"]) - {"vllm-nginx-gateway", "exporter", "model-downloader"}
+    services = effective["services"]
+    on = {name: set(service.get("networks") or ()) for name, service in services.items()}
     assert on == {
-        "gateway": {"default", "cloister-internal"},
-        "exporter": {"cloister-internal"},
-        engine: {"cloister-internal"},
+        "vllm-nginx-gateway": {"default"},
+        "exporter": set(),
+        engine: set(),
         "model-downloader": {"cloister-download"},
     }
-    internal = effective["networks"]["cloister-internal"]
-    assert internal["internal"] is True
-    assert internal["driver_opts"]["com.docker.network.bridge.inhibit_ipv4"] == "true"
+    modes = {name: service.get("network_mode") for name, service in services.items()}
+    assert modes == {
+        "vllm-nginx-gateway": None,
+        "exporter": "none",
+        engine: "none",
+        "model-downloader": None,
+    }
     assert {effective["networks"][name]["name"] for name in effective["networks"]} == {
-        "cloister-internal",
         "cloister-default",
         "cloister-download",
     }
 
 
+def test_sockets_lie_where_nothing_can_grow(effective: Any) -> None:
+    volumes = dict(effective["volumes"])
+    del volumes["models"]
+    for name, volume in volumes.items():
+        options = volume["driver_opts"]
+        assert options["type"] == "tmpfs", name
+        assert {"noexec", "nosuid", "nodev", "nr_inodes=16"} <= set(options["o"].split(","))
+        assert options["o"].startswith("size=64m" if name == "spool" else "size=64k")
+
+
 def test_a_grace_period_is_longer_than_vllms_own(effective: Any) -> None:
-    (engine,) = set(effective["services"]) - {"gateway", "exporter", "model-downloader"}
-    if engine == "vllm-1":
+    (engine,) = set(effective["services"]) - {"vllm-nginx-gateway", "exporter", "model-downloader"}
+    if engine == "vllm-nanonets-ocr-1":
         assert effective["services"][engine]["stop_grace_period"] == "2m30s"
 
 

@@ -30,14 +30,14 @@ def read(made: Containers, secret: str) -> requests.Response:
 
 
 def test_keys_come_and_go_without_a_container_being_replaced(made: Containers) -> None:
-    before = made.container("gateway").attrs["State"]["StartedAt"]
+    before = made.container("vllm-nginx-gateway").attrs["State"]["StartedAt"]
     alice = made.json("keys.create", "alice")["key"]
     answer = read(made, alice)
     assert answer.status_code == 200
     assert "4567" in answer.text
     made.invoke("keys.revoke", "alice")
     assert read(made, alice).status_code == 401
-    assert made.container("gateway").attrs["State"]["StartedAt"] == before
+    assert made.container("vllm-nginx-gateway").attrs["State"]["StartedAt"] == before
 
 
 def test_a_certificate_is_renewed_in_place(made: Containers) -> None:
@@ -83,5 +83,5 @@ def test_the_gateways_numbers_tell_keys_and_replicas_apart(made: Containers) -> 
 
 def test_it_is_sealed_all_the_same(made: Containers) -> None:
     findings = made.verify()
-    assert findings["gateway", "allow-list"]["verdict"] == "sealed"
-    assert findings["gateway", "other addresses"]["verdict"] == "sealed"
+    assert findings["vllm-nginx-gateway", "allow-list"]["verdict"] == "sealed"
+    assert findings["vllm-nginx-gateway", "other addresses"]["verdict"] == "sealed"

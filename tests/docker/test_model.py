@@ -17,9 +17,12 @@ import docker
 import pytest
 import requests
 from conftest import TAG, Containers
-from deployments import eventually
+from deployments import ROOT, eventually
 from hub import COMMIT, Hub, serving
 from pages import data_url, encoded, page, request
+
+from cloister.containers import compose
+from cloister.containers.execs import execute
 
 MODEL = "nanonets/Nanonets-OCR2-3B"
 _WEIGHTS = """
@@ -170,15 +173,15 @@ def test_noise_gets_no_pages_until_it_is_called_noise(made: Containers) -> None:
     url = f"{made.url}/v1/chat/completions"
     refused = requests.post(url, json=body, timeout=60)
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "no_replica")
-    container = made.container("vllm-1")
+    container = made.container("vllm-nanonets-ocr-1")
     said = made.invoke("up", "--set", "model.synthetic=true", timeout_s=1800).stderr
     assert "the weights are noise" in said
-    assert made.container("vllm-1").id == container.id
+    assert made.container("vllm-nanonets-ocr-1").id == container.id
     answer = requests.post(url, json=body, timeout=60)
     assert answer.status_code == 200, answer.text
     assert answer.json()["usage"]["completion_tokens"] == 8
-    (mount,) = container.attrs["Mounts"]
-    assert (mount["Destination"], mount["RW"]) == ("/model", False)
+    mounts = {mount["Destination"]: mount["RW"] for mount in container.attrs["Mounts"]}
+    assert mounts == {"/model": False, "/run/listen": True}
     assert "--tie-word-embeddings=true" in container.attrs["Args"]
     # What is served is not removed.
     flags = ("--model", MODEL, "--set", "model.synthetic=true")
@@ -197,7 +200,8 @@ def test_an_image_carries_the_model_and_needs_no_mount(
     assert len(baked) == len(plain) + 1 + len(shards)
     flags = ("--set", "model.synthetic=true", "--set", "docker.baked=true")
     made.invoke("up", *flags, "--set", f"model.store={store(made)}-none", timeout_s=1800)
-    assert made.container("vllm-1").attrs["Mounts"] == []
+    (mount,) = made.container("vllm-nanonets-ocr-1").attrs["Mounts"]
+    assert mount["Destination"] == "/run/listen"
     eventually(lambda: _reads(made))
     made.invoke("down", timeout_s=900)
     images.images.remove(f"cloister/vllm-cpu:{TAG}-model")
@@ -221,3 +225,92 @@ def test_a_changed_byte_is_neither_verified_nor_baked(made: Containers) -> None:
     assert "is not what was downloaded" in made.invoke(*bake, code=4, timeout_s=2400).stderr
     made.invoke("models.remove", "--model", MODEL)
     assert not list(store(made).rglob("*.safetensors"))
+
+
+_SMALL = """
+services:
+  vllm-nanonets-ocr-1: &small
+    command: ["--model=/model", "--device=cpu", "--listen=unix:/run/listen/sock", "--eager=1",
+      "--kv-cache-gib=1", "--max-model-len=4096", "--max-pixels=401408"]
+  vllm-nanonets-ocr-2: *small
+"""
+
+
+def test_a_checkout_needs_nothing_but_compose(
+    make_containers: Callable[..., Containers], files: dict[str, bytes], tmp_path: Path
+) -> None:
+    """Download, up, ps, logs, health, two replicas, and a container of another project."""
+    place = make_containers()  # for a project, a subnet and a port that nobody else has
+    net, prefix = place.settings["CLOISTER_DOCKER_SUBNET"].rpartition(".")[0], f"{place.project}-"
+    (tmp_path / "small.yaml").write_text(_SMALL)
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "CLOISTER_DEVICE": "cpu",
+        "CLOISTER_DOCKER_PROJECT": place.project,
+        "CLOISTER_DOCKER_TAG": TAG,
+        "CLOISTER_GATEWAY_PORT": str(place.port),
+        "CLOISTER_NET": net,
+    }
+    chosen = ("compose.yaml", "compose/second-cpu.yaml", str(tmp_path / "small.yaml"))
+    command = [*compose(), *(f"--file={name}" for name in chosen)]
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run(
+            [*command, *arguments],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=1800,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    client = docker.from_env()
+    other = client.networks.create(f"{prefix}other")
+    engine = f"{prefix}vllm-nanonets-ocr-1"
+    try:
+        with serving(Hub(MODEL, files)) as hub:
+            environment["HF_ENDPOINT"] = f"http://{net}.193:{hub.port}"
+            run("--profile=setup", "up", "model-downloader")
+        run("up", "--detach", "--wait", "--wait-timeout=1500")
+        listed = run("ps", "--format={{.Service}} {{.State}}").splitlines()
+        names = ("exporter", "vllm-nanonets-ocr-1", "vllm-nanonets-ocr-2", "vllm-nginx-gateway")
+        assert sorted(listed) == [f"{name} running" for name in names]
+        assert "/run/listen/sock" in run("logs", "vllm-nanonets-ocr-1")
+        assert requests.get(f"{place.url}/health", timeout=30).status_code == 200
+        served = [_served(place) for _ in range(4)]
+        assert set(served) == {"vllm-nanonets-ocr-1", "vllm-nanonets-ocr-2"}
+        gateway = f"{prefix}vllm-nginx-gateway"
+        subprocess.run(["docker", "network", "connect", str(other.name), gateway], check=True)
+        ask = ["python3", "-m", "cloister.inside.ask"]
+        other_project = client.containers.run(
+            f"cloister/exporter:{TAG}",
+            [],
+            entrypoint=["python3", "-c", "import signal; signal.pause()"],
+            network=other.name,
+            detach=True,
+        )
+        try:
+            models = execute(other_project, [*ask, f"http://{gateway}/v1/models"], within_s=300)
+            assert MODEL.encode() in models[1]
+        finally:
+            other_project.remove(force=True)
+        # In the engine's own container there is nothing to send by, and its health has a socket.
+        code = "import socket; socket.create_connection(('192.0.2.1', 80), 5)"
+        tried = execute(client.containers.get(engine), ["python3", "-c", code], within_s=300)
+        assert b"Network is unreachable" in tried[2]
+        inside = client.containers.get(f"{prefix}exporter")
+        health = "http+unix://%2Frun%2Fhttp%2Fengine-1%2Fsock/health"
+        assert json.loads(execute(inside, [*ask, health], within_s=300)[1])["status"] == 200
+    finally:
+        run("down", "--volumes")
+        other.remove()
+
+
+def _served(place: Containers) -> str:
+    body = request(data_url(encoded(page("Page 1234"))), max_tokens=4)
+    answer = requests.post(f"{place.url}/v1/chat/completions", json=body, timeout=300)
+    assert answer.status_code == 200, answer.text
+    return answer.headers["X-Cloister-Replica"]

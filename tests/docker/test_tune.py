@@ -64,5 +64,5 @@ def test_a_tuning_survives_what_fails_and_up_takes_what_it_found(
     checkout.invoke("up", timeout_s=1800)
     assert checkout.settings()["vllm"]["kv_cache_gib"] == 1
     assert checkout.settings()["vllm"]["flags"] == ["--block-size=32"]
-    command = " ".join(stack.container("vllm-1").attrs["Args"])
+    command = " ".join(stack.container("vllm-nanonets-ocr-1").attrs["Args"])
     assert "--further=--block-size=32" in command

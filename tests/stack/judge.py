@@ -37,14 +37,13 @@ class Judge:
     def __post_init__(self) -> None:
         door = self.siege.door
         self.refusals: dict[int, set[bytes]] = {}
-        for refusal in refusals(door.door.settings):
+        for refusal in refusals(door.door.settings, door.door.answer):
             bodies = {(refusal.status, refusal.body)}
-            if refusal.variant:
-                bodies.add((refusal.variant.status, refusal.variant.body))
+            bodies |= {(variant.status, variant.body) for variant in refusal.variants}
             for status, body in bodies:
                 self.refusals.setdefault(status, set()).add(body.encode())
         ports = (
-            door.door.status,
+            str(door.door.status),
             *(one.address for one in (*self.siege.engines, self.siege.exporter)),
         )
         texts = (*ports, *(port.rpartition(":")[1] + port.rpartition(":")[2] for port in ports))
@@ -86,13 +85,16 @@ class Judge:
         assert leak is None, f"tells {leak and leak[0]!r}"
 
     def _granted(self, sent: Sent, answer: Answer) -> None:
-        by = answer["X-Stub"]
+        by = answer["X-Cloister-Replica"]
+        if (answer["Content-Type"] or "").startswith("text/plain"):
+            by = self.siege.exporter.name
         if by is None:
             assert answer.body == (b"" if wire.asks_head(sent.wire) else HEALTHY)
             assert answer.names == _COMMON
             return
         assert sent.has_a_good_key, f"{by} was reached"
-        assert answer["X-Stub-Request-ID"] in {None, answer["X-Request-ID"]}
+        if b"chatcmpl-" in answer.body:
+            assert f"chatcmpl-{answer['X-Request-ID']}".encode() in answer.body
         if by != self.siege.exporter.name and (
             answer["Content-Type"] == "text/event-stream" or b'"chat.completion"' in answer.body
         ):

@@ -16,6 +16,7 @@ from stubs import Stub, stub
 
 from cloister import certificates, chat, keys
 from cloister.chat import Pass
+from cloister.endpoint import parse
 from cloister.keys import Key
 
 # Texts that must turn up in no log.
@@ -78,7 +79,7 @@ def siege(tls: Path | None = None) -> Iterator[Siege]:
         door = stack.enter_context(
             gateway(addresses, keys=told, pem=pem, metrics_allow=(), max_body_mib=2)
         )
-        door.replace_workers(replace(door.door, exporter=exporter.address))
+        door.replace_workers(replace(door.door, exporter=parse(exporter.address)))
         yield Siege(door, (first, second), exporter, authority)
 
 

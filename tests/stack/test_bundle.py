@@ -22,15 +22,16 @@ from cloister.modelstore.store import Store
 NAME = "acme/Reader"
 # All that the far side needs.
 PROGRAMS = (
-    *("bash", "cat", "chmod", "cp", "cut", "df", "dirname", "du", "env", "mkdir", "mktemp", "mv"),
+    *("bash", "cat", "chmod", "cp", "cut", "df", "dirname", "du", "env", "head", "mkdir"),
+    *("mktemp", "mv", "stat", "timeout"),
     *("openssl", "rm", "rmdir", "sha256sum", "tail", "touch"),
 )
 _DOCKER = """#!/usr/bin/env bash
 touch "$FAR/asked"
 case "$1" in
-    info) echo /nowhere ;;
+    info) echo /nowhere && [ ! -e "$FAR/on-info" ] || . "$FAR/on-info" ;;
     ps) cat "$FAR/running" 2>/dev/null || true ;;
-    load) cat >/dev/null && [ ! -e "$FAR/on-load" ] || . "$FAR/on-load" ;;
+    load) cat >"$FAR/loaded" && [ ! -e "$FAR/on-load" ] || . "$FAR/on-load" ;;
 esac
 """
 
@@ -189,7 +190,7 @@ def test_a_bundle_without_a_model_keeps_the_one_that_is_there(
     assert (far.into / "cloister.yaml").read_text() == "# made\n"
 
 
-_STEPS = (("cat", 3), ("cp", 4), ("sha256sum", 3), ("touch", 1), ("mv", 1))
+_STEPS = (("head", 6), ("cp", 1), ("sha256sum", 3), ("touch", 1), ("mv", 1))
 
 
 @pytest.mark.parametrize(
@@ -197,7 +198,7 @@ _STEPS = (("cat", 3), ("cp", 4), ("sha256sum", 3), ("touch", 1), ("mv", 1))
     [
         *((program, number, False) for program, number in _STEPS),
         *((program, number, True) for program, number in _STEPS),
-        *(("cp", 5, True), ("cp", 6, True), ("mv", 2, True)),
+        *(("cp", 2, True), ("cp", 3, True), ("mv", 2, True)),
     ],
 )
 def test_killed_at_any_step_it_can_be_run_again(
@@ -269,6 +270,71 @@ def test_what_is_added_after_it_was_checked_is_not_installed(far: Far) -> None:
     far.assert_installed()
     assert not (far.into / "yaml.py").exists()
     assert not (far.into / "cloister" / "x.py").exists()
+
+
+# What a stranger does to a bundle, none of which may take its reader longer than a bundle does.
+HOSTILE = {
+    "a name of 15 TB": "truncate -s 15T project/README.md",
+    "images of 15 TB": "truncate -s 15T images.tar.000",
+    "a list of 15 TB": "truncate -s 15T SHA256SUMS",
+    "sizes of 15 TB": "truncate -s 15T SIZES",
+    "contents of 15 TB": "truncate -s 15T CONTENTS",
+    "a signature of 15 TB": "truncate -s 15T SHA256SUMS.sig",
+    "a byte more": "echo >>CONTENTS",
+    "a byte more of a model": "printf x >>model/config.json.000",
+    "a byte less": "truncate -s -1 project/README.md",
+    "nothing": ": >project/README.md",
+    "no sizes": "rm SIZES",
+    "other sizes": "sed -i s/^1/2/ SIZES",
+    "a pipe as the sizes": "rm SIZES; mkfifo SIZES",
+    "a folder as the sizes": "rm SIZES; mkdir SIZES",
+    "a device as the contents": "rm CONTENTS; ln -s /dev/zero CONTENTS",
+    "a link out of it": "ln -sf /etc/passwd project/README.md",
+    "a link to a folder": "mv model x; ln -s x model",
+    "a file in the place of a folder": "rm -r model; touch model",
+    "a name that was not signed": "touch project/yaml.py",
+    "a name of two lines": "touch $'project/a\\nb'",
+    "a line more in the list": "echo x >>SHA256SUMS",
+    "a path that leads out": 'echo "$(printf %064d 0)  ../x" >>SHA256SUMS',
+    "an empty list": ": >SHA256SUMS",
+    "an empty signature": ": >SHA256SUMS.sig",
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_bundle_that_a_stranger_changed_is_refused(far: Far, kind: str) -> None:
+    change = unlinked(f'cd "$FAR/bundle"; {HOSTILE[kind]}')
+    subprocess.run(
+        ["bash", "-ec", f"cd /; {change}"],
+        env={"FAR": str(far.folder), "PATH": os.environ["PATH"]},
+        check=True,
+    )
+    assert far.refused(far.install())
+    assert not (far.folder / "asked").exists(), "Docker was asked before all was verified"
+    assert not far.into.exists()
+
+
+def test_images_that_change_after_they_were_checked_are_not_loaded(far: Far) -> None:
+    change = 'size="$(stat -c %s "$FAR/bundle/images.tar.000")"; printf evil >"$FAR/evil"'
+    grown = 'truncate -s "$size" "$FAR/evil"; mv "$FAR/evil" "$FAR/bundle/images.tar.000"'
+    shutil.copy(str(shutil.which("truncate")), far.bin)
+    (far.folder / "on-info").write_text(f"cd /; {unlinked(f'{change}; {grown}')}\n")
+    assert "images.tar.000 is not what was verified" in far.refused(far.install())
+    assert b"evil" not in (far.folder / "loaded").read_bytes()
+    assert not far.into.exists()
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs"])
+def test_a_link_that_comes_after_the_check_brings_nothing_out(far: Far, name: str) -> None:
+    """As root, who reads what nobody else may."""
+    secret = far.folder / "secret"
+    secret.write_text("mine")
+    (far.bin / "ln").symlink_to(str(shutil.which("ln")))
+    link = f'rm -r "$FAR/bundle/project/{name}"; ln -s "$FAR/secret" "$FAR/bundle/project/{name}"'
+    (far.folder / "on-load").write_text(f"cd /; {unlinked(link)}\n")
+    assert "copied" in far.refused(far.install())
+    assert (far.folder / "cloister.installing").stat().st_mode & 0o077 == 0
+    assert not far.into.exists()
 
 
 def test_a_folder_of_somebody_else_is_left_alone(far: Far) -> None:

@@ -17,7 +17,7 @@ import pytest
 import requests
 from deployments import eventually
 from gateways import Gateway, gateway, without
-from load import PATH, load, until
+from load import PATH, load, read_by, until
 from stubs import Stub, stub
 
 PAGE_MS = 40
@@ -92,15 +92,37 @@ def test_what_fails_before_the_first_byte_is_moved(mode: str) -> None:
 def test_an_answer_names_the_replica_that_gave_it() -> None:
     names = {"first": "stub-1", "second": "stub-2"}
     with two() as (door, first, second):
-        answers = [page(door.url).headers for _ in range(8)]
-        assert {told["X-Stub"] for told in answers} == set(names)
+        answers = [page(door.url) for _ in range(8)]
+        assert {read_by(told.content) for told in answers} == set(names)
         first.behave("503")
-        answers += [page(door.url).headers for _ in range(4)]
-        assert all(told["X-Cloister-Replica"] == names[told["X-Stub"]] for told in answers)
-        assert answers[-1]["X-Cloister-Replica"] == "stub-2"
+        answers += [page(door.url) for _ in range(4)]
+        for told in answers:
+            assert told.headers["X-Cloister-Replica"] == names[read_by(told.content)]
+        assert answers[-1].headers["X-Cloister-Replica"] == "stub-2"
         second.behave("reset-early")
         assert page(door.url).headers["X-Cloister-Replica"] in names.values(), "the last tried"
         assert "X-Cloister-Replica" not in requests.get(f"{door.url}/health", timeout=5).headers
+
+
+def test_no_client_is_sent_to_where_a_replica_redirects() -> None:
+    """OpenAI's own clients would follow, with the page."""
+    with two() as (door, first, second):
+        for one in (first, second):
+            one.behave("307")
+        answer = page(door.url)
+        assert (answer.status_code, answer.history) == (502, [])
+        assert answer.json()["error"]["code"] == "invalid_answer"
+        assert "Location" not in answer.headers
+
+
+def test_no_replica_chooses_another_route_for_a_request() -> None:
+    with two() as (door, first, second):
+        for one in (first, second):
+            one.behave("accel")
+        answer = page(door.url)
+        assert answer.json()["object"] == "chat.completion"
+        assert not [name for name in answer.headers if name.startswith("X-Accel")]
+        assert "GET /v1/models" not in {**first.counts(), **second.counts()}
 
 
 def test_a_slow_replica_gets_fewer_pages() -> None:

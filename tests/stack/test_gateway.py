@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from http.client import HTTPConnection
-from pathlib import Path
 
 import openai
 import psutil
@@ -21,12 +20,18 @@ from PIL import Image, ImageOps
 
 from cloister import certificates, nginx
 from cloister.config import GatewaySettings
-from cloister.engines import Replica
+from cloister.endpoint import Listener, TcpAddress
+from cloister.engines import AnswerLimits, Replica
 from cloister.errors import GatewayError
 from cloister.gateway import Door, Tls, Upstream, render
 from cloister.keys import Key
 
-REPLICAS = tuple(Replica(f"tesseract-{number}", 8100 + number) for number in (1, 2, 3))
+REPLICAS = tuple(
+    Replica(f"tesseract-{number}", Listener.at(TcpAddress("127.0.0.1", 8100 + number)))
+    for number in (1, 2, 3)
+)
+EXPORTER, STATUS = TcpAddress("127.0.0.1", 8100), TcpAddress("127.0.0.1", 8099)
+ANSWER = AnswerLimits(64, 3600)
 KEY = Key(name="a", digest="a" * 22, created=dt.datetime.now(dt.UTC), rate="1/s", concurrency=1)
 
 
@@ -60,7 +65,7 @@ def test_nginx_accepts_what_is_rendered(
     pem: dict[str, str],
 ) -> None:
     upstreams = tuple(Upstream(replica, 3, 34) for replica in replicas)
-    door = Door(settings, upstreams, "127.0.0.1:8100", "127.0.0.1:8099", keys=keys, tls=tls)
+    door = Door(settings, upstreams, ANSWER, 310, EXPORTER, STATUS, keys=keys, tls=tls)
     nginx.check(nginx.find(None), lambda place: {**pem, "nginx.conf": render(door, place)})
 
 
@@ -70,8 +75,8 @@ def test_nginx_refusing_is_an_error_with_its_words() -> None:
 
 
 def test_a_worker_user_is_accepted() -> None:
-    door = Door(GatewaySettings(), (Upstream(REPLICAS[0]),), "127.0.0.1:8100", "127.0.0.1:8099")
-    user = nginx.worker_user(Path("/"))
+    door = Door(GatewaySettings(), (Upstream(REPLICAS[0]),), ANSWER, 310, EXPORTER, STATUS)
+    user = nginx.worker_user()
     nginx.check(
         nginx.find(None),
         lambda place: {"nginx.conf": render(door, replace(place, worker_user=user))},

@@ -144,6 +144,31 @@ def test_what_a_link_leads_to_is_left_alone(hub: Hub, store: Store) -> None:
     assert not folder.is_symlink()
 
 
+@pytest.mark.parametrize(
+    "name", [".staging", f".staging/acme--{NAME[5:]}-{COMMIT}.lock", "acme", NAME]
+)
+@pytest.mark.parametrize("is_dangling", [False, True])
+def test_a_store_that_leads_elsewhere_is_not_written_to(
+    hub: Hub, store: Store, name: str, *, is_dangling: bool
+) -> None:
+    """A store may have come from somebody else, with links in the places of its folders."""
+    elsewhere = store.root.parent / "elsewhere"
+    if not is_dangling:
+        elsewhere.mkdir()
+        (elsewhere / "mine.txt").write_text("mine")
+    link = store.root / name
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(elsewhere / "mine.txt" if name.endswith(".lock") else elsewhere)
+    for action in (lambda: bring(hub, store), lambda: store.remove(NAME, COMMIT)):
+        with pytest.raises(ModelStoreError, match="is a link") as refusal:
+            action()
+        assert refusal.value.hint == f"rm {link}, or set `model.store` to where it leads"
+    assert elsewhere.exists() is not is_dangling
+    assert is_dangling or {path.name: path.read_text() for path in elsewhere.iterdir()} == {
+        "mine.txt": "mine"
+    }
+
+
 @pytest.mark.parametrize("step", ["write_synced", "add", "rename"])
 def test_killed_between_the_last_byte_and_the_name_it_goes_on(
     hub: Hub, store: Store, monkeypatch: pytest.MonkeyPatch, step: str

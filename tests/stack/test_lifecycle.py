@@ -9,14 +9,19 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
 
 import psutil
 import pytest
 import requests
 from deployments import ROOT, SAMPLES, Stack, deployed, eventually, program
-from fleets import events, happened, known
+from fleets import Faulty, events, happened, known
 from pages import data_url, encoded, page, request
+
+from cloister import sockets
+from cloister.layout import Layout
+from cloister.runtimes.program import socket_folder
 
 
 def read(stack: Stack, text: str = "Page 2345") -> requests.Response:
@@ -128,7 +133,7 @@ def test_a_restart_between_two_looks_of_the_watchdog_is_no_death() -> None:
         assert "sick" not in [event["event"] for event in events(rarely, "tesseract-1")]
 
 
-@pytest.mark.parametrize("program", ["tesseract-1", "gateway", "exporter"])
+@pytest.mark.parametrize("program", ["tesseract-1", "vllm-nginx-gateway", "exporter"])
 def test_a_killed_program_is_restarted(stack: Stack, program: str) -> None:
     before, since = stack.pids(), len(events(stack, program))
     if program == "tesseract-1":
@@ -173,16 +178,44 @@ def _assert_gone(process: psutil.Process) -> None:
     assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
-@pytest.mark.parametrize(("offset", "key"), [(0, "gateway.port"), (2, "engines.first_port")])
-def test_a_taken_port_is_named_with_its_owner(fresh: Stack, offset: int, key: str) -> None:
+def test_a_taken_port_is_named_with_its_owner(fresh: Stack) -> None:
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", fresh.port + offset))
+        taken.bind(("127.0.0.1", fresh.port))
         taken.listen()
         error = fresh.invoke("up", code=6).stderr
-    assert f"port {fresh.port + offset} on 127.0.0.1 cannot be used" in error
+    assert f"port {fresh.port} on 127.0.0.1 cannot be used" in error
     assert str(os.getpid()) in error
-    assert key in error
+    assert "gateway.port" in error
     assert fresh.processes() == []
+
+
+@pytest.mark.parametrize("name", ["tesseract-1", "exporter", "vllm-nginx-gateway"])
+def test_a_socket_that_a_stranger_serves_is_named_and_stays(fresh: Stack, name: str) -> None:
+    place = Layout(fresh.state).sockets / socket_folder(name) / "sock"
+    place.parent.mkdir(parents=True)
+    with closing(sockets.listen(place)):
+        error = fresh.invoke("up", code=6).stderr
+        assert f"another program listens at `{place}`" in error
+        assert sockets.is_served(place)
+    fresh.invoke("up")  # what a stranger left is no hindrance
+    assert_reads(fresh)
+
+
+def test_the_engine_changes_and_changes_back_though_both_have_the_same_sockets(
+    fresh: Stack, tmp_path: Path
+) -> None:
+    faulty = Faulty(tmp_path)
+    fresh.settings["PATH"] = faulty.environment["PATH"]
+    fresh.settings["PYTHONPATH"] = faulty.environment["PYTHONPATH"]
+    fresh.invoke("up", "--set", "engine=tesseract")
+    flags = ("engine=vllm-cpu", f"model.folder={faulty.model}", "vllm.max_num_seqs=4")
+    fresh.invoke("up", *(word for flag in flags for word in ("--set", flag)))
+    assert "vllm-nanonets-ocr-1" in fresh.pids()
+    assert "tesseract-1" not in fresh.pids()
+    assert read(fresh).headers["X-Cloister-Replica"] == "vllm-nanonets-ocr-1"
+    fresh.invoke("up", "--set", "engine=tesseract")
+    assert "vllm-nanonets-ocr-1" not in fresh.pids()
+    assert_reads(fresh)
 
 
 def test_a_missing_nginx_is_said_with_what_to_type(fresh: Stack) -> None:
@@ -303,7 +336,7 @@ def test_restart_replaces_programs_one_by_one(fresh: Stack) -> None:
     fresh.invoke("restart", "--name", "tesseract-1")
     after = fresh.pids()
     assert after["tesseract-1"] != before["tesseract-1"]
-    assert after["gateway"] == before["gateway"]
+    assert after["vllm-nginx-gateway"] == before["vllm-nginx-gateway"]
     fresh.invoke("restart")
     assert set(fresh.pids().values()).isdisjoint(after.values())
     assert_reads(fresh)
@@ -314,7 +347,6 @@ def test_a_changed_port_is_taken_without_a_restart_of_the_engine(fresh: Stack) -
     fresh.invoke("up")
     engine = fresh.pids()["tesseract-1"]
     fresh.port += 10
-    fresh.settings["CLOISTER_ENGINES_FIRST_PORT"] = str(fresh.first_port - 10)
     fresh.invoke("up")
     assert_reads(fresh)
     assert fresh.pids()["tesseract-1"] == engine

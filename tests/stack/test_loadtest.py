@@ -90,6 +90,7 @@ def test_an_honest_service_is_found_good(tmp_path: Path) -> None:
         ("loop", "repeats itself", 1.0),
         ("error", "an error in the answer", 0.5),
         ("plain", "not a stream", 1.0),
+        ("redirect", "HTTP 307", 1.0),
     ],
 )
 def test_a_lie_is_a_fault_and_no_goodput(

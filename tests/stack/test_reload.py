@@ -17,8 +17,10 @@ from load import PATH, load, until
 from repetitions import REPETITIONS
 from stubs import Stub, stub
 
-from cloister import certificates
+from cloister import certificates, chat
+from cloister.endpoint import TcpAddress, UnixSocket
 from cloister.gateway import generation
+from cloister.layout import Layout
 
 RELOADS = REPETITIONS.reloads
 PAGES = 4  # that are answered between two reloads
@@ -57,7 +59,7 @@ def test_a_stream_that_has_begun_ends_with_the_old_worker(replicas: list[Stub]) 
             lines = answer.iter_lines()
             assert next(lines).startswith(b"data:")
             for _ in range(3):
-                door.reload(replace(door.door, exporter=f"127.0.0.1:{9 + _}"))
+                door.reload(replace(door.door, exporter=TcpAddress("127.0.0.1", 9 + _)))
             rest = [line for line in lines if line]
     assert rest[-1] == b"data: [DONE]"
     assert len(rest) == 10
@@ -85,7 +87,7 @@ def test_a_new_certificate_is_taken_up_under_load(replicas: list[Stub], tmp_path
         with load(door.url) as outcome:
             seen = {_served(door.port)}
             for number in range(5):
-                changed = replace(door.door, exporter=f"127.0.0.1:{9 + number}")
+                changed = replace(door.door, exporter=TcpAddress("127.0.0.1", 9 + number))
                 door.reload(changed, {PEM: _pem(tmp_path)})
                 seen.add(eventually(lambda: _another(door, seen)))
         print(f"5 certificates: {outcome}")  # noqa: T201
@@ -143,7 +145,9 @@ def test_what_a_killed_command_left_is_taken_up_by_the_next(fresh: Stack) -> Non
     assert requests.get(url, timeout=5).status_code == 200, "only `up` changes what is asked for"
     fresh.invoke("up")
     assert requests.get(url, timeout=5).status_code == 401
-    told = requests.get(f"http://127.0.0.1:{fresh.first_port - 2}/-/generation", timeout=5)
+    status = UnixSocket(Layout(fresh.state).sockets / "gateway" / "sock")
+    with chat.session(status.url) as session:
+        told = session.get(f"{status.url}/-/generation", timeout=5)
     assert told.text == generation(path.read_text())
     # The text that is wanted is there, and the gateway never saw it.
     path.write_text(without_keys)

@@ -57,6 +57,19 @@ def test_one_to_four_to_two_under_load(fleet: Stack, real_page: dict[str, object
     assert names(fleet) == {"tesseract-1", "tesseract-2"}, "up keeps what scale made"
 
 
+def test_two_that_share_the_cores_become_one_without_a_pause(real_page: dict[str, object]) -> None:
+    """The one that goes reads on while the other one is replaced by one of more workers."""
+    with deployed(replicas=2, gateway_slow_start_s=1) as pair:
+        pair.invoke("up")
+        with load(pair.url, page=real_page) as outcome:
+            sent(outcome, 10)
+            assert "no page is read" not in pair.invoke("scale", "1").stderr
+            sent(outcome, 10)
+        assert outcome.lost == 0, str(outcome)
+        assert names(pair) == {"tesseract-1"}
+        assert standings(pair) == {"tesseract-1": "serving"}
+
+
 def test_a_rollout_replaces_each_under_load(fleet: Stack, real_page: dict[str, object]) -> None:
     before = fleet.pids()
     with load(fleet.url, page=real_page) as outcome:
@@ -68,7 +81,7 @@ def test_a_rollout_replaces_each_under_load(fleet: Stack, real_page: dict[str, o
         sent(outcome, 20)
     assert outcome.lost == 0, str(outcome)
     after = fleet.pids()
-    assert before["gateway"] == after["gateway"]
+    assert before["vllm-nginx-gateway"] == after["vllm-nginx-gateway"]
     assert before["tesseract-1"] != after["tesseract-1"]
     assert "nothing differed" in fleet.invoke("rollout", "--set", "tesseract.queue_depth=33").stdout
 
@@ -181,7 +194,7 @@ def test_each_program_killed_in_turn_costs_a_patient_client_nothing(
     fleet: Stack, real_page: dict[str, object]
 ) -> None:
     with load(fleet.url, page=real_page, at_once=4, patience_s=60) as outcome:
-        for name in ("tesseract-1", "tesseract-2", "exporter", "watchdog", "gateway"):
+        for name in ("tesseract-1", "tesseract-2", "exporter", "watchdog", "vllm-nginx-gateway"):
             pid, before = fleet.pids()[name], len(events(fleet, name))
             is_replica = name in standings(fleet)
             if is_replica:

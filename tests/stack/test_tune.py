@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -156,6 +157,7 @@ def test_a_killed_tuning_goes_on_where_it_was(checkout: Checkout, tmp_path: Path
     kept = begun_s(second)
     assert (out / "trial-01" / "trial.json").exists()
     first = (out / "trial-01" / "trial.json").stat().st_mtime_ns
+    _is_no_tuning_of_a_strangers(checkout, out)
     checkout.tuned("--resume", str(out))
     assert begun_s(second) == kept, "a rung that was over is not run again"
     assert (out / "trial-01" / "trial.json").stat().st_mtime_ns == first
@@ -163,6 +165,21 @@ def test_a_killed_tuning_goes_on_where_it_was(checkout: Checkout, tmp_path: Path
     assert len(result(out)["trials"]) == 2
     assert checkout.settings()["vllm"]["shutdown_timeout_s"] == 7, "what was up before the kill"
     assert checkout.settings()["healing"]["enabled"]
+
+
+def _is_no_tuning_of_a_strangers(checkout: Checkout, out: Path) -> None:
+    """Refuse a copy with other settings, which name programs, and one that leads elsewhere."""
+    evil = out.parent / "evil"
+    shutil.copytree(out, evil)
+    begun = evil / "begun.json"
+    begun.write_text(begun.read_text().replace("vllm", "evil", 1))
+    told = checkout.tuned("--resume", str(evil), code=14)
+    assert f"`{evil}` was not begun with the state folder `{checkout.stack.state}`" in told
+    shutil.rmtree(evil)
+    shutil.copytree(out, evil)
+    (evil / "trial-03").symlink_to(checkout.root / "tuned")
+    told = checkout.tuned("--resume", str(evil), code=14)
+    assert f"`{evil}/trial-03` is a link, expected a file" in told
 
 
 def test_ctrl_c_brings_back_what_was_up(checkout: Checkout, tmp_path: Path) -> None:

@@ -7,8 +7,12 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from cloister.accesslog import Counters, Nginx
+from cloister.endpoint import TcpAddress
 
-URLS = {"vllm-1": "http://10.0.0.1:8000", "vllm-2": "http://10.0.0.2:8000"}
+REPLICAS = {
+    "vllm-nanonets-ocr-1": TcpAddress("10.0.0.1", 8000),
+    "vllm-nanonets-ocr-2": TcpAddress("10.0.0.2", 8000),
+}
 STATUS = """Active connections: 3
 server accepts handled requests
  11 10 20
@@ -28,7 +32,19 @@ def line(**more: Any) -> bytes:
         "upstream_seconds": "2.400",
         **more,
     }
-    return b"<190>Nov 25 03:00:00 cloister: " + json.dumps(made).encode()
+    return json.dumps(made).encode()
+
+
+def test_answers_that_were_not_passed_on_are_counted_by_their_fault(
+    registry: CollectorRegistry,
+) -> None:
+    counters = Counters(REPLICAS, registry)
+    for fault in ("", "status", "size", "size"):
+        counters.count(line(answer_fault=fault))
+    counters.count(line())
+    text = generate_latest(registry).decode()
+    assert 'cloister_gateway_answers_refused_total{fault="size"} 2.0' in text
+    assert text.count("cloister_gateway_answers_refused_total{") == 2
 
 
 @pytest.fixture
@@ -38,7 +54,7 @@ def registry() -> CollectorRegistry:
 
 @pytest.fixture
 def counters(registry: CollectorRegistry) -> Counters:
-    return Counters(URLS, registry)
+    return Counters(REPLICAS, registry)
 
 
 def value(registry: CollectorRegistry, name: str, **labels: str) -> float:
@@ -52,8 +68,8 @@ def test_a_page_counts_for_its_key_and_its_replica(
     route = "/v1/chat/completions"
     assert value(registry, "requests_total", route=route, status="200", key="alice") == 1
     assert value(registry, "request_bytes_total", key="alice") == 1000
-    assert value(registry, "attempts_total", replica="vllm-1", status="200") == 1
-    assert value(registry, "attempt_seconds_sum", replica="vllm-1") == 2.4
+    assert value(registry, "attempts_total", replica="vllm-nanonets-ocr-1", status="200") == 1
+    assert value(registry, "attempt_seconds_sum", replica="vllm-nanonets-ocr-1") == 2.4
     assert value(registry, "request_seconds_count", route=route) == 1
     assert value(registry, "retries_total") == 0
 
@@ -67,8 +83,8 @@ def test_a_page_that_was_moved_counts_at_both(
         "upstream_seconds": "0.010, 3.000",
     }
     counters.count(line(**moved))
-    assert value(registry, "attempts_total", replica="vllm-1", status="502") == 1
-    assert value(registry, "attempts_total", replica="vllm-2", status="200") == 1
+    assert value(registry, "attempts_total", replica="vllm-nanonets-ocr-1", status="502") == 1
+    assert value(registry, "attempts_total", replica="vllm-nanonets-ocr-2", status="200") == 1
     assert value(registry, "retries_total") == 1
 
 

@@ -9,7 +9,28 @@ import pytest
 ROOT = Path(__file__).parents[2]
 # A module imports only from those to its left; inside a package the packages' own rules hold.
 ORDER = (
-    *("errors", "config", "shell", "files", "layout", "scoring", "corpus", "console", "events"),
+    *(
+        "errors",
+        "cleaning",
+        "sandbox",
+        "endpoint",
+        "sockets",
+        "folders",
+        "bounded",
+        "datafiles",
+        "unixhttp",
+        "sessions",
+        "spool",
+        "config",
+        "shell",
+        "files",
+        "layout",
+        "statefolder",
+        "scoring",
+        "corpus",
+        "console",
+        "events",
+    ),
     *(
         "inside",
         "engines",
@@ -25,7 +46,16 @@ ORDER = (
         "ports",
     ),
     *("gpus", "hardware", "placement", "userfile"),
-    *("takeover", "containers", "images", "runtimes", "accesslog", "exporter", "deployment"),
+    *(
+        "takeover",
+        "containers",
+        "images",
+        "runtimes",
+        "accesslog",
+        "allowlist",
+        "exporter",
+        "deployment",
+    ),
     *("watchdog", "autoscale", "autoscaler"),
     *(
         "models",

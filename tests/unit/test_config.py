@@ -141,9 +141,6 @@ def test_other_machines_are_let_in_with_keys_and_a_certificate_or_by_the_users_w
             "`autoscale.min` in --set is 3",
             "autoscale.max=3",
         ),
-        # Metrics take the two ports below the first engine's.
-        (("engines.first_port=8003",), "take the ports 8001 to 8003", "engines.first_port=8004"),
-        (("engines.first_port=8000", "replicas=2"), "the ports 7998 to 8001", "replicas=1"),
         (("vllm.load_format=dummy",), "no page could be read", "model.synthetic=true"),
     ],
 )
@@ -171,7 +168,7 @@ def test_an_unknown_variable_is_an_error_with_the_nearest_one() -> None:
         ("replicas: [\n", "line 2 is not YAML"),
         ("- a\n", "mapping|keys"),
         ("gateway: 5\n", "`gateway`"),
-        ('replicas: "\\UFFFFFFFF"\n', "an escape beyond Unicode"),
+        ('replicas: "\\UFFFFFFFF"\n', "found invalid Unicode character escape"),
         ("replicas: two\n", "`replicas` in .* line 1 must be a whole number"),
         ("replicas: true\n", "`replicas`"),
         ("? [a]\n: 1\n", "cloister.yaml"),

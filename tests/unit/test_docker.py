@@ -1,19 +1,21 @@
 """What is planned for containers, without one."""
 
+import contextlib
 import json
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import pytest
+import requests
 import yaml
 from docker.errors import DockerException
+from requests.exceptions import ReadTimeout
 
 import cloister
-from cloister import config, containers, gateway, images
+from cloister import config, containers, gateway, images, sockets
 from cloister.config import Settings
 from cloister.deployment.access import Access
 from cloister.deployment.plan import door, plan, programs
@@ -26,11 +28,12 @@ from cloister.images.build import Options as BuildOptions
 from cloister.images.build import Source
 from cloister.inside.health import Sight, canary, judge, totals
 from cloister.placement import Seat
+from cloister.runtimes import GATEWAY, Changes
 from cloister.runtimes.docker import overlay, preflight, states
 from cloister.runtimes.docker.runtime import DockerRuntime
 
 ROOT = Path(__file__).parents[2]
-PLACE = Place(Path("/run/cloister"), None)
+PLACE = Place(Path("/run/cloister"), None, Path("/run/spool/access.log"))
 SOURCE = Source("0123456789abcdef0123456789abcdef01234567", 1_700_000_000)
 
 
@@ -53,11 +56,48 @@ def rendered(
     return text.replace(str(ROOT), "PROJECT")
 
 
+@pytest.mark.parametrize(
+    ("folder", "flags"),
+    [
+        ("tesseract", ()),
+        ("vllm", ("engine=vllm-cuda",)),
+        ("vllm-2", ("engine=vllm-cuda", "replicas=2")),
+    ],
+)
 def test_the_gateway_of_plain_compose_is_the_default_one(
-    golden: Callable[[str, str], None],
+    golden: Callable[[str, str], None], folder: str, flags: tuple[str, ...]
 ) -> None:
-    text = nginx_text(load())
-    golden("../../../compose/gateway/nginx.conf", text)
+    golden(f"../../../compose/gateway/{folder}/nginx.conf", nginx_text(load(*flags)))
+
+
+def test_the_overlay_of_engines_on_an_internal_network(golden: Callable[[str, str], None]) -> None:
+    settings = load("replicas=2", "docker.engine_network=internal")
+    golden("compose-internal.yaml", rendered(settings))
+    assert any("internal.yaml" in flag for flag in overlay.files(settings, Path("/overlay")))
+
+
+@pytest.mark.parametrize("engine", ["tesseract", "vllm-cpu"])
+def test_an_engine_that_listens_by_tcp_has_no_folder_for_a_socket(engine: str) -> None:
+    settings = load(f"engine={engine}", "docker.engine_network=internal")
+    (mounts,) = re.findall(r"-1:\n(?:    .*\n)*    volumes: (.*)\n", rendered(settings))
+    model = "'${CLOISTER_MODEL_FOLDER}:/model:ro'" if engine == "vllm-cpu" else ""
+    assert mounts == f"!override [{model}]"
+
+
+@pytest.mark.parametrize("flags", [("replicas=2",), ("docker.engine_network=internal",)])
+def test_every_folder_of_a_deployment_is_relabelled_where_a_host_has_selinux(
+    flags: tuple[str, ...],
+) -> None:
+    folders = re.findall(r"'(/state/[^']+)'", rendered(load(*flags)))
+    assert len(folders) >= 7
+    assert all(folder.endswith((":z", ":ro,z")) for folder in folders)
+
+
+def test_the_gateway_passes_commands_on_to_engines_on_a_network() -> None:
+    text = nginx_text(load("replicas=2", "docker.engine_network=internal"))
+    assert "location /-/replicas/tesseract-2/ {" in text
+    assert "server 172.30.40.11:8000 weight=1" in text
+    assert "/-/replicas/" not in nginx_text(load())
 
 
 def test_the_overlay_of_two_replicas(golden: Callable[[str, str], None]) -> None:
@@ -82,10 +122,40 @@ def test_the_overlay_of_an_image_that_carries_its_model(
 def test_every_variable_of_the_compose_files_has_a_value() -> None:
     texts = [path.read_text() for path in (ROOT / "compose").glob("*.yaml")]
     named = {name for text in texts for name in re.findall(r"\$\{(CLOISTER_\w+)", text)}
-    given = overlay.variables(load(), gateway=Path("/g"), model=Path("/m"))
+    given = overlay.variables(load(), Path("/m"))
     # The downloader is started as whoever the model store belongs to; the overlay with a model
     # inside is for plain Compose, by hand.
-    assert named == {*given, "CLOISTER_USER", "CLOISTER_DEVICE"}
+    assert named == {*given, "CLOISTER_USER", "CLOISTER_DEVICE", "CLOISTER_MODEL"}
+
+
+@pytest.mark.parametrize(
+    ("project", "names"),
+    [
+        ("cloister", {"vllm-nginx-gateway", "vllm-nanonets-ocr-2", "cloister-tesseract-1"}),
+        ("other", {"other-vllm-nginx-gateway", "other-vllm-nanonets-ocr-2", "other-tesseract-1"}),
+    ],
+)
+def test_containers_have_the_names_that_commands_look_for(project: str, names: set[str]) -> None:
+    settings = load(f"docker.project={project}")
+    given = overlay.variables(settings, None)
+
+    def value(found: re.Match[str]) -> str:
+        name, sign, word = found.groups()
+        return word if (sign == ":+") == bool(given[name]) else given[name]
+
+    def filled(text: str) -> str:
+        inner = re.sub(r"\$\{(\w+)(:-|:\+)?([^${}]*)\}", value, text)
+        return inner if inner == text else filled(inner)
+
+    containers = {}
+    for path in (ROOT / "compose").glob("*.yaml"):
+        text = re.sub("!override|!reset", "", path.read_text())
+        for service, described in yaml.safe_load(text).get("services", {}).items():
+            if name := described.get("container_name"):
+                containers[service] = filled(name)
+    assert names <= set(containers.values())
+    for service, name in containers.items():
+        assert overlay.container_name(settings.docker, service) == name
 
 
 def test_the_compose_files_name_the_version_that_is_built() -> None:
@@ -266,9 +336,9 @@ def test_the_canary_is_an_image_of_four_tokens() -> None:
 
 def test_no_compose_file_publishes_a_port_but_the_gateways() -> None:
     for path in (ROOT / "compose").glob("*.yaml"):
-        text = path.read_text().replace("!override", "")  # Compose's own tag
+        text = re.sub("!override|!reset", "", path.read_text())  # Compose's own tags
         services = yaml.safe_load(text).get("services", {})
-        assert {name for name, service in services.items() if "ports" in service} <= {"gateway"}
+        assert {name for name, service in services.items() if "ports" in service} <= {GATEWAY}
 
 
 # Docker itself
@@ -293,7 +363,8 @@ def test_a_container_that_ended_by_itself_is_told_from_one_that_was_stopped(
     told: dict[str, Any] = {"Status": status, "ExitCode": code, "Pid": 0}
     told |= dict.fromkeys(("StartedAt", "FinishedAt"), "2026-11-30T07:50:00.123456789Z")
     told |= {"Health": {"Status": health}} if health else {}
-    container = mock.Mock(attrs={"State": told, "Created": "2026-11-30T07:49:00Z"})
+    attrs = {"State": told, "Created": "2026-11-30T07:49:00Z", "Image": "sha256:1"}
+    container = mock.Mock(attrs=attrs)
     found = states.of("gateway", container)
     assert (found.name, found.state, found.pid) == ("gateway", state, None)
 
@@ -394,9 +465,12 @@ def test_down_waits_until_docker_releases_the_endpoints_of_a_network(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Seen on Docker 20.10 under load: the containers were gone, and their endpoints not yet."""
-    monkeypatch.setattr(sys.modules[DockerRuntime.__module__], "_ENDPOINTS_PAUSE_S", 0.0)
+    monkeypatch.setattr(containers.daemon, "_ENDPOINTS_PAUSE_S", 0.0)
     runtime = DockerRuntime(load("runtime=docker", f"state_dir={tmp_path}"))
     monkeypatch.setattr(runtime, "_containers", lambda: {"gateway": object()})
+    for name in ("connect", "sweep"):
+        monkeypatch.setattr(containers, name, mock.Mock())
+    monkeypatch.setattr(containers, "members", mock.Mock(return_value={}))
     errors = [DeploymentError("Compose failed: network x has active endpoints")] * 2
     compose = mock.Mock(side_effect=[*errors, ""])
     monkeypatch.setattr(runtime, "_compose", compose)
@@ -406,3 +480,140 @@ def test_down_waits_until_docker_releases_the_endpoints_of_a_network(
     with pytest.raises(DeploymentError, match="no space left"):
         runtime.stop()
     assert compose.call_count == 4, "another error is none that passes"
+
+
+def test_down_removes_what_an_earlier_one_left_though_nothing_runs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    runtime = DockerRuntime(load("runtime=docker", f"state_dir={tmp_path}"))
+    monkeypatch.setattr(runtime, "_containers", dict)
+    for name in ("connect", "sweep"):
+        monkeypatch.setattr(containers, name, mock.Mock())
+    monkeypatch.setattr(containers, "members", mock.Mock(return_value={}))
+    left = tmp_path / "run" / "http" / "engine-1" / "d"
+    left.mkdir(parents=True)
+    with monkeypatch.context() as failing:
+        failing.setattr(sockets, "remove_all", mock.Mock(side_effect=OSError(5, "no disk")))
+        with pytest.raises(DeploymentError, match="cannot be emptied: no disk") as raised:
+            runtime.stop()
+        assert "sudo rm -rf" in str(raised.value.hint)
+    assert not runtime.stop(), "nothing ran"
+    assert not (tmp_path / "run" / "http").exists()
+
+
+def container(folder: Path | None, grace_s: int | None = None) -> mock.Mock:
+    """Return a container that listens in a folder of this machine."""
+    mounts = [{"Source": "/srv/data", "Destination": "/data"}]
+    mounts += [{"Source": str(folder), "Destination": "/run/listen"}] if folder else []
+    configured = {} if grace_s is None else {"StopTimeout": grace_s}
+    return mock.Mock(attrs={"Mounts": mounts, "Config": configured})
+
+
+# As a file of the user's own may name its services, whatever the engine.
+@pytest.mark.parametrize("name", ["redis-1", "tesseract-1", "gateway"])
+def test_a_service_of_the_users_own_leaves_the_sockets_of_others(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    runtime = DockerRuntime(load("engine=vllm-cpu", f"state_dir={tmp_path}"))
+    # It mounts an engine's folder, as one that `extends` an engine does, or none of ours.
+    own = container(tmp_path / "run" / "http" / "engine-1" if name == "redis-1" else None)
+    monkeypatch.setattr(runtime, "_containers", lambda: {name: own})
+    served = [tmp_path / "run" / "http" / folder / "sock" for folder in ("engine-1", "gateway")]
+    with contextlib.ExitStack() as listening:
+        for path in served:
+            path.parent.mkdir(parents=True)
+            listening.enter_context(contextlib.closing(sockets.listen(path)))
+        runtime.start(name)
+        runtime.remove({name})
+        assert all(map(sockets.is_served, served))
+    own.start.assert_called_once()
+    own.remove.assert_called_once()
+
+
+def test_a_container_that_starts_or_goes_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run" / "http" / "engine-1"
+    folder.mkdir(parents=True)
+    runtime = DockerRuntime(load(f"state_dir={tmp_path}"))
+    monkeypatch.setattr(runtime, "_containers", lambda: {"tesseract-1": container(folder)})
+    (folder / "page.md").write_text("text")
+    runtime.start("tesseract-1")
+    assert list(folder.iterdir()) == []
+    runtime.remove({"tesseract-1"})
+    assert not folder.exists()
+
+
+def test_a_container_that_is_replaced_leaves_nothing_to_the_next_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Neither does one that somebody removed; and those that stay keep their sockets."""
+    settings = load(f"state_dir={tmp_path}", "replicas=3")
+    runtime = DockerRuntime(settings)
+    names = ("tesseract-1", "tesseract-3", "exporter", "redis")
+    monkeypatch.setattr(runtime, "_containers", lambda: dict.fromkeys(names, container(None)))
+    changes = Changes(frozenset({"tesseract-2"}), frozenset({"tesseract-1", "exporter", "redis"}))
+    monkeypatch.setattr(runtime, "changes", lambda _: changes)
+    left = [tmp_path / "run" / "http" / f"engine-{number}" / "page.md" for number in (1, 2, 3)]
+    for path in left:
+        path.parent.mkdir(parents=True)
+        path.write_text("text")
+    calls = []
+
+    def compose(*arguments: str) -> str:
+        stops = arguments[0] == "stop"
+        calls.append(arguments if stops else arguments[-3:])
+        assert [path.exists() for path in left] == [stops, stops, True]
+        return ""
+
+    monkeypatch.setattr(runtime, "_compose", compose)
+    only = {"tesseract-1", "tesseract-2", "redis"}
+    inside = tuple(one for one in programs(plan(settings, 4), None) if one.role != "watchdog")
+    assert runtime.apply(inside, only) == ("redis", "tesseract-1", "tesseract-2")
+    assert calls == [("stop", "tesseract-1"), ("redis", "tesseract-1", "tesseract-2")]
+
+
+def test_docker_is_given_the_time_that_a_container_needs_to_stop(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The SDK waits 10 s longer than for any answer where it is told no time."""
+    runtime = DockerRuntime(load(f"state_dir={tmp_path}"))
+    slow, users = container(None, 310), container(None)
+    monkeypatch.setattr(runtime, "_containers", lambda: {"gateway": slow, "redis": users})
+    runtime.remove({"gateway", "redis"})
+    slow.stop.assert_called_once_with(timeout=310)
+    users.stop.assert_called_once_with(timeout=None)
+    runtime.halt("gateway")
+    assert slow.stop.call_args == mock.call(timeout=310)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ReadTimeout("UnixHTTPConnectionPool(host='localhost'): Read timed out."),
+        requests.exceptions.ConnectionError("Remote end closed connection without response"),
+    ],
+)
+def test_an_engine_that_goes_silent_is_one_line(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    runtime = DockerRuntime(load(f"state_dir={tmp_path}"))
+    stuck = container(None)
+    stuck.stop.side_effect = stuck.logs.side_effect = error
+    monkeypatch.setattr(runtime, "_containers", lambda: {"tesseract-1": stuck})
+    for ask in (lambda: runtime.halt("tesseract-1"), lambda: runtime.tail("tesseract-1", 1)):
+        with pytest.raises(ToolError, match=re.escape(f"does not answer: {error}")):
+            ask()
+    client = mock.Mock(**{"version.side_effect": error})
+    monkeypatch.setattr("docker.from_env", lambda **_: client)
+    with pytest.raises(ToolError, match="does not answer"):
+        containers.connect()
+
+
+def test_no_container_makes_links_nodes_or_attributes_beside_its_socket() -> None:
+    """A link leads elsewhere; an attribute holds text that no list of the folder shows."""
+    profile = json.loads((ROOT / "compose" / "seccomp.json").read_text())
+    allowed = {name for rule in profile["syscalls"] for name in rule["names"]}
+    forbidden = {"symlink", "symlinkat", "mknod", "mknodat"}
+    forbidden |= {"setxattr", "lsetxattr", "fsetxattr", "setxattrat"}
+    assert not forbidden & allowed

@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
-from cloister import config, events
+from cloister import config, events, gateway
 from cloister.deployment import record
 from cloister.deployment.access import Access
 from cloister.deployment.doorkeeper import Doorkeeper
 from cloister.deployment.record import Record
-from cloister.errors import GatewayError
+from cloister.errors import DeploymentError, GatewayError
 from cloister.events import Journal
+from cloister.files import exclusive
 from cloister.gateway import Place, Tls
 from cloister.layout import Layout
 from cloister.runtimes import RUNTIMES
@@ -32,6 +34,9 @@ class Refusing:
 
     def states(self) -> tuple[()]:
         return ()
+
+    def session(self) -> requests.Session:
+        return requests.Session()  # nobody asks anything
 
     def place(self) -> Place:
         return self._place
@@ -68,6 +73,45 @@ def keeper(kept: Record) -> Doorkeeper:
 def certify(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     access = Access(tls=Tls(name), files={name: "secret"})
     monkeypatch.setattr("cloister.deployment.access.read", lambda _: access)
+
+
+def test_files_that_are_not_the_planned_ones_are_told(
+    tmp_path: Path, kept: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper(kept).adopt(lambda _: kept)
+    path = Layout(tmp_path).nginx_configuration
+    planned = path.read_text()
+    told = [gateway.generation(planned)]
+    monkeypatch.setattr("cloister.deployment.doorkeeper._told", lambda *_: told[0])
+
+    def compare() -> tuple[str, ...]:
+        return keeper(kept).compare(lambda: None)[0]
+
+    assert compare() == ()
+    path.write_text(planned.replace("listen ", "listen 8444;\n    listen ", 1))
+    (path.parent / "further").touch()
+    assert compare() == (
+        "a file too many: further",
+        "other content, or it cannot be read: nginx.conf",
+    )
+    (path.parent / "further").unlink()
+    path.unlink()
+    assert compare() == ("a file is missing: nginx.conf",)
+    path.write_text(planned)
+    told[0] = "another"
+    assert compare() == ("nginx tells another generation",)
+
+
+def test_nobody_changes_the_files_while_they_are_looked_at(kept: Record) -> None:
+    keeper(kept).adopt(lambda _: kept)
+    lock = Layout(kept.settings.state_dir).door_lock
+
+    def look() -> bool:
+        with pytest.raises(DeploymentError), exclusive(lock, wait_s=0):
+            pass
+        return True
+
+    assert keeper(kept).compare(look)[1]
 
 
 def test_what_nginx_refuses_leaves_the_files_as_they_are(

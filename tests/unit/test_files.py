@@ -1,5 +1,6 @@
 """Files that are written whole or not at all."""
 
+import fcntl
 import os
 import stat
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 
 from cloister import shell
 from cloister.errors import DeploymentError, ToolError
-from cloister.files import exclusive, write_atomically
+from cloister.files import BusyError, exclusive, write_atomically
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,6 +22,22 @@ def test_a_file_is_written_with_its_folders_and_mode(tmp_path: Path) -> None:
     assert path.read_text() == "new"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_ctrl_c_right_after_the_rename_stays_ctrl_c(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It became a DeploymentError, after which `invoke autoscale` tried again instead of ending."""
+    replace = Path.replace
+
+    def interrupted(path: Path, to: Path) -> Path:
+        replace(path, to)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(tmp_path / "a", "new")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["new"]
 
 
 def test_every_byte_is_on_the_disk_before_a_file_has_its_name(
@@ -87,6 +104,60 @@ def test_a_lock_is_held_against_other_processes_and_let_go(tmp_path: Path) -> No
     assert "another Cloister command" in refused.stderr
     taken = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert taken.stdout == "held\n"
+
+
+def test_a_lock_that_others_may_open_becomes_another_file(tmp_path: Path) -> None:
+    """Whoever may read a file may hold its lock; one who has it open would hold it later."""
+    path = tmp_path / "lock"
+    path.touch()
+    path.chmod(0o644)
+    with path.open("rb") as opened:
+        with exclusive(path):
+            pass
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        with exclusive(path, wait_s=0):
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+            assert not os.path.samestat(os.fstat(opened.fileno()), path.stat())
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_command_of_an_earlier_version_keeps_its_lock(tmp_path: Path) -> None:
+    """The watchdog that runs is of the earlier version until `up` has replaced it."""
+    path = tmp_path / "lock"
+    path.touch()
+    path.chmod(0o644)
+    with path.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(BusyError), exclusive(path, wait_s=0):
+            pass
+        assert os.path.samestat(os.fstat(held.fileno()), path.stat())
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o027, 0o077])
+def test_the_users_files_are_as_open_as_his_umask_and_ours_are_not(
+    tmp_path: Path, umask: int
+) -> None:
+    before = os.umask(umask)
+    try:
+        write_atomically(tmp_path / "out" / "page.md", "text")
+        write_atomically(tmp_path / "state" / "gateway" / "nginx.conf", "text", mode=0o644)
+        with exclusive(tmp_path / "locks" / "lock"):
+            pass
+    finally:
+        os.umask(before)
+    modes = {
+        str(path.relative_to(tmp_path)): stat.S_IMODE(path.stat().st_mode)
+        for path in tmp_path.rglob("*")
+    }
+    assert modes == {
+        "out": 0o777 & ~umask,
+        "out/page.md": 0o666 & ~umask,
+        "state": 0o755 & ~umask,
+        "state/gateway": 0o755 & ~umask,
+        "state/gateway/nginx.conf": 0o644,
+        "locks": 0o700,
+        "locks/lock": 0o600,
+    }
 
 
 def test_a_missing_program_is_named() -> None:

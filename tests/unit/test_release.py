@@ -313,7 +313,7 @@ def test_what_a_killed_command_left_of_a_file_is_in_nobodys_way(repository: Path
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fchmod", killed)
-        patch.setattr(Path, "unlink", lambda *_: None)  # as after SIGKILL
+        patch.setattr(Path, "unlink", lambda *_, **__: None)  # as after SIGKILL
         with pytest.raises(KeyboardInterrupt):
             released(repository)
     left = [path for path in (repository / ".git").glob("tmp*") if path.is_file()]

@@ -1,5 +1,6 @@
 """What the supervisor is told, and how leftovers are found."""
 
+import os
 import shlex
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 
 from cloister import takeover
 from cloister.errors import DeploymentError
-from cloister.runtimes import Program
+from cloister.runtimes import EXPORTER, GATEWAY, Program, socket_folder
 from cloister.runtimes.supervisord import render
 
 FOLDERS = {"folder": Path("/state/run"), "logs": Path("/state/logs"), "root": Path("/project")}
@@ -25,6 +26,20 @@ def test_the_supervisors_configuration(golden: Callable[[str, str], None]) -> No
     )
     text = render(programs, **FOLDERS)
     golden("supervisord.conf", text.replace(shlex.quote(sys.executable), "PYTHON"))
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("tesseract-12", "engine-12"),
+        ("vllm-nanonets-ocr-1", "engine-1"),
+        (GATEWAY, "gateway"),
+        (EXPORTER, "exporter"),
+        ("redis-1", "redis-1"),
+    ],
+)
+def test_engines_alone_have_the_folders_of_engines(name: str, folder: str) -> None:
+    assert socket_folder(name) == folder
 
 
 @pytest.mark.parametrize("word", ["a ;b", "a #b", 'a"b', "a\nb"])
@@ -75,6 +90,23 @@ def test_who_does_not_listen_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not process.is_running()
 
 
+def test_what_another_user_has_by_an_old_number_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """He leads a group of the recorded number, leaves a child in it, and ends himself."""
+    path = tmp_path / "program.group"
+    with sleeper() as stranger:
+        takeover.record(path, stranger.pid)
+        (child,) = psutil.Process(stranger.pid).children()
+        stranger.kill()
+        stranger.wait()
+        assert takeover.leftovers(path) == [child]
+        user = os.geteuid()
+        monkeypatch.setattr("os.geteuid", lambda: user + 1)
+        assert takeover.leftovers(path) == []
+        child.kill()
+
+
 def test_a_number_that_came_back_is_not_ours(tmp_path: Path) -> None:
     path = tmp_path / "program.group"
     with sleeper() as stranger:
@@ -92,7 +124,7 @@ def test_a_program_takes_over_from_its_last_run(tmp_path: Path) -> None:
         takeover.record(path, old.pid)
         threading.Thread(target=old.wait).start()  # as the supervisor collects its dead
         done = subprocess.run(
-            [sys.executable, "-m", "cloister.takeover", str(path), "echo", "started"],
+            [sys.executable, "-m", "cloister.takeover", str(path), "", "echo", "started"],
             cwd=Path(__file__).parents[2],
             capture_output=True,
             text=True,

@@ -72,10 +72,6 @@ def test_the_plans(golden: Callable[[str, str], None]) -> None:
             planned("tesseract", 1),
             planned("tesseract", 1, "tesseract.queue_depth=5"),
         ),
-        "other ports": (
-            planned("tesseract", 2),
-            planned("tesseract", 2, "engines.first_port=8102"),
-        ),
         "another engine": (planned("tesseract", 2), planned("vllm-cpu", 2)),
         "nothing": (planned("tesseract", 2), planned("tesseract", 2)),
         "cuda 0 -> 4": (None, planned("vllm-cuda", 4)),
@@ -135,9 +131,22 @@ def test_no_two_start_at_once_on_a_card(now: int, then: int) -> None:
 def test_a_pause_is_said_only_where_there_is_one(now: int, then: int) -> None:
     before = planned("tesseract", now)
     after = planned("tesseract", then, "tesseract.queue_depth=7")
-    assert pauses(before, steps(before, after, changes(before, after))) is (then == 1)
+    assert pauses(before, steps(before, after, changes(before, after))) is (now == then == 1)
 
 
-def test_going_down_to_one_that_changes_is_a_pause_too() -> None:
-    before, after = planned("tesseract", 4), planned("tesseract", 1)
-    assert pauses(before, steps(before, after, changes(before, after)))
+def test_going_down_to_one_that_changes_is_no_pause_where_another_stops_after_it() -> None:
+    """On cards it stops before, because the one that stays may need its memory."""
+    for engine, is_pause in (("tesseract", False), ("vllm-cuda", True)):
+        before = planned(engine, 4)
+        after = planned(engine, 1, "tesseract.queue_depth=7", "vllm.max_model_len=20000")
+        assert pauses(before, steps(before, after, changes(before, after))) is is_pause
+
+
+def test_replicas_of_an_earlier_versions_names_stop_before_theirs_start() -> None:
+    """They hold the card, and nothing that is recorded says so."""
+    after = planned("vllm-cuda", 1)
+    todo = Changes(added=frozenset(after.names), removed=frozenset({"vllm-1"}))
+    assert [str(step) for step in steps(after, after, todo)] == [
+        "stop vllm-1",
+        "start vllm-nanonets-ocr-1",
+    ]

@@ -1,12 +1,20 @@
 """The command surface, as far as it runs without a service."""
 
+import ast
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from invoke.context import Context
 from invoke.parser import Parser
+
+from cloister import deployment
+from cloister.chat import Reading
+from cloister.config import Settings
+from cloister.deployment.plan import plan
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,6 +39,23 @@ def test_every_task_and_every_flag_has_help() -> None:
         assert inspect.getdoc(task.body), name
         for argument in task.get_arguments():
             assert argument.help, f"{name}: {argument.name}"
+
+
+def test_every_command_that_is_printed_exists() -> None:
+    import tasks  # noqa: PLC0415  # as above
+
+    printed = [
+        (command, f"{path.relative_to(ROOT)}:{node.lineno}")
+        for folder in ("cloister", "tasks")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        for command in re.findall(r"\binvoke ([a-z]+(?:\.[a-z]+)*)\b(?!\.\*)", node.value)
+    ]
+    assert len(printed) > 100
+    # By their names, and by those of groups that have a default task.
+    known = {name for names in tasks.namespace.task_names.items() for name in (names[0], *names[1])}
+    assert [one for one in printed if one[0] not in known] == []
 
 
 def test_listing_imports_nothing_heavy() -> None:
@@ -89,6 +114,9 @@ def test_a_flag_that_is_none_is_no_path() -> None:
         (("config", "--set", "replicas=many"), 2, "replicas"),
         (("up", "--replicas", "0"), 2, "replicas"),
         (("status", "--set", "gateway.address=0.0.0.0"), 2, "insecure"),
+        (("verify", "--watch", "5"), 6, "nothing is up"),
+        (("verify", "--watch", "-1"), 2, "--watch -1"),
+        (("verify", "--outside", "x:²"), 2, "is not a host"),
     ],
 )
 def test_wrong_words_end_with_their_code_and_no_traceback(
@@ -99,6 +127,25 @@ def test_wrong_words_end_with_their_code_and_no_traceback(
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) <= 2
+
+
+@pytest.mark.parametrize(("runtime", "is_warned"), [("docker", True), ("process", False)])
+def test_up_warns_of_a_network_only_where_engines_are_on_one(
+    runtime: str,
+    is_warned: bool,  # noqa: FBT001  # a parameter of the test
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import tasks.service  # noqa: PLC0415  # as above
+
+    def up(settings: Settings, _: object) -> deployment.Up:
+        return deployment.Up(plan(settings, 2), (), Reading("", "stop", "tesseract", 1, 0.1))
+
+    monkeypatch.setattr(deployment, "up", up)
+    monkeypatch.setenv("CLOISTER_CONFIG", "/dev/null")
+    flags = [f"runtime={runtime}", "engine=tesseract", "docker.engine_network=internal"]
+    tasks.service.up(Context(), set_=flags)
+    assert ("text can leave" in capsys.readouterr().err) is is_warned
 
 
 def test_config_tells_where_values_come_from() -> None:

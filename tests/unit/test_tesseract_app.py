@@ -42,7 +42,7 @@ class Pages:
 
 @contextmanager
 def served(**options: Any) -> Iterator[tuple[TestClient, Server]]:
-    server = Server(Options(port=1, **options))
+    server = Server(Options(listen="127.0.0.1:1", **options))
     server.pool = Pages()  # type: ignore[assignment]
     with TestClient(server.app(), raise_server_exceptions=False) as client:
         yield client, server
@@ -187,12 +187,12 @@ def test_a_bug_is_a_500_that_points_to_the_log() -> None:
 
 def test_a_body_above_the_limit_is_a_413() -> None:
     with served(max_body_mib=1) as (client, _):
-        answer = client.post("/v1/chat/completions", content=b"x" * (2 << 20))
+        answer = client.post("/v1/chat/completions", json=request("x" * (2 << 20)))
     assert answer.status_code == 413
 
 
 def test_the_next_request_after_a_full_house_is_refused_and_the_place_comes_back() -> None:
-    server = Server(Options(port=1, workers=1, queue_depth=0))
+    server = Server(Options(listen="127.0.0.1:1", workers=1, queue_depth=0))
     pages = Pages()
     server.pool = pages  # type: ignore[assignment]
     app = server.app()
@@ -265,5 +265,31 @@ def test_any_bytes_are_a_request_or_an_error_of_ours(body: bytes) -> None:
 
 
 def test_options_survive_the_command_line() -> None:
-    options = Options(port=8101, languages="eng+deu", page_timeout_s=1.5, max_images=3)
+    options = Options("unix:/run/a/sock", languages="eng+deu", page_timeout_s=1.5, max_images=3)
     assert Options.parse(options.flags()) == options
+
+
+def test_a_body_of_more_values_than_any_request_has_is_refused_before_it_is_parsed() -> None:
+    with served() as (client, _):
+        answer = client.post("/v1/chat/completions", content=b"[" + b"{}," * 100_000 + b"{}]")
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "body_too_complex"
+    assert answer.headers["X-Cloister-Engine"].startswith("tesseract/")
+
+
+def test_of_many_wrong_messages_only_the_first_is_described(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counts = []
+    describe = api._first_problem
+
+    def count(error: Any) -> str:
+        counts.append(error.error_count())
+        return describe(error)
+
+    monkeypatch.setattr(api, "_first_problem", count)
+    parts = {"messages": [{"role": "user", "content": [0] * 1000}] * 2}
+    for body in ({"messages": [0] * 1000}, parts):
+        with pytest.raises(ApiError, match=r"`messages\.0"):
+            ChatRequest.parse(json.dumps(body).encode())
+    assert counts == [1, 2]  # a content is a string or a list

@@ -28,7 +28,7 @@ _LOGS: dict[str, Failure] = {
 @pytest.mark.parametrize(("line", "failure"), _LOGS.items())
 def test_the_line_that_says_why_is_found(line: str, failure: Failure) -> None:
     log = f"INFO 11-27 starting\n(EngineCore pid=7) ERROR {line}\n"
-    found, said = classify(log, "vllm-1 ended (exited)", alive=False, loaded=False)
+    found, said = classify(log, "vllm-nanonets-ocr-1 ended (exited)", alive=False, loaded=False)
     assert found == failure
     if failure != "crash":
         assert line[:60] in said
@@ -40,7 +40,10 @@ def test_the_same_while_serving_is_of_the_load() -> None:
 
 
 def test_a_container_over_its_limit_says_nothing_itself() -> None:
-    told = "vllm-1 ended\nout of memory: it went over its limit (`docker.engine_memory_mib`)"
+    told = (
+        "vllm-nanonets-ocr-1 ended\n"
+        "out of memory: it went over its limit (`docker.engine_memory_mib`)"
+    )
     assert classify("INFO loading", told, alive=False, loaded=False)[0] == "OOM at start"
 
 

@@ -1,25 +1,29 @@
 """What the watchdog thinks of what it sees: no process, no clock."""
 
+import errno
 import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloister import canary, chat, config
+from cloister import canary, chat, config, sockets
 from cloister.deployment import gauges
 from cloister.deployment.plan import of
-from cloister.deployment.record import Record, Standing
+from cloister.deployment.record import Record, Standing, required, write
+from cloister.deployment.status import _heard
 from cloister.engines import Patience
-from cloister.runtimes import ProgramState
+from cloister.gateway import Place
+from cloister.layout import Layout
+from cloister.runtimes import RUNTIMES, WATCHDOG, ProgramState
 from cloister.watchdog import causes
 from cloister.watchdog.backoff import Failures
 from cloister.watchdog.judgement import Chart, Sighting, judge
@@ -131,7 +135,7 @@ def test_a_log_that_says_nothing_known_points_nowhere() -> None:
 
 def asked(answer: Callable[[], Any], times: int = 1) -> Ward:
     """Return a replica that is idle and was given test pages."""
-    ward = Ward("vllm-1")
+    ward = Ward("vllm-nanonets-ocr-1")
     ward.see(at(0, 0), PATIENCE, READY_S)
     ward.see(at(1, 0), PATIENCE, READY_S)
     with ThreadPoolExecutor(1) as threads:
@@ -145,13 +149,13 @@ def asked(answer: Callable[[], Any], times: int = 1) -> Ward:
 
 def refuse(status: int) -> Callable[[], Any]:
     def answer() -> None:
-        raise chat.RefusedError("no", status)
+        raise chat.RefusedError("HTTP 500: text of a page", status)
 
     return answer
 
 
 def misread() -> None:
-    raise canary.MisreadError("`it` read '!!!' on a page that says 234567")
+    raise canary.MisreadError("`it` read 3 characters")
 
 
 def test_a_page_that_is_read_proves_a_replica() -> None:
@@ -160,7 +164,7 @@ def test_a_page_that_is_read_proves_a_replica() -> None:
 
 
 def test_garbage_is_a_complaint_at_once() -> None:
-    assert "read '!!!'" in asked(misread).said  # type: ignore[attr-defined]
+    assert "read 3 characters" in asked(misread).said  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -172,7 +176,7 @@ def test_refusals_count_from_the_second_and_a_full_queue_never(
     sick: bool,  # noqa: FBT001
 ) -> None:
     said = asked(refuse(status), times).said  # type: ignore[attr-defined]
-    assert (said is not None) is sick
+    assert said == ("it refuses test pages with HTTP status 500" if sick else None)
 
 
 @pytest.mark.parametrize(
@@ -198,13 +202,13 @@ def test_a_replica_that_has_grown_is_recycled_while_another_one_reads(
     environ = {"CLOISTER_CONFIG": "/dev/null", "CLOISTER_STATE_DIR": str(tmp_path)}
     flags = ("healing.memory_mib=300", "engine=vllm-cpu", f"replicas={2 if other else 1}")
     settings = config.load(flags=flags, environ=environ).settings
-    standings: dict[str, Standing] = {"vllm-1": "serving"}
+    standings: dict[str, Standing] = {"vllm-nanonets-ocr-1": "serving"}
     if other is not None:
-        standings["vllm-2"] = other
+        standings["vllm-nanonets-ocr-2"] = other
     now = Record(settings=settings, cores=2, standings=standings)
     planned, asked = of(now), list[str]()
     monkeypatch.setattr(Watch, "_recycle", lambda _, ward, *__: asked.append(ward.name))
-    watch, ward = Watch(settings), Ward("vllm-1")
+    watch, ward = Watch(settings), Ward("vllm-nanonets-ocr-1")
     for second in range(2):
         seen = replace(at(second, 0), memory_mib=memory_mib)
         ward.see(seen, PATIENCE, READY_S)
@@ -212,7 +216,7 @@ def test_a_replica_that_has_grown_is_recycled_while_another_one_reads(
     watch._examine(_Case(now, planned, running, planned.replicas[0], ward, "running"))
     if ward.treatment is not None:
         ward.treatment.result()
-    assert asked == ["vllm-1"] * recycled
+    assert asked == ["vllm-nanonets-ocr-1"] * recycled
 
 
 def test_a_replica_that_a_command_is_at_work_on_is_seen_and_not_asked(
@@ -230,17 +234,139 @@ def test_a_replica_that_a_command_is_at_work_on_is_seen_and_not_asked(
     running: Any = SimpleNamespace(session=nullcontext)
     there = {n: ProgramState(n, "running", os.getpid(), 1, "") for n in planned.names}
     with ThreadPoolExecutor(2) as threads:
-        seen = look(planned, running, there, {"vllm-1"}, threads)
+        seen = look(planned, running, there, {"vllm-nanonets-ocr-1"}, threads)
     assert asked == [planned.replicas[0].url]
-    assert (seen["vllm-1"].load, seen["vllm-2"].told) == (3, None)
-    assert seen["vllm-1"].run == seen["vllm-2"].run != "", "both are of this process"
+    assert (seen["vllm-nanonets-ocr-1"].load, seen["vllm-nanonets-ocr-2"].told) == (3, None)
+    assert seen["vllm-nanonets-ocr-1"].run == seen["vllm-nanonets-ocr-2"].run != "", (
+        "both are of this process"
+    )
 
 
 def test_rates_are_over_what_was_seen_lately() -> None:
-    ward = Ward("vllm-1")
+    ward = Ward("vllm-nanonets-ocr-1")
     for second in range(30):
         ward.see(at(second, 1, 50 * second), PATIENCE, READY_S)
     assert ward.vitals().tokens_per_s == 50
     ward.see(at(31, 1, 0, run="2"), PATIENCE, READY_S)
     assert ward.vitals().tokens_per_s is None
     assert ward.vitals().restarts == 1
+
+
+def test_a_replica_that_left_a_file_beside_its_socket_is_sick(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environ = {"CLOISTER_CONFIG": "/dev/null", "CLOISTER_STATE_DIR": str(tmp_path)}
+    settings = config.load(flags=("engine=tesseract", "replicas=1"), environ=environ).settings
+    now = Record(settings=settings, cores=2, standings={"tesseract-1": "serving"})
+    planned, moved = of(now), list[str]()
+    folder = tmp_path / "run" / "http" / "engine-1"
+    folder.mkdir(parents=True)
+    watch, ward, running = Watch(settings), Ward("tesseract-1"), SimpleNamespace()
+
+    def move(*_: object, why: str, **__: object) -> bool:
+        moved.append(why)
+        return False
+
+    monkeypatch.setattr(watch._door, "move", move)
+    ward.see(at(0, 0), PATIENCE, READY_S)
+    case = _Case(now, planned, cast("Any", running), planned.replicas[0], ward, "running")
+    with closing(sockets.listen(folder / "sock")):
+        watch._examine(case)
+        assert moved == []
+        (folder / "page.md").write_text("secret")
+        watch._examine(case)
+    (why,) = moved
+    assert "its socket folder contains more than the socket: files: 1" in why
+    assert "page" not in why, "names are text of pages, too"
+
+
+def fill(*_: object, **__: object) -> NoReturn:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_keeps_no_sick_replica_from_being_restarted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing can be written until the folder is empty: no record, no event, no numbers."""
+    environ = {"CLOISTER_CONFIG": "/dev/null", "CLOISTER_STATE_DIR": str(tmp_path)}
+    settings = config.load(flags=("engine=tesseract", "replicas=1"), environ=environ).settings
+    folder = tmp_path / "run" / "http" / "engine-1"
+    folder.mkdir(parents=True)
+    (folder / "filler").write_text("x")
+    done = list[str]()
+
+    def halt(name: str, *, at_once: bool) -> None:
+        done.append(f"halt {name} {at_once}")
+
+    def start(name: str) -> None:
+        (folder / "filler").unlink()
+        done.append(f"start {name}")
+
+    running = SimpleNamespace(
+        states=lambda: [ProgramState("tesseract-1", "running", os.getpid(), 1, "")],
+        session=nullcontext,
+        place=lambda: Place(tmp_path / "gateway", tmp_path / "logs"),
+        check_gateway=lambda _: None,
+        halt=halt,
+        start=start,
+        tail=lambda *_: "",
+    )
+    kind = replace(RUNTIMES["process"], make=lambda _: cast("Any", running))
+    monkeypatch.setitem(RUNTIMES, "process", kind)
+    monkeypatch.setattr(gauges, "of", lambda *_: numbers(0, 0))
+    write(Record(settings=settings, cores=2, standings={"tesseract-1": "serving"}))
+    watch = Watch(settings)
+    with pytest.MonkeyPatch.context() as full:
+        full.setattr("tempfile.NamedTemporaryFile", fill)
+        full.setattr("cloister.events.os", SimpleNamespace(**{**vars(os), "write": fill}))
+        watch.round()
+        treatment = watch._wards["tesseract-1"].treatment
+        assert treatment is not None
+        treatment.result(10)
+        for _ in range(3):  # others fill it still
+            watch.round()
+    assert done == ["halt tesseract-1 True", "start tesseract-1"]
+    said = [one.message for one in caplog.records if one.levelname == "ERROR"]
+    (once,) = said
+    assert "No space left on device; replicas are treated all the same" in once
+    # There is room again: it is recorded as sick, until it has read a page.
+    watch.round()
+    assert required(settings).standings == {"tesseract-1": "sick"}
+    assert done == ["halt tesseract-1 True", "start tesseract-1"]
+
+
+def test_a_watchdog_that_writes_nothing_is_not_called_running(tmp_path: Path) -> None:
+    environ = {"CLOISTER_CONFIG": "/dev/null", "CLOISTER_STATE_DIR": str(tmp_path)}
+    settings = config.load(flags=("engine=tesseract",), environ=environ).settings
+    kept = Record(settings=settings, cores=2)
+    state = ProgramState(WATCHDOG, "running", 1, 1000, "")
+    young, path = replace(state, since_s=5), Layout(tmp_path).watch
+    assert _heard(settings, kept, young) == young, "it has had no time yet"
+    assert _heard(settings, kept, state).state == "failed"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert _heard(settings, kept, state) == state
+    os.utime(path, (time.time() - 300,) * 2)
+    told = _heard(settings, kept, state)
+    assert told.state == "failed"
+    assert "it has written nothing for 300 s: is the disk full?" in told.detail
+    other = replace(state, name="exporter")
+    assert _heard(settings, kept, other) == other
+
+
+def test_a_folder_that_cannot_be_read_is_a_complaint_and_not_the_watchdog_s_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environ = {"CLOISTER_CONFIG": "/dev/null", "CLOISTER_STATE_DIR": str(tmp_path)}
+    settings = config.load(flags=("engine=tesseract", "replicas=1"), environ=environ).settings
+    now = Record(settings=settings, cores=2, standings={"tesseract-1": "serving"})
+    planned = of(now)
+    (tmp_path / "run" / "http" / "engine-1").mkdir(parents=True)
+
+    def fail(*_: object, **__: object) -> str:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(sockets, "find_strays", fail)
+    running: Any = None  # is not asked
+    case = _Case(now, planned, running, planned.replicas[0], Ward("tesseract-1"), "running")
+    assert case.strays == "its socket folder cannot be read: Input/output error"

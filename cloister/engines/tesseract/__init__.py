@@ -1,17 +1,20 @@
 """Tesseract behind the OpenAI API: real OCR on any machine, with nothing but pip."""
 
+import math
 import sys
 import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloister.engines.launch import Launch, Patience, Replica
+from cloister.engines.launch import END_S, AnswerLimits, Launch, Patience, Replica
 from cloister.engines.tesseract.options import Options
 from cloister.errors import EngineError
 
 if TYPE_CHECKING:
     from cloister.config import Settings
 
+
+_IMAGE_MIB = 4  # a page of newspaper has less than a tenth of it
 
 family = "tesseract"
 image = "engine-tesseract"
@@ -47,6 +50,12 @@ def patience(settings: "Settings") -> Patience:
     return Patience(silence_s=15.0, stall_s=settings.tesseract.page_timeout_s + 30.0)
 
 
+def answer_limits(settings: "Settings") -> AnswerLimits:
+    """Return what the most images of one request take."""
+    images = settings.tesseract.max_images
+    return AnswerLimits(images * _IMAGE_MIB, images * settings.tesseract.page_timeout_s)
+
+
 def slots(settings: "Settings", cores: int) -> int:
     """Return the workers of one replica: its share of the cores unless configured."""
     return settings.tesseract.workers or max(1, cores // settings.replicas)
@@ -61,8 +70,7 @@ def launch(settings: "Settings", replica: Replica, cores: int, model: Path | Non
     """Return how one server starts; every setting is on its command line, so `ps` shows it."""
     del model
     options = Options(
-        port=replica.port,
-        host=replica.bind,
+        listen=str(replica.listener.own),
         served_model_name=settings.model.name,
         languages=settings.tesseract.languages,
         tessdata_dir=str(settings.tesseract.tessdata_dir or ""),
@@ -73,4 +81,10 @@ def launch(settings: "Settings", replica: Replica, cores: int, model: Path | Non
         max_images=settings.tesseract.max_images,
         max_body_mib=settings.gateway.max_body_mib,
     )
-    return Launch((sys.executable, "-m", "cloister.engines.tesseract"), options.flags())
+    program = (sys.executable, "-m", "cloister.engines.tesseract")
+    return Launch(program, options.flags(), stop_wait_s(settings))
+
+
+def stop_wait_s(settings: "Settings") -> int:
+    """Return a time that is longer than the longest page; pure."""
+    return math.ceil(settings.tesseract.page_timeout_s) + END_S

@@ -56,11 +56,14 @@ class ImagePart(BaseModel):
     image_url: ImageUrl
 
 
+Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
+
+
 class Message(BaseModel):
     """One message; Tesseract has no use for the roles."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[Annotated[TextPart | ImagePart, Field(discriminator="type")]] | None = None
+    content: str | Annotated[list[Part], Field(fail_fast=True)] | None = None
 
 
 class StreamOptions(BaseModel):
@@ -78,7 +81,8 @@ class ResponseFormat(BaseModel):
 class ChatRequest(BaseModel):
     """A chat completion request; sampling fields are accepted and have nothing to act on."""
 
-    messages: list[Message] = Field(min_length=1)
+    # The first wrong one is enough: thousands of errors take the event loop's time.
+    messages: list[Message] = Field(min_length=1, fail_fast=True)
     model: str | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
@@ -89,7 +93,7 @@ class ChatRequest(BaseModel):
     tools: list[Any] | None = Field(default=None, max_length=0)
 
     @classmethod
-    def parse(cls, body: bytes) -> "ChatRequest":
+    def parse(cls, body: bytes | bytearray) -> "ChatRequest":
         """Read a body; raises ApiError 400 that names the first thing wrong with it."""
         try:
             return cls.model_validate_json(body)

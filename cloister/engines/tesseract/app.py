@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from cloister.engines.json_bounds import JsonBoundsMiddleware
 from cloister.engines.tesseract import reader
 from cloister.engines.tesseract.api import ApiError, ChatRequest, error_body
 from cloister.engines.tesseract.completion import Completion
@@ -50,7 +51,7 @@ class Server:
         }
         app = Starlette(routes=routes, exception_handlers=handlers, lifespan=self._lifespan)
         limit = self.options.workers + self.options.queue_depth
-        return Door(app, engine=f"tesseract/{reader.version()}", limit=limit)
+        return Door(JsonBoundsMiddleware(app), engine=f"tesseract/{reader.version()}", limit=limit)
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -83,7 +84,7 @@ class Server:
             return StreamingResponse(completion.events(), media_type="text/event-stream")
         return JSONResponse(await _while_connected(request, completion.whole()))
 
-    async def _body(self, request: Request) -> bytes:
+    async def _body(self, request: Request) -> bytearray:
         limit = self.options.max_body_mib << 20
         body = bytearray()
         async for chunk in request.stream():
@@ -91,7 +92,7 @@ class Server:
             if len(body) > limit:
                 message = f"the body is larger than {self.options.max_body_mib} MiB"
                 raise ApiError(413, message, code="request_too_large")
-        return bytes(body)
+        return body
 
     def _checked(self, chat: ChatRequest) -> ChatRequest:
         if chat.model not in {None, self.model, "tesseract", self.options.served_model_name}:

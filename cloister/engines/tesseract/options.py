@@ -9,12 +9,12 @@ from cloister.engines.flags import Flags
 class Options(Flags):
     """The settings of one server process; each field is also a flag of that name.
 
-    Sizes are in the unit that the name ends with: mebibytes, seconds, millions of pixels.
-    `queue_depth` counts the requests that may wait while every worker is busy.
+    `listen` is an endpoint as `cloister.endpoint` reads it. Sizes are in the unit that the name
+    ends with: mebibytes, seconds, millions of pixels. `queue_depth` counts the requests that may
+    wait while every worker is busy.
     """
 
-    port: int
-    host: str = "127.0.0.1"
+    listen: str = "127.0.0.1:8000"
     served_model_name: str = "nanonets/Nanonets-OCR2-3B"
     languages: str = "eng"
     tessdata_dir: str = ""

@@ -1,11 +1,12 @@
 """vLLM with a vision-language OCR model, on GPUs or, slowly, on the CPU."""
 
+import math
 import shutil
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from cloister.engines.launch import Launch, Patience, Replica
+from cloister.engines.launch import END_S, AnswerLimits, Launch, Patience, Replica
 from cloister.engines.vllm.options import Options, joined
 from cloister.errors import EngineError
 
@@ -15,12 +16,17 @@ if TYPE_CHECKING:
     from cloister.config import Settings
 
 
+# An event of one token with its 20 likeliest alternatives has 2 KB.
+_TOKEN_BYTES = 4096
+_SLOWEST_TOKEN_S = {"cuda": 0.1, "cpu": 1.0}
+
+
 @dataclass(frozen=True)
 class Vllm:
     """One of the two builds of vLLM."""
 
     device: Literal["cuda", "cpu"]
-    family: str = "vllm"
+    family: str = "vllm-nanonets-ocr"
     serves_model: bool = True
     # Loading 7.5 GB from a slow disk, compiling and capturing graphs.
     ready_s: float = 1200.0
@@ -53,8 +59,7 @@ class Vllm:
         options = Options(
             model=str(model),
             device=self.device,
-            port=replica.port,
-            host=replica.bind,
+            listen=str(replica.listener.own),
             served_model_name=settings.model.name,
             max_num_seqs=settings.vllm.max_num_seqs,
             max_model_len=settings.vllm.max_model_len,
@@ -74,7 +79,11 @@ class Vllm:
             further=joined(settings.vllm.flags),
         )
         program = (sys.executable, "-m", "cloister.engines.vllm")
-        return Launch(program, options.flags(), settings.vllm.shutdown_timeout_s + 30)
+        return Launch(program, options.flags(), self.stop_wait_s(settings))
+
+    def stop_wait_s(self, settings: "Settings") -> int:
+        """Return a time that is longer than vLLM's own for its pages; pure."""
+        return settings.vllm.shutdown_timeout_s + END_S
 
     def patience(self, settings: "Settings") -> Patience:
         """Return the time-outs: a token comes every few hundredths of a second on a card.
@@ -84,6 +93,12 @@ class Vllm:
         """
         del settings
         return Patience(60.0, 60.0) if self.needs_gpu else Patience(300.0, 300.0)
+
+    def answer_limits(self, settings: "Settings") -> AnswerLimits:
+        """Return what all tokens that the model can write take; pure."""
+        tokens = settings.vllm.max_model_len
+        mib = math.ceil(tokens * _TOKEN_BYTES / (1 << 20))
+        return AnswerLimits(mib, math.ceil(tokens * _SLOWEST_TOKEN_S[self.device]))
 
     def slots(self, settings: "Settings", cores: int) -> int:
         """Return the sequences of one replica; pure."""

@@ -3,15 +3,17 @@
 Standard library only, as everything of this package; no weight is loaded.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cloister import datafiles
+
 # An estimate: CUDA's context, the activations of a page of the largest size, and CUDA graphs. What
 # it really takes varies with the card, vLLM's version, and how many pages are read at once.
 OVERHEAD_MIB = 3072
+
 _BYTES_PER_VALUE = 2  # bf16, in which the KV cache is kept unless told otherwise
 _KEYS_AND_VALUES = 2
 _MIB = 1 << 20
@@ -45,7 +47,7 @@ def need(folder: Path, max_model_len: int) -> Need | None:
     much.
     """
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = datafiles.load_json(folder / "config.json", datafiles.CONFIG_BYTES)
         weights_bytes = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     except (OSError, ValueError, RecursionError):
         return None  # what is wrong with it, the model store says

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
+from cloister.endpoint import UnixSocket, parse
 from cloister.engines.flags import Flags
 
 _MAX_IMAGE_PIXELS = 100_000_000
+MIDDLEWARE = "cloister.engines.json_bounds.JsonBoundsMiddleware"
 
 # Nothing that serves ever calls the hub, and nobody is told that it runs.
 _OFFLINE = {
@@ -20,6 +22,12 @@ _OFFLINE = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_DO_NOT_TRACK": "1",
     "DO_NOT_TRACK": "1",
+}
+# Its processes speak to each other on loopback, whatever other interface there is.
+_LOOPBACK = {
+    "VLLM_HOST_IP": "127.0.0.1",
+    "GLOO_SOCKET_IFNAME": "lo",
+    "NCCL_SOCKET_IFNAME": "lo",
 }
 # One answer a request, no page larger than this many pixels, and no redirect ever followed.
 _LIMITS = {
@@ -35,15 +43,14 @@ _LIMITS = {
 class Options(Flags):
     """The settings of one server; each field is also a flag of that name.
 
-    Units are in the names; `model` is a folder, `device` is `cuda` or `cpu`, `tie_word_embeddings`
-    is `true`, `false` or `as-declared`, 0 batched tokens are vLLM's own choice, and `further` are
-    flags as `joined` gives them.
+    `listen` is an endpoint as `cloister.endpoint` reads it. Units are in the names; `model` is a
+    folder, `device` is `cuda` or `cpu`, `tie_word_embeddings` is `true`, `false` or `as-declared`,
+    0 batched tokens are vLLM's own choice, and `further` are flags as `joined` gives them.
     """
 
     model: str
     device: str
-    port: int = 8000
-    host: str = "127.0.0.1"
+    listen: str = "127.0.0.1:8000"
     served_model_name: str = "nanonets/Nanonets-OCR2-3B"
     max_num_seqs: int = 5
     max_model_len: int = 18432
@@ -67,8 +74,7 @@ class Options(Flags):
         return (
             *("vllm", "serve", self.model),
             f"--served-model-name={self.served_model_name}",
-            f"--host={self.host}",
-            f"--port={self.port}",
+            *self._listening(),
             f"--max-num-seqs={self.max_num_seqs}",
             f"--max-model-len={self.max_model_len}",
             # vLLM counts those that are being read among the queued.
@@ -85,6 +91,11 @@ class Options(Flags):
             # `data:` URLs only: nobody may make the engine fetch, not even from its neighbours.
             "--allowed-media-domains=media.invalid",
             "--disable-fastapi-docs",
+            # vLLM parses a body in its event loop, of any size and shape.
+            f"--middleware={MIDDLEWARE}",
+            # llguidance bounds what a client's grammar may cost. The default, xgrammar, compiles
+            # `(((.{1,20}){1,20}){1,20}){1,20}` for minutes, and no page is answered meanwhile.
+            '--structured-outputs-config={"backend":"guidance"}',
             "--enable-request-id-headers",
             "--disable-access-log-for-endpoints=/health,/metrics",
             *(self._gpu() if self.device == "cuda" else ()),
@@ -96,7 +107,16 @@ class Options(Flags):
     def environment(self) -> dict[str, str]:
         """Return the variables that `vllm serve` needs beside the common ones; pure."""
         own = {"VLLM_CPU_KVCACHE_SPACE": str(self.kv_cache_gib)} if self.device == "cpu" else {}
-        return {**_OFFLINE, **_LIMITS, **own}
+        # At a client's first `logprobs` vLLM compiles a function, whatever --enforce-eager says,
+        # and where there is no C++ compiler its core ends with an error.
+        eager = {"TORCHDYNAMO_DISABLE": "1"} if self.device == "cpu" and self.eager else {}
+        return {**_OFFLINE, **_LOOPBACK, **_LIMITS, **own, **eager}
+
+    def _listening(self) -> tuple[str, ...]:
+        endpoint = parse(self.listen)
+        if isinstance(endpoint, UnixSocket):
+            return (f"--uds={endpoint.path}",)
+        return f"--host={endpoint.host}", f"--port={endpoint.port}"
 
     def _overrides(self) -> tuple[str, ...]:
         """Repair a config.json that is wrong about its weights, without editing it."""

@@ -10,9 +10,8 @@ from cloister.config import Settings
 from cloister.errors import DeploymentError
 from cloister.files import write_atomically
 from cloister.layout import Layout
+from cloister.runtimes.docker.overlay import ALIAS
 from cloister.runtimes.program import GATEWAY
-
-ALIAS = "cloister"
 
 
 def remembered(layout: Layout) -> tuple[str, ...]:
@@ -80,4 +79,4 @@ def _gateway(client: Any, settings: Settings) -> Any:
 
 def _remember(layout: Layout, names: set[str]) -> None:
     text = json.dumps(sorted(names), indent=2) + "\n"
-    write_atomically(layout.docker / "attached.json", text)
+    write_atomically(layout.docker / "attached.json", text, mode=0o600)

@@ -1,39 +1,43 @@
 """The docker runtime: Compose changes the containers, the SDK tells what they do."""
 
-import contextlib
-import os
-import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 import requests
 from docker.models.containers import Container
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
-from cloister import containers, modelstore, shell
+from cloister import chat, containers, modelstore, shell, unixhttp
 from cloister.config import Settings
 from cloister.engines import ENGINES
-from cloister.errors import DeploymentError, GatewayError, ToolError
+from cloister.errors import DeploymentError, ToolError
 from cloister.files import write_atomically
 from cloister.gateway import Place
 from cloister.layout import Layout
-from cloister.runtimes.docker import neighbours, overlay, preflight, reach, states
-from cloister.runtimes.docker.addresses import site
+from cloister.runtimes.docker import (
+    folders,
+    neighbours,
+    overlay,
+    ownership,
+    preflight,
+    states,
+    trial,
+)
+from cloister.runtimes.docker.addresses import SPOOL_FOLDER
 from cloister.runtimes.program import (
-    EXPORTER,
     GATEWAY,
+    SPOOL,
     WATCHDOG,
     Changes,
     Program,
     ProgramState,
+    longest_stop_s,
+    socket_folder,
 )
 from cloister.runtimes.supervisor import Supervisor
 
 _COMPOSE_S = 900.0
-_ENDPOINTS_S, _ENDPOINTS_PAUSE_S = 60.0, 1.0
-_PLACE = Place(Path("/run/cloister"), None, owner=10001)
+_PLACE = Place(Path("/run/cloister"), None, SPOOL_FOLDER / SPOOL, owner=10001)
 _MODEL = Path("/model")
 _NO_PROJECT = Path("/")  # without files Compose takes those of the current folder or above it
 _HASH = "com.docker.compose.config-hash"
@@ -48,42 +52,23 @@ class DockerRuntime:
         self._project = settings.docker.project
         self._overlay = self._layout.docker / "compose.yaml"
         # What has to reach the Docker engine stays outside of it: no container gets its socket.
-        self._beside = Supervisor(self._layout)
+        self._beside = Supervisor(self._layout, longest_stop_s(settings))
 
     def check(self) -> None:
         """Raise what is missing: engine, Compose, images, GPU runtime, addresses, model."""
         containers.compose()
+        self.require_own()
         with containers.explained():
             preflight.check(containers.connect(), self._settings)
+
+    def require_own(self) -> None:
+        """Raise DeploymentError while somebody else's containers run in the project."""
+        ownership.require(self._members(), self._overlay, self._project)
 
     def check_gateway(self, files: Callable[[Place], Mapping[str, str]]) -> None:
         """Let the gateway's own image read its configuration, on no network at all."""
         image = preflight.reference("gateway", self._settings.docker)
-        with tempfile.TemporaryDirectory(prefix="cloister-nginx-") as scratch:
-            # Read by the image's user; the folder around it keeps everybody else out.
-            folder = Path(scratch) / "etc"
-            folder.mkdir(mode=0o755)
-            for name, text in files(_PLACE).items():
-                (folder / name).write_text(text, encoding="utf-8")
-                (folder / name).chmod(0o644)
-            with containers.explained():
-                client = containers.connect()
-                container = client.containers.create(
-                    image,
-                    ["-c", "/etc/cloister/nginx.conf", "-t"],
-                    network_mode="none",
-                    read_only=True,
-                    cap_drop=["ALL"],
-                    tmpfs={"/run/cloister": "uid=10001,gid=10001,mode=0700"},
-                    volumes={str(folder): {"bind": "/etc/cloister", "mode": "ro"}},
-                )
-                with contextlib.ExitStack() as cleanup:
-                    cleanup.callback(container.remove, force=True)
-                    container.start()
-                    code = container.wait(timeout=30)["StatusCode"]
-                    output = container.logs().decode(errors="replace").strip()
-        if code != 0:
-            raise GatewayError(f"nginx refuses the rendered configuration:\n{output}")
+        trial.check(image, files(_PLACE))
 
     def place(self) -> Place:
         """Return where nginx keeps its files inside its container."""
@@ -117,10 +102,12 @@ class DockerRuntime:
         """Make `only` these programs run as they are described; return those (re)started."""
         inside, beside = _apart(programs)
         self._describe(inside)
+        folders.make(self._layout, inside)
         found = self.changes(programs)
         started = (found.added | found.changed) & only
         services = sorted(started - {program.name for program in beside})
         if services:
+            self._empty_folders({program.name for program in inside} & started)
             flags = ("up", "--detach", "--no-build", "--pull=never", "--no-deps")
             self._compose(*self._files(), *flags, *services)
         if self._beside.alive():
@@ -129,43 +116,45 @@ class DockerRuntime:
             self._beside.start(beside)
         return tuple(sorted(started))
 
+    def _empty_folders(self, names: AbstractSet[str]) -> None:
+        """Stop what is to be replaced, and remove what it left before its successor listens."""
+        there = set(self._containers())
+        if stopping := sorted(names & there):
+            self._compose("stop", *stopping)
+        for name in sorted(names):
+            folders.empty(self._layout.sockets / socket_folder(name), self._settings.docker)
+        if GATEWAY in names - there:
+            folders.forget_process(self._layout, self._settings.docker)
+
     def remove(self, names: AbstractSet[str]) -> None:
         """Stop containers, after the pages in flight, and remove them."""
-        there = self._containers()
+        there, docker = self._containers(), self._settings.docker
         if self._beside.alive():
             self._beside.remove(names - set(there))
         with containers.explained():
             for name in sorted(names & set(there)):
-                there[name].stop()
+                containers.stop(there[name])
                 there[name].remove()
+                if folder := folders.find(self._layout, there[name]):
+                    folders.remove(folder, docker)
 
     def stop(self, first: tuple[str, ...] = ()) -> bool:
         """Stop `first`, then everything else at once; return False when nothing ran."""
+        self.require_own()
         watched = self._beside.stop()
+        with containers.explained():
+            # What a proof left that was killed shares the network of what is stopped.
+            containers.sweep(containers.connect(), self._project)
         running = self._containers()
-        if not running:
-            return watched
-        # The gateway first: it lets go of its port and finishes the pages in flight.
-        leading = [name for name in first if name in running]
-        if leading:
-            self._compose("stop", *leading)
-        self._remove_all()
-        return True
-
-    def _remove_all(self) -> None:
-        """Remove containers and networks.
-
-        A busy Docker releases an endpoint some time after its container is gone, and refuses to
-        remove the network until then.
-        """
-        for attempt in Retrying(
-            retry=retry_if_exception(lambda error: "active endpoints" in str(error)),
-            stop=stop_after_delay(_ENDPOINTS_S),
-            wait=wait_fixed(_ENDPOINTS_PAUSE_S),
-            reraise=True,
-        ):
-            with attempt:
-                self._compose("down", "--remove-orphans")
+        if running:
+            # The gateway first: it lets go of its port and finishes the pages in flight.
+            leading = [name for name in first if name in running]
+            if leading:
+                self._compose("stop", *leading)
+            containers.once_released(lambda: self._compose("down", "--remove-orphans"))
+        # Also what an earlier attempt could not remove.
+        folders.remove(self._layout.sockets, self._settings.docker)
+        return watched or bool(running)
 
     def halt(self, name: str, *, at_once: bool = False) -> None:
         """Stop a container: after its pages, or `at_once`."""
@@ -174,16 +163,21 @@ class DockerRuntime:
             return
         with containers.explained():
             container = self._container(name)
-            # The grace period is the container's own, from compose/.
-            container.stop(timeout=0) if at_once else container.stop()
+            if container.status == "paused":  # or Docker refuses to stop it
+                container.unpause()
+            container.stop(timeout=0) if at_once else containers.stop(container)
 
     def start(self, name: str) -> None:
-        """Start a container that was stopped."""
+        """Start a container that was stopped, with an empty folder for its socket."""
         if name == WATCHDOG:
             self._beside.run(name)
             return
+        container = self._container(name)
+        folder = folders.find(self._layout, container)
+        if folder and folder.is_dir():
+            folders.empty(folder, self._settings.docker)
         with containers.explained():
-            self._container(name).start()
+            container.start()
 
     def signal(self, name: str, signal: str) -> None:
         """Send a signal, such as `HUP`, to one program."""
@@ -195,30 +189,27 @@ class DockerRuntime:
         found.sort(key=lambda state: (state.name == GATEWAY, state.name))
         return (*found, *self._beside.states())
 
+    def orphans(self) -> tuple[ProgramState, ...]:
+        """Return the watchdog whose supervisor was killed, or is frozen."""
+        return self._beside.orphans()
+
     def session(self) -> requests.Session:
-        """Return a session that asks the replicas from within."""
-        names = {service: str(found.name) for service, found in self._containers().items()}
-        family = ENGINES[self._settings.engine].family
-        urls = {
-            f"http://{host}:{port}": names.get(f"{family}-{number}", "")
-            for number, (host, port) in enumerate(site(self._settings).replicas, start=1)
-        }
-        # The exporter asks for the gateway's own state, which has no Python.
-        host, port = site(self._settings).status
-        urls[f"http://{host}:{port}"] = names.get(EXPORTER, "")
-        return reach.session(containers.connect(), urls)
+        """Return a session; the replicas' sockets are in folders of this machine."""
+        return chat.session(unixhttp.below(self._layout.sockets))
 
     def tail(self, name: str, lines: int) -> str:
         """Return the last lines that a program wrote."""
         if name == WATCHDOG:
             return self._beside.tail(name, lines)
         container = self._containers().get(name)
-        return container.logs(tail=lines).decode(errors="replace") if container else ""
+        with containers.explained():
+            return container.logs(tail=lines).decode(errors="replace") if container else ""
 
     def show_logs(self, name: str | None, *, lines: int, follow: bool) -> None:
-        """Print the ends of the logs; to `follow`, this process becomes what prints them."""
+        """Print the ends of the logs, and to `follow` what comes, until Ctrl-C."""
         if name == WATCHDOG:
             shell.tail((self._layout.logs / f"{name}.log",), lines=lines, follow=follow)
+            return
         services = sorted(self._containers())
         if name is not None and name not in services:
             raise DeploymentError(
@@ -226,11 +217,12 @@ class DockerRuntime:
             )
         flags = [f"--tail={lines}", *(["--follow"] if follow else []), *([name] if name else [])]
         command = (*containers.compose(), f"--project-name={self._project}", "logs", *flags)
-        sys.stdout.flush()
-        os.chdir(_NO_PROJECT)
-        os.execvp(command[0], command)  # noqa: S606  # a list, no shell
+        shell.relay(command, folder=_NO_PROJECT)
 
     def _containers(self) -> dict[str, Container]:
+        return ownership.select(self._members(), self._overlay)
+
+    def _members(self) -> dict[str, Container]:
         with containers.explained():
             return containers.members(containers.connect(), self._project)
 
@@ -242,7 +234,7 @@ class DockerRuntime:
 
     def _describe(self, programs: tuple[Program, ...]) -> None:
         text = overlay.render(self._settings, programs, neighbours.remembered(self._layout))
-        write_atomically(self._overlay, text)
+        write_atomically(self._overlay, text, mode=0o600)
 
     def _files(self) -> tuple[str, ...]:
         return overlay.files(self._settings, self._overlay)
@@ -263,13 +255,12 @@ class DockerRuntime:
         """Run Compose with the variables of the deployment; its last lines become the error."""
         serves = ENGINES[self._settings.engine].serves_model
         model = modelstore.folder(self._settings) if serves else None
-        gateway = self._layout.gateway
         command = (*containers.compose(), f"--project-name={self._project}", *arguments)
         try:
             done = shell.run(
                 command,
-                timeout_s=_COMPOSE_S,
-                environment=overlay.variables(self._settings, gateway=gateway, model=model),
+                timeout_s=_COMPOSE_S + longest_stop_s(self._settings),
+                environment=overlay.variables(self._settings, model),
                 folder=_NO_PROJECT,
             )
         except ToolError as error:

@@ -35,6 +35,7 @@ def of(name: str, container: Container) -> ProgramState:
         pid=state["Pid"] or None,
         since_s=max(0, int(age.total_seconds())),
         detail=_detail(state, health),
+        image=container.attrs["Image"],
     )
 
 

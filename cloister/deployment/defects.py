@@ -1,0 +1,87 @@
+"""What is wrong with programs that their runtime calls running, or that it does not list."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import psutil
+import requests
+from urllib3.exceptions import ProtocolError
+
+from cloister.deployment.plan import Plan, programs
+from cloister.deployment.record import Record
+from cloister.endpoint import UnixSocket
+from cloister.runtimes import EXPORTER, GATEWAY, ProgramState
+
+_ASK_S = 10.0
+_ALIVE = {"starting", "running"}
+_INITS = {"docker-init", "tini"}
+_HELD_BY_A_COMMAND = {None, "unproven", "draining"}
+# Neither asks an engine anything: nginx returns a text, and prometheus_client answers a browser.
+_CHEAP = {GATEWAY: "/-/generation", EXPORTER: "/favicon.ico"}
+
+
+def missing(
+    found: Record, planned: Plan, states: Sequence[ProgramState]
+) -> tuple[ProgramState, ...]:
+    """Return the programs of a deployment that nobody lists, as stopped; pure.
+
+    A replica that a command has in hand is left out: it may be there in a moment, or be gone.
+    """
+    listed = {state.name for state in states}
+    held = {
+        name
+        for name in planned.names
+        if found.under_way and found.standings.get(name) in _HELD_BY_A_COMMAND
+    }
+    return tuple(
+        ProgramState(program.name, "stopped", None, 0, "it does not run; next: invoke up")
+        for program in programs(planned, None)
+        if program.name not in listed | held
+    )
+
+
+def examine(planned: Plan, state: ProgramState, session: requests.Session) -> ProgramState:
+    """Return the state of a program; one that is frozen, or that does not answer, has failed."""
+    if state.state not in _ALIVE or state.pid is None:
+        return state
+    # An engine's workers are its own: a page that takes too long ends its worker.
+    if stopped := frozen(state.pid, main_only=state.name in planned.names):
+        return replace(state, state="failed", detail=f"its process {stopped} is frozen (SIGSTOP)")
+    if state.state == "running" and not answers(planned, state.name, session):
+        return replace(state, state="failed", detail=f"it has not answered for {_ASK_S:g} s")
+    return state
+
+
+def frozen(pid: int, *, main_only: bool = False) -> int | None:
+    """Return a process of a program that a signal stopped, None where all of them may run.
+
+    With `main_only` its workers do not count. A container's first process is Docker's init, which
+    has the program as its child.
+    """
+    try:
+        first = psutil.Process(pid)
+        children = first.children(recursive=not main_only)
+        if main_only and first.name() not in _INITS:
+            children = []
+        return next((one.pid for one in (first, *children) if _is_stopped(one)), None)
+    except psutil.Error:  # it ended meanwhile, or other users' processes are hidden
+        return None
+
+
+def _is_stopped(process: psutil.Process) -> bool:
+    stopped: bool = process.status() == psutil.STATUS_STOPPED
+    return stopped
+
+
+def answers(planned: Plan, name: str, session: requests.Session) -> bool:
+    """Return whether the gateway or the exporter answers; other programs have nothing to ask."""
+    here = {GATEWAY: planned.site.status.here, EXPORTER: planned.site.exporter.here}.get(name)
+    if not isinstance(here, UnixSocket):
+        return True
+    try:
+        session.get(f"{here.url}{_CHEAP[name]}", timeout=_ASK_S)
+    except requests.RequestException as error:
+        # nginx closes what it accepts while clients take all of its connections. Were this a
+        # defect, any client could have it restarted, which cuts everybody's pages.
+        return bool(error.args) and isinstance(error.args[0], ProtocolError)
+    return True

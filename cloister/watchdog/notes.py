@@ -1,0 +1,45 @@
+"""What the watchdog writes down, as far as there is room: it treats replicas all the same."""
+
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+from cloister.errors import DeploymentError
+from cloister.events import Journal
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Trouble:
+    """Why the watchdog cannot write, said once until it can again."""
+
+    why: str | None = None
+
+    def met(self, error: DeploymentError) -> None:
+        """Say why, unless that was said."""
+        if self.why is None:
+            _log.error("%s; replicas are treated all the same", error.message)
+        self.why = error.message
+
+    def over(self) -> None:
+        """Say that it can write again."""
+        if self.why is not None:
+            _log.info("what could not be written can be again")
+        self.why = None
+
+
+@dataclass(frozen=True)
+class Notes(Journal):
+    """A journal that may lack events."""
+
+    trouble: Trouble = field(default_factory=Trouble)
+
+    def note(
+        self, event: str, replica: str | None = None, why: str | None = None, **details: Any
+    ) -> None:
+        """Append one event, if it can be written."""
+        try:
+            super().note(event, replica, why, **details)
+        except DeploymentError as error:
+            self.trouble.met(error)
