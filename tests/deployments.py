@@ -107,6 +107,22 @@ class Stack:
                 process.kill()
 
 
+def command_line(process: psutil.Process) -> str:
+    """Return what a process was started with; nothing where it ended after it was listed."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
+
+
+def is_over(process: psutil.Process) -> bool:
+    """Tell whether a process ended; whoever is its parent by then may not have taken note yet."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 @contextmanager
 def deployed(**settings: object) -> Iterator[Stack]:
     """Give a deployment that is not up yet, and take it down at the end; `settings` by variable."""

@@ -9,7 +9,7 @@ from functools import partial
 
 import psutil
 import requests
-from deployments import Stack, eventually
+from deployments import Stack, eventually, is_over
 from pages import data_url, encoded, page, request
 from repetitions import REPETITIONS
 
@@ -32,15 +32,8 @@ class Case:
         return f"{self.program}{' worker' if self.worker else ''} {self.number.name}"
 
 
-def _is_over(process: psutil.Process) -> bool:
-    try:
-        return process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
 def _assert_over(process: psutil.Process) -> None:
-    assert _is_over(process), process
+    assert is_over(process), process
 
 
 def _assert_well(stack: Stack) -> None:

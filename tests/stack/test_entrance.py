@@ -49,13 +49,20 @@ def door(replica: Stub) -> Iterator[Gateway]:
         yield made
 
 
-def ask(door: Gateway, secret: str | None, path: str = PATH, **more: Any) -> requests.Response:
+def ask(
+    door: Gateway,
+    secret: str | None,
+    path: str = PATH,
+    via: Any = requests,
+    **more: Any,
+) -> requests.Response:
     headers = {} if secret is None else {"Authorization": f"Bearer {secret}"}
     method = "POST" if path == PATH else "GET"
     body = {"model": "stub"} if method == "POST" else None
-    return requests.request(
+    answer: requests.Response = via.request(
         method, f"{door.url}{path}", json=body, headers=headers, timeout=60, **more
     )
+    return answer
 
 
 @pytest.mark.parametrize("path", [PATH, "/v1/models"])
@@ -125,8 +132,8 @@ WORDS = ("default", "include", "hostnames", "volatile", "name", "tab", "return",
 def test_a_key_may_have_any_name(replica: Stub) -> None:
     secrets = {name: f"cloister_{name}.{name}-secret-0123456789abcdefghijklmnop" for name in WORDS}
     limits: tuple[dict[str, Any], ...] = (
-        {"rate": "3/min"},
-        {"rate": "2/min", "concurrency": 1},
+        {"rate": "2/min"},
+        {"rate": "1/min", "concurrency": 1},
         {"concurrency": 1},
         {},
     )
@@ -139,9 +146,13 @@ def test_a_key_may_have_any_name(replica: Stub) -> None:
         )
         for number, (name, secret) in enumerate(secrets.items())
     )
-    with gateway([replica.address], keys=told, metrics_allow=()) as made:
+    # On one connection nginx has taken note that a request is over when it sees the next one.
+    with (
+        gateway([replica.address], keys=told, metrics_allow=()) as made,
+        requests.Session() as session,
+    ):
         found = {
-            name: [ask(made, secret).status_code for _ in range(4)]
+            name: [ask(made, secret, via=session).status_code for _ in range(4)]
             for name, secret in secrets.items()
         }
     for key, statuses in zip(told, found.values(), strict=True):

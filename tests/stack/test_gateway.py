@@ -14,7 +14,7 @@ import openai
 import psutil
 import pytest
 import requests
-from deployments import Stack, eventually
+from deployments import Stack, command_line, eventually
 from pages import MODEL, data_url, encoded, page, request
 from PIL import Image, ImageOps
 
@@ -153,7 +153,7 @@ def test_metrics_are_for_the_allowed_networks_only(fresh: Stack) -> None:
 
 def test_without_an_engine_health_is_503_and_pages_are_502(fresh: Stack) -> None:
     fresh.invoke("up")
-    (supervisor,) = [p for p in fresh.processes() if "supervisord" in " ".join(p.cmdline())]
+    (supervisor,) = [p for p in fresh.processes() if "supervisord" in command_line(p)]
     engine = psutil.Process(fresh.pids()["tesseract-1"])
     supervisor.suspend()  # or it would start a new one
     try:

@@ -15,7 +15,16 @@ from pathlib import Path
 import psutil
 import pytest
 import requests
-from deployments import ROOT, SAMPLES, Stack, deployed, eventually, program
+from deployments import (
+    ROOT,
+    SAMPLES,
+    Stack,
+    command_line,
+    deployed,
+    eventually,
+    is_over,
+    program,
+)
 from fleets import Faulty, events, happened, known
 from pages import data_url, encoded, page, request
 
@@ -146,7 +155,7 @@ def test_a_killed_program_is_restarted(stack: Stack, program: str) -> None:
         assert_reads(stack)
         metrics = requests.get(f"{stack.url}/metrics", timeout=5)
         assert 'cloister_replica_up{replica="tesseract-1"} 1.0' in metrics.text
-        names = [" ".join(process.cmdline()) for process in stack.processes()]
+        names = [command_line(process) for process in stack.processes()]
         assert sum("nginx: master" in name for name in names) == 1, names
 
     eventually(replaced)
@@ -165,7 +174,7 @@ def test_everything_killed_at_once_and_up_again(fresh: Stack) -> None:
 def test_a_killed_supervisor_leaves_no_orphans_behind_the_next_up(fresh: Stack) -> None:
     fresh.invoke("up")
     before = {process.pid for process in fresh.processes()}
-    (supervisor,) = [p for p in fresh.processes() if "supervisord" in " ".join(p.cmdline())]
+    (supervisor,) = [p for p in fresh.processes() if "supervisord" in command_line(p)]
     supervisor.kill()
     eventually(lambda: _assert_gone(supervisor))
     assert_reads(fresh)  # the orphans go on
@@ -175,7 +184,7 @@ def test_a_killed_supervisor_leaves_no_orphans_behind_the_next_up(fresh: Stack) 
 
 
 def _assert_gone(process: psutil.Process) -> None:
-    assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    assert is_over(process)
 
 
 def test_a_taken_port_is_named_with_its_owner(fresh: Stack) -> None:

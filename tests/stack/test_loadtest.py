@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 import requests
-from deployments import ROOT, Stack, eventually, free_ports, grouped
+from deployments import ROOT, Stack, command_line, eventually, free_ports, grouped
 
 QUICK = ("--workload", "quick", "--no-self-check")
 
@@ -225,5 +225,5 @@ def test_a_worker_that_dies_ends_the_test_with_its_words(tmp_path: Path) -> None
 
 def _kill_locust(pid: int) -> None:
     children = psutil.Process(pid).children(recursive=True)
-    (locust,) = [child for child in children if "locust" in " ".join(child.cmdline())]
+    (locust,) = [child for child in children if "locust" in command_line(child)]
     locust.kill()

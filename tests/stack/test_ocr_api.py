@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from deployments import ROOT, SAMPLES, Stack, eventually
+from deployments import ROOT, SAMPLES, Stack, command_line, eventually
 from page_stubs import document, page_stub
 
 from cloister import config
@@ -136,14 +136,7 @@ def test_asynchronous_readers_run_side_by_side_and_can_be_cancelled(tmp_path: Pa
 
 def _assert_no_workers() -> None:
     children = psutil.Process().children(recursive=True)
-    assert not [one for one in children if "cloister.rendering.worker" in _words(one)]
-
-
-def _words(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.NoSuchProcess:  # it ended meanwhile
-        return ""
+    assert not [one for one in children if "cloister.rendering.worker" in command_line(one)]
 
 
 def test_a_folder_is_not_one_document(tmp_path: Path) -> None:

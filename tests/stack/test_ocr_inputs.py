@@ -8,7 +8,7 @@ from pathlib import Path
 import hung_opener
 import psutil
 import pytest
-from deployments import Stack, eventually
+from deployments import Stack, command_line, eventually
 from ocr_runs import pages, write
 from page_stubs import PageStub
 
@@ -81,7 +81,7 @@ def test_ctrl_c_ends_what_waits_for_files_that_hang(
     with pytest.raises(KeyboardInterrupt):
         Client(stub.url).convert(inbox, out=out)
     mine = psutil.Process().children()
-    assert [one for one in mine if hung_opener.__file__ in one.cmdline()] == []
+    assert [one for one in mine if hung_opener.__file__ in command_line(one)] == []
 
 
 def test_ctrl_c_ends_what_waits_for_a_folder_that_hangs(
