@@ -23,6 +23,6 @@ def prepare(settings: Settings) -> list[str]:
         f"engine: {settings.engine}",
         f"runtime: {settings.runtime}",
         written,
-        f"renderer sandbox: {protection.describe(protection.find_missing()) or 'complete'}",
+        f"renderer sandbox: {protection.summarize(protection.find_missing())}",
         "next: invoke up",
     ]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from cloister.errors import OcrError
+from cloister.rendering import protection
 from cloister.rendering.drawing import WHOLE, Drawing, Drawn, Part
 from cloister.rendering.process import CrashedError, Limits, Process
 
@@ -27,7 +28,8 @@ class Renderers:
 
     A document that goes over the limits, or crashes its worker, gives an UnreadableError, and the
     next one a new worker. Leaving the block kills the workers and cancels what is not done.
-    `report` is called once, from another thread, with what the workers' sandbox lacks.
+    `report` is called once, from another thread, with what the workers' sandbox lacks. Where it
+    lacks every layer, each job gives an OcrError, and no document is opened.
     """
 
     def __init__(
@@ -122,6 +124,7 @@ class Renderers:
             self._processes.add(process)
         try:
             process.wait_ready()
+            protection.require(process.missing)
         except OcrError:
             self._ended(process)
             raise

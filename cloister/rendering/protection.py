@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 
+from cloister.errors import OcrError
 from cloister.rendering.process import Limits, Process
 
 _NAMES = {
@@ -16,6 +17,9 @@ _NAMES = {
     "seccomp": "system call filter",
     "nobody": "user other than root",
 }
+# Each of them alone keeps a renderer from the user's files and from other machines.
+_LAYERS = {"mnt", "landlock", "seccomp"}
+_ADVICE = "apt-get install libseccomp2; docs/ocr.md has the other causes"
 
 
 def find_missing() -> dict[str, str]:
@@ -34,3 +38,23 @@ def describe(missing: dict[str, str]) -> str:
     for part, reason in missing.items():
         parts[reason].append(f"no {_NAMES.get(part, part)}")
     return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in parts.items())
+
+
+def summarize(missing: dict[str, str]) -> str:
+    """Return what `setup` prints: complete, what is missing, or that nothing will be drawn."""
+    if _is_bare(missing):
+        return f"none, so that `invoke ocr` draws nothing ({describe(missing)}): {_ADVICE}"
+    return describe(missing) or "complete"
+
+
+def require(missing: dict[str, str]) -> None:
+    """Raise OcrError where no layer is left between a document and the user's files."""
+    if _is_bare(missing):
+        raise OcrError(
+            f"documents are not drawn without a sandbox, and there is none ({describe(missing)})",
+            hint=_ADVICE,
+        )
+
+
+def _is_bare(missing: dict[str, str]) -> bool:
+    return missing.keys() >= _LAYERS

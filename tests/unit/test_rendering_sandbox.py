@@ -20,7 +20,7 @@ from test_rendering_workers import is_gone, until
 
 from cloister import deployment, machine, sandbox
 from cloister.errors import OcrError
-from cloister.rendering import Limits, Renderers, protection
+from cloister.rendering import Limits, Renderers, UnreadableError, protection
 from cloister.rendering import process as rendering_process
 from cloister.rendering.process import CrashedError, Process
 
@@ -136,6 +136,36 @@ def test_namespaces_and_landlock_hold_without_filters(
     assert found["could"] == {}
     assert len(found["could not"]) == len(FILES_AND_PROCESSES)
     assert contents(home) == before
+
+
+def test_without_any_layer_nothing_is_drawn(
+    take_over: Callable[[str], Process], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = take_over("namespaces,landlock,seccomp").missing
+    said = "documents are not drawn without a sandbox, and there is none (no user namespace, "
+    for layer in ("mnt", "landlock", "seccomp"):  # one of them is enough
+        protection.require({part: why for part, why in bare.items() if part != layer})
+
+    class Bare(Process):
+        def wait_ready(self) -> None:
+            super().wait_ready()
+            self.missing = bare
+
+    monkeypatch.setattr("cloister.rendering.pool.Process", Bare)
+    reports: list[dict[str, str]] = []
+    with Renderers(1, report=reports.append) as renderers:
+        error = renderers.count(home / "document.pdf").exception(60)
+        assert not renderers._processes
+    assert isinstance(error, OcrError)
+    assert not isinstance(error, UnreadableError)
+    assert error.message.startswith(said)
+    assert "no Landlock: the kernel has no Landlock" in error.message
+    assert "no system call filter: left out by the test" in error.message
+    assert error.hint is not None
+    assert error.hint.startswith("apt-get install libseccomp2")
+    assert reports == []
+    assert protection.summarize(bare).startswith("none, so that `invoke ocr` draws nothing (no ")
+    assert protection.summarize({}) == "complete"
 
 
 def test_a_grandchild_ends_with_its_renderer(
