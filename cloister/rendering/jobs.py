@@ -49,7 +49,7 @@ def confine(space: int, missing: dict[str, str]) -> dict[str, str]:
     if space:
         limits[resource.RLIMIT_AS] = space
     for name, most in limits.items():
-        resource.setrlimit(name, (most, most))
+        sandbox.limit(name, most)
     return missing | sandbox.confine(FONTS, are_files_hidden="mnt" not in missing)
 
 

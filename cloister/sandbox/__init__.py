@@ -5,6 +5,7 @@ over: the caller reports it.
 """
 
 import os
+import resource
 import signal
 import sys
 from collections.abc import Iterable, Sequence
@@ -71,6 +72,13 @@ def confine(readable: Sequence[Path], *, are_files_hidden: bool) -> dict[str, st
     except seccomp.MissingError as error:
         missing["seccomp"] = str(error)
     return missing
+
+
+def limit(name: int, most: int) -> None:
+    """Lower a limit of `resource`, in its own unit, for good; a hard limit that is lower stays."""
+    _, hard = resource.getrlimit(name)
+    lowest = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(name, (lowest, lowest))
 
 
 def end_with_parent() -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from test_rendering_workers import is_gone, until
 
 from cloister import deployment, machine, sandbox
 from cloister.errors import OcrError
-from cloister.rendering import Limits, Renderers, UnreadableError, protection
+from cloister.rendering import Drawing, Limits, Renderers, UnreadableError, protection
 from cloister.rendering import process as rendering_process
 from cloister.rendering.process import CrashedError, Process
 
@@ -166,6 +167,25 @@ def test_without_any_layer_nothing_is_drawn(
     assert reports == []
     assert protection.summarize(bare).startswith("none, so that `invoke ocr` draws nothing (no ")
     assert protection.summarize({}) == "complete"
+
+
+def test_lower_hard_limits_of_the_machine_are_kept(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = subprocess.Popen
+
+    def limited(command: list[str], **options: Any) -> Any:
+        limits = "ulimit -n 24 && ulimit -v 4000000"
+        return start(["/bin/sh", "-c", f'{limits} && exec "$@"', "sh", *command], **options)
+
+    monkeypatch.setattr(subprocess, "Popen", limited)
+    with Renderers(1, Limits(memory_mib=8192)) as renderers:
+        assert renderers.draw(home / "document.pdf", 1, Drawing()).result(60).width > 0
+        (process,) = renderers._processes
+        drawing = psutil.Process(process._process.pid).children(recursive=True)[-1]
+        limits = Path(f"/proc/{drawing.pid}/limits").read_text()
+    for name, most in (("open files", 24), ("address space", 4_000_000 << 10), ("file size", 0)):
+        assert re.search(rf"Max {name} +{most} +{most} ", limits)
 
 
 def test_a_grandchild_ends_with_its_renderer(
