@@ -11,25 +11,31 @@ from typing import Any, Self
 
 from cloister.errors import OcrError
 from cloister.rendering import protection
-from cloister.rendering.drawing import WHOLE, Drawing, Drawn, Part
+from cloister.rendering.drawing import WHOLE, Drawing, Drawn, Part, UnreadableError
+from cloister.rendering.opening import Opening
 from cloister.rendering.process import CrashedError, Limits, Process
 
 _DEFAULT = Limits()
+# A document that takes longer to open waits without a worker.
+_QUICK_S = 0.2
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Job:
     future: Future[Any]
-    ask: Callable[[Process], Any]
+    path: Path
+    ask: Callable[[Process, int], Any]
+    opening: Opening | None = None
 
 
 class Renderers:
     """Some workers that take jobs in turn, as a context manager.
 
     A document that goes over the limits, or crashes its worker, gives an UnreadableError, and the
-    next one a new worker. Leaving the block kills the workers and cancels what is not done.
-    `report` is called once, from another thread, with what the workers' sandbox lacks. Where it
-    lacks every layer, each job gives an OcrError, and no document is opened.
+    next one a new worker. One that hangs when it is opened holds no worker. Leaving the block
+    kills the workers and cancels what is not done. `report` is called once, from another thread,
+    with what the workers' sandbox lacks. Where it lacks every layer, each job gives an OcrError,
+    and no worker sees a document.
     """
 
     def __init__(
@@ -44,6 +50,7 @@ class Renderers:
         self._lock = threading.Lock()
         self._closed = False
         self._processes: set[Process] = set()
+        self._aside: set[_Job] = set()  # whose document is not open yet
         # Of a program that ends without leaving the block: its workers end with it.
         self._threads = [
             threading.Thread(target=self._serve, name=f"renderer {number}", daemon=True)
@@ -60,10 +67,16 @@ class Renderers:
             self._closed = True
             for process in self._processes:
                 process.kill()
+            aside = tuple(self._aside)
+            self._aside.clear()
+        for job in aside:
+            _give_up(job, CancelledError())
         with suppress(queue.Empty):
-            while (job := self._jobs.get_nowait()) is not None:
-                if job.future.cancel():
-                    job.future.set_running_or_notify_cancel()  # for whoever waits for it
+            while (waiting := self._jobs.get_nowait()) is not None:
+                if waiting.future.cancel():
+                    waiting.future.set_running_or_notify_cancel()  # for whoever waits for it
+                else:
+                    _give_up(waiting, CancelledError())
         for _thread in self._threads:
             self._jobs.put(None)
         for thread in self._threads:
@@ -71,18 +84,18 @@ class Renderers:
 
     def count(self, path: Path) -> Future[int]:
         """Count the pages. The future raises UnreadableError, as do the others."""
-        return self._submit(lambda process: process.count(path))
+        return self._submit(path, Process.count)
 
     def draw(self, path: Path, number: int, drawing: Drawing) -> Future[Drawn]:
         """Draw a page, counted from 1."""
-        return self._submit(lambda process: process.draw(path, number, drawing))
+        return self._submit(path, lambda process, file: process.draw(file, number, drawing))
 
     def blank(self, path: Path, number: int, part: Part = WHOLE) -> Future[bool]:
         """Say whether a page, counted from 1, or a half of it, shows nothing but paper."""
-        return self._submit(lambda process: process.blank(path, number, part))
+        return self._submit(path, lambda process, file: process.blank(file, number, part))
 
-    def _submit(self, ask: Callable[[Process], Any]) -> Future[Any]:
-        job = _Job(Future(), ask)
+    def _submit(self, path: Path, ask: Callable[[Process, int], Any]) -> Future[Any]:
+        job = _Job(Future(), path, ask)
         with self._lock:
             if self._closed:
                 raise RuntimeError("the renderers are closed")
@@ -92,23 +105,55 @@ class Renderers:
     def _serve(self) -> None:
         process: Process | None = None
         while (job := self._jobs.get()) is not None:
-            if not job.future.set_running_or_notify_cancel():
-                continue
+            opening = job.opening
+            if opening is None:
+                if not job.future.set_running_or_notify_cancel():
+                    continue
+                job.opening = opening = Opening(job.path)
+                if not opening.is_done(_QUICK_S):
+                    self._put_aside(job, opening)
+                    continue
             try:
+                file = opening.file.result()
                 process = self._ready(process)
                 try:
-                    answer = job.ask(process)
+                    answer = job.ask(process, file)
                 except CrashedError as error:
                     if not error.shared:
                         raise
                     # Another document may be why, which the same process had before this one.
                     process = self._ready(process)
-                    answer = job.ask(process)
+                    answer = job.ask(process, file)
             except BaseException as error:  # noqa: BLE001  # whose it is, the future's owner says
-                job.future.set_exception(CancelledError() if self._closed else error)
+                _give_up(job, CancelledError() if self._closed else error)
             else:
+                opening.release()
                 job.future.set_result(answer)
         self._ended(process)
+
+    def _put_aside(self, job: _Job, opening: Opening) -> None:
+        """Have a thread wait for a document that is not open yet."""
+        with self._lock:
+            is_closed = self._closed
+            if not is_closed:
+                self._aside.add(job)
+        if is_closed:
+            _give_up(job, CancelledError())
+            return
+        waiting = (job, opening)
+        threading.Thread(target=self._await, args=waiting, daemon=True, name="opening").start()
+
+    def _await(self, job: _Job, opening: Opening) -> None:
+        longest_s = self._limits.page_timeout_s
+        is_open = opening.is_done(longest_s)
+        with self._lock:
+            if job not in self._aside:
+                return  # the renderers were closed
+            self._aside.remove(job)
+            if is_open:
+                self._jobs.put(job)
+        if not is_open:
+            _give_up(job, UnreadableError(f"it could not be opened within {longest_s:g} s"))
 
     def _ready(self, process: Process | None) -> Process:
         if process is not None and process.alive:
@@ -140,3 +185,9 @@ class Renderers:
             process.end()
             with self._lock:
                 self._processes.discard(process)
+
+
+def _give_up(job: _Job, error: BaseException) -> None:
+    if job.opening is not None:
+        job.opening.release()
+    job.future.set_exception(error)

@@ -16,7 +16,6 @@ from typing import Any
 
 from cloister.errors import OcrError
 from cloister.rendering.drawing import Drawing, Drawn, Part, UnreadableError
-from cloister.rendering.opening import open_document
 
 _ROOT = Path(__file__).parents[2]  # where `cloister` is found
 # What some Pythons do not start without; the worker forgets it as soon as it runs.
@@ -109,22 +108,25 @@ class Process:
             if self._process.stderr is not None:
                 self._process.stderr.close()
 
-    def count(self, path: Path) -> int:
-        """Return the number of pages. Raises UnreadableError, as do the other jobs."""
-        answer, _ = self._ask(path, {"do": "count"}, {"count": int})
+    def count(self, document: int) -> int:
+        """Return the number of pages of an open file, which stays the caller's.
+
+        Raises UnreadableError, as do the other jobs.
+        """
+        answer, _ = self._ask(document, {"do": "count"}, {"count": int})
         return int(answer["count"])
 
-    def blank(self, path: Path, number: int, part: Part) -> bool:
+    def blank(self, document: int, number: int, part: Part) -> bool:
         """Return whether a page, or a half of it, shows nothing but paper."""
         job = {"do": "blank", "number": number, "part": part}
-        answer, _ = self._ask(path, job, {"blank": bool})
+        answer, _ = self._ask(document, job, {"blank": bool})
         return bool(answer["blank"])
 
-    def draw(self, path: Path, number: int, drawing: Drawing) -> Drawn:
+    def draw(self, document: int, number: int, drawing: Drawing) -> Drawn:
         """Draw a page."""
         job = {"do": "draw", "number": number, "drawing": asdict(drawing)}
         shape = {"mime": str, "width": int, "height": int, "bytes": int}
-        answer, image = self._ask(path, job, {**shape, "text": str | None, "rebuilt": bool})
+        answer, image = self._ask(document, job, {**shape, "text": str | None, "rebuilt": bool})
         return Drawn(
             image,
             answer["mime"],
@@ -140,9 +142,13 @@ class Process:
         self._kill()
 
     def end(self) -> None:
-        """Kill all of it, wait until nothing runs any more, and let go of it."""
+        """Kill all of it, wait until nothing runs any more, and let go of it.
+
+        What a hanging mount holds in the kernel is left behind after 5 s.
+        """
         self._kill()
-        self._process.wait()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_LAST_BREATH_S)
         if self._life < 0:
             return
         self._control.close()
@@ -159,16 +165,14 @@ class Process:
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     def _ask(
-        self, path: Path, job: dict[str, Any], shape: dict[str, Any]
+        self, document: int, job: dict[str, Any], shape: dict[str, Any]
     ) -> tuple[dict[str, Any], bytes]:
         deadline = time.monotonic() + self._limits.page_timeout_s
-        document = open_document(path)
         answers, inner = os.pipe()
         try:
             try:
                 self._send(job, [document, inner])
             finally:
-                os.close(document)
                 os.close(inner)
             line, rest = _line(answers, deadline)
             answer = _parsed(line, shape)

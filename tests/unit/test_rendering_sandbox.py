@@ -261,14 +261,14 @@ def test_a_document_is_not_charged_with_the_crash_of_another(tmp_path: Path) -> 
     (tmp_path / "a.pdf").write_bytes(page())
     crashes = [CrashedError("crashed", shared=True), CrashedError("again", shared=False)]
 
-    def crash(process: Process) -> int:
+    def crash(process: Process, document: int) -> int:
         if crashes:
             raise crashes.pop(0)
-        return process.count(tmp_path / "a.pdf")
+        return process.count(document)
 
     with Renderers(1) as renderers:
-        assert str(renderers._submit(crash).exception()) == "again"
-        assert renderers._submit(crash).result() == 1
+        assert str(renderers._submit(tmp_path / "a.pdf", crash).exception()) == "again"
+        assert renderers._submit(tmp_path / "a.pdf", crash).result() == 1
 
 
 def test_what_a_renderer_that_does_not_start_prints_is_cleaned(

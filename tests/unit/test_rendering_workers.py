@@ -7,9 +7,10 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,80 @@ def test_no_pipe_is_waited_for(renderers: Renderers, tmp_path: Path) -> None:
     assert str(error) == "not a regular file"
 
 
+@pytest.fixture(name="hung")
+def fixture_hung(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Return a file that is not opened before the test ends, as on a mount without its server."""
+    path, is_over = tmp_path / "hung.pdf", threading.Event()
+    path.write_bytes(page())
+    real = os.open
+
+    def hanging(name: Any, flags: int, *rest: Any, **options: Any) -> int:
+        if name == path:
+            is_over.wait()
+        return real(name, flags, *rest, **options)
+
+    monkeypatch.setattr(os, "open", hanging)
+    yield path
+    is_over.set()
+
+
+def test_documents_that_hang_hold_no_other_one(good: Path, hung: Path) -> None:
+    with Renderers(1, Limits(page_timeout_s=3)) as renderers:
+        hanging = [renderers.draw(hung, number, SMALL) for number in range(1, 9)]
+        assert renderers.draw(good, 1, SMALL).result(60).width == 300
+        for job in hanging:
+            assert str(job.exception(60)) == "it could not be opened within 3 s"
+        assert renderers.count(good).result(60) == 1
+
+
+def test_a_document_that_opens_late_is_drawn(
+    good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late, is_back, real = tmp_path / "late.pdf", threading.Event(), os.open
+    late.write_bytes(page())
+
+    def slow_open(name: Any, flags: int, *rest: Any, **options: Any) -> int:
+        if name == late:
+            is_back.wait()
+        return real(name, flags, *rest, **options)
+
+    monkeypatch.setattr(os, "open", slow_open)
+    with Renderers(1, Limits(page_timeout_s=120)) as renderers:
+        job = renderers.draw(late, 1, SMALL)
+        assert renderers.count(good).result(60) == 1
+        is_back.set()
+        assert job.result(60).width == 300
+
+
+def test_nobody_waits_at_the_end_for_what_hangs(good: Path, hung: Path) -> None:
+    with Renderers(1, Limits(page_timeout_s=3600)) as renderers:
+        hanging: list[Future[Any]] = [renderers.count(hung), renderers.draw(hung, 1, SMALL)]
+        assert renderers.count(good).result(60) == 1
+    for job in hanging:
+        assert job.cancelled() or isinstance(job.exception(0), CancelledError)
+
+
+def test_a_worker_that_the_kernel_holds_is_left_behind(
+    good: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Renderers(1) as renderers:
+        renderers.count(good).result(60)
+        (process,) = renderers._processes
+        waits: list[float | None] = []
+
+        def wait(timeout: float | None = None) -> int:
+            waits.append(timeout)
+            if timeout is None:
+                raise AssertionError("nothing bounds this")
+            raise subprocess.TimeoutExpired("renderer", timeout)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(process._process, "wait", wait)
+            process.end()
+        assert waits == [5]
+        process._process.wait(60)
+
+
 def test_a_document_that_changed_is_read_anew(renderers: Renderers, good: Path) -> None:
     assert renderers.draw(good, 1, SMALL).result().width == 300
     good.write_bytes(page(b"/MediaBox[0 0 200 400]"))
@@ -189,8 +264,11 @@ def test_what_a_worker_says_is_checked(
     monkeypatch.setattr(subprocess, "Popen", liar)
     process = Process(LIMITS)
     process.wait_ready()
-    with pytest.raises(UnreadableError, match="nonsense from the worker"):
-        process.count(tmp_path / "a.pdf")
+    with (
+        (tmp_path / "a.pdf").open("rb") as document,
+        pytest.raises(UnreadableError, match="nonsense from the worker"),
+    ):
+        process.count(document.fileno())
     assert not process.alive
 
 
