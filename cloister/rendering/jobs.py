@@ -38,7 +38,6 @@ def confine(space: int, missing: dict[str, str]) -> dict[str, str]:
     is missing.
     """
     sandbox.end_with_parent()
-    os.dup2(1, 2)  # what libraries print over broken files reaches no terminal
     limits = {
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_FSIZE: 0,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cloister.errors import OcrError
+from cloister.rendering.answers import BrokenError, last_line, parse
 from cloister.rendering.drawing import Drawing, Drawn, Part, UnreadableError
 
 _ROOT = Path(__file__).parents[2]  # where `cloister` is found
@@ -22,11 +23,11 @@ _ROOT = Path(__file__).parents[2]  # where `cloister` is found
 _KEPT = ("PYTHONHOME", "LD_LIBRARY_PATH")
 _START_TIMEOUT_S, _LAST_BREATH_S = 60, 5
 # What a worker may say: more is a worker that a document has taken over.
-_LINE_BYTES, _IMAGE_BYTES = 4 << 20, 512 << 20
-_REASON_CHARACTERS, _COMPLAINT_BYTES = 500, 64 << 10
-_MIMES = {"image/png", "image/jpeg", "image/tiff", "image/webp", "image/bmp", "image/gif"}
+_LINE_BYTES = 4 << 20
+_COMPLAINT_BYTES = 64 << 10
 _CHUNK = 1 << 20
-_NUMBERS = {"count", "width", "height", "bytes"}
+# Why a worker ended, as its supervisor says.
+_END = {"code": int, "late": bool, "shared": bool, "printed": str}
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,7 @@ class Limits:
     page_timeout_s: float = 60
 
 
-class _BrokenError(Exception):
-    """The worker did not speak as it should."""
-
-
-class _EndedError(_BrokenError):
+class _EndedError(BrokenError):
     """The worker closed its end."""
 
 
@@ -100,8 +97,8 @@ class Process:
         """Wait until it takes jobs. Raises OcrError when it ends first, or takes a minute."""
         try:
             line, _ = _line(self._control.fileno(), time.monotonic() + _START_TIMEOUT_S)
-            self.missing = _parsed(line, {"missing": dict})["missing"]
-        except (_BrokenError, TimeoutError, OSError) as error:
+            self.missing = parse(line, {"missing": dict})["missing"]
+        except (BrokenError, TimeoutError, OSError) as error:
             self._kill()
             raise OcrError(f"a rendering process does not start ({self._complaint()})") from error
         finally:
@@ -175,14 +172,14 @@ class Process:
             finally:
                 os.close(inner)
             line, rest = _line(answers, deadline)
-            answer = _parsed(line, shape)
+            answer = parse(line, shape)
             image = _content(answers, rest, answer.get("bytes", 0), deadline)
         except TimeoutError as error:
             self.end()
             raise self._too_slow() from error
         except (_EndedError, OSError) as error:
             raise self._epitaph() from error
-        except _BrokenError as error:
+        except BrokenError as error:
             self.end()
             raise UnreadableError("rendering crashed (nonsense from the worker)") from error
         finally:
@@ -202,9 +199,9 @@ class Process:
         try:
             self._send({"do": "why"}, [])
             line, _ = _line(self._control.fileno(), time.monotonic() + _LAST_BREATH_S)
-            last = _parsed(line, {"code": int, "late": bool, "shared": bool})
-        except (_BrokenError, OSError):  # all of it is gone
-            last = {"code": -signal.SIGKILL, "late": False, "shared": False}
+            last = parse(line, _END)
+        except (BrokenError, OSError):  # all of it is gone
+            last = {"code": -signal.SIGKILL, "late": False, "shared": False, "printed": ""}
         self.end()
         code = last["code"]
         if last["late"]:
@@ -212,6 +209,8 @@ class Process:
         if code == -signal.SIGABRT:  # how pdfium ends when it gets no memory
             return UnreadableError(self._too_much_memory())
         how = f"exit code {code}" if code >= 0 else f"signal {_signal(-code)}"
+        printed = last_line(last["printed"])
+        how += f"; it printed: {printed}" if printed else ""
         return CrashedError(f"rendering crashed ({how})", shared=last["shared"])
 
     def _complaint(self) -> str:
@@ -219,9 +218,8 @@ class Process:
         output = self._process.stderr
         self._process.wait()
         content = output.read(_COMPLAINT_BYTES) if output is not None else b""
-        lines = content.decode(errors="replace").strip().splitlines()
         self.end()
-        return _printable(lines[-1]) if lines else "it says nothing"
+        return last_line(content.decode(errors="replace")) or "it says nothing"
 
     def _too_slow(self) -> UnreadableError:
         return UnreadableError(f"rendering took longer than {self._limits.page_timeout_s:g} s")
@@ -235,7 +233,7 @@ def _line(file: int, deadline: float) -> tuple[bytes, bytes]:
     read = b""
     while b"\n" not in read:
         if len(read) > _LINE_BYTES:
-            raise _BrokenError("a line without an end")
+            raise BrokenError("a line without an end")
         read += _more(file, deadline)
     line, _, rest = read.partition(b"\n")
     return line, rest
@@ -248,7 +246,7 @@ def _content(file: int, begin: bytes, number: int, deadline: float) -> bytes:
         parts.append(_more(file, deadline))
         missing -= len(parts[-1])
     if missing < 0:
-        raise _BrokenError("more than was asked for")
+        raise BrokenError("more than was asked for")
     return b"".join(parts)
 
 
@@ -266,35 +264,3 @@ def _more(file: int, deadline: float) -> bytes:
 def _signal(number: int) -> str:
     known = {one.value: one.name.removeprefix("SIG") for one in signal.Signals}
     return known.get(number, str(number))
-
-
-def _printable(text: str) -> str:
-    return "".join(one if one.isprintable() else " " for one in text[:_REASON_CHARACTERS])
-
-
-def _parsed(line: bytes, shape: dict[str, Any]) -> dict[str, Any]:
-    """Return what a worker says, once it has the shape of an answer; else raise _BrokenError."""
-    try:
-        answer = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise _BrokenError("not JSON") from error
-    if not isinstance(answer, dict):
-        raise _BrokenError("not an answer")
-    if answer == {"memory": True}:
-        return answer
-    if isinstance(reason := answer.get("unreadable"), str):
-        return {"unreadable": _printable(reason)}
-    if answer.keys() != shape.keys():
-        raise _BrokenError("another answer than was asked for")
-    for name, kind in shape.items():
-        value = answer[name]
-        # A bool is an int to Python.
-        if not isinstance(value, kind) or (name in _NUMBERS and not _is_number(value)):
-            raise _BrokenError(f"a strange {name}")
-    if answer.get("mime", "image/png") not in _MIMES:
-        raise _BrokenError("a strange type")
-    return answer
-
-
-def _is_number(value: object) -> bool:
-    return type(value) is int and 0 <= value <= _IMAGE_BYTES

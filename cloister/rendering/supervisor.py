@@ -4,13 +4,16 @@ It parses no document. Where the kernel allows it, it is the first process of a 
 the confined process might have started ends with it.
 """
 
+import fcntl
 import json
 import os
 import select
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from cloister.rendering import jobs
@@ -22,6 +25,8 @@ _LINE_BYTES = 64 << 10
 _OLD_S, _MOST_JOBS = 1.0, 200
 # The client gives a page up first, unless it is stopped.
 _GRACE_S = 5.0
+# What libraries print over one document; the kernel drops what is more.
+_PRINTED_BYTES = 4096
 
 
 class _Child:
@@ -29,12 +34,17 @@ class _Child:
 
     def __init__(self, confine: Callable[[], dict[str, str]], close: Callable[[], None]) -> None:
         self.channel, inner = socket.socketpair()
+        self._printed, printed = _bounded_pipe()
         self.pid = os.fork()
         if self.pid == 0:
             self.channel.close()
+            os.close(self._printed)
+            os.dup2(printed, 2)
+            os.close(printed)
             close()
             _run(inner, confine)
         inner.close()
+        os.close(printed)
         self.documents: set[tuple[int, ...]] = set()
         self.last: tuple[int, ...] = ()
         self.jobs = 0
@@ -51,12 +61,33 @@ class _Child:
         is_young = time.monotonic() < self.begun_s + _OLD_S
         return document == self.last or not self.last or is_young
 
-    def end(self) -> int:
-        """Kill it; return its exit code, negative for a signal, which may be an earlier one."""
+    def end(self) -> tuple[int, str]:
+        """Kill it; return its exit code, and what it printed over the last document.
+
+        The code is negative for a signal, which may be an earlier one.
+        """
         os.kill(self.pid, signal.SIGKILL)
         _, status = os.waitpid(self.pid, 0)
         self.channel.close()
-        return os.waitstatus_to_exitcode(status)
+        printed = self.take_printed()
+        os.close(self._printed)
+        return os.waitstatus_to_exitcode(status), printed.decode(errors="replace")
+
+    def take_printed(self) -> bytes:
+        """Return what it printed since the last time, 4 KiB at most."""
+        with suppress(BlockingIOError):
+            return os.read(self._printed, _PRINTED_BYTES)
+        return b""
+
+
+def _bounded_pipe() -> tuple[int, int]:
+    """Return a pipe's ends, where a write that finds it full fails, and nobody has to read."""
+    reads, writes = os.pipe()
+    for end in (reads, writes):
+        os.set_blocking(end, False)
+    if sys.platform == "linux":
+        fcntl.fcntl(writes, fcntl.F_SETPIPE_SZ, _PRINTED_BYTES)
+    return reads, writes
 
 
 def _run(channel: socket.socket, confine: Callable[[], dict[str, str]]) -> None:
@@ -70,6 +101,9 @@ def _run(channel: socket.socket, confine: Callable[[], dict[str, str]]) -> None:
         jobs.write(channel.fileno(), json.dumps(report).encode())
         jobs.serve(channel)
         code = 0
+    except BaseException as error:  # noqa: BLE001  # a traceback would need files
+        with suppress(OSError):
+            os.write(2, f"{type(error).__name__}: {error}\n".encode(errors="replace"))
     finally:
         os._exit(code)
 
@@ -128,6 +162,7 @@ class Supervisor:
             self._stop()
         if self._child is None:
             self._child = self._begin()
+        self._child.take_printed()  # over the document before
         try:
             socket.send_fds(self._child.channel, [line], files)
         except OSError:  # it ended in between, and this document is not why
@@ -145,5 +180,6 @@ class Supervisor:
         if self._child is None:
             return
         shared = len(self._child.documents) > 1
-        self._end = {"code": self._child.end(), "late": late, "shared": shared}
+        code, printed = self._child.end()
+        self._end = {"code": code, "late": late, "shared": shared, "printed": printed}
         self._child, self._deadline_s = None, None

@@ -13,6 +13,7 @@ import os
 import resource
 import signal
 import socket
+import stat
 import sys
 import termios
 import time
@@ -112,6 +113,8 @@ def write_out(file: int) -> Callable[[], object]:
         os.write(file, b"\x1b]0;taken over\x07")
         if os.fstat(file).st_rdev == os.makedev(1, 3):
             raise OSError(1, "it is /dev/null")
+        if stat.S_ISFIFO(os.fstat(file).st_mode):
+            raise OSError(1, "it is a pipe to its supervisor")
 
     return attempt
 
@@ -267,6 +270,8 @@ def attempts(home: Path, client: int) -> dict[str, Callable[[], object]]:
         "allocate memory within its limit": lambda: len(bytearray(64 << 20)),
         "compute until its time is over": time.process_time,
         "ask for the time": time.time,
+        "print a line, which is shown when it crashes": lambda: os.write(2, b"x"),
+        "print more than 4 KiB": lambda: [os.write(2, bytes(1024)) for _ in range(5)],
         "ignore signals": lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN),
         "answer what it likes about its document": lambda: os.fstat(ANSWERS[0]),
     }
@@ -274,6 +279,17 @@ def attempts(home: Path, client: int) -> dict[str, Callable[[], object]]:
 
 DOCUMENT, ANSWERS, CHANNEL = [0], [0], [0]
 HOME, CLIENT = [""], [""]
+
+
+def print_much() -> None:
+    """Print 2 GiB, and end as a program with a mistake does."""
+    os.write(2, b"\x1b]0;taken over\x07 \xff" * 20)
+    for _ in range(1 << 18):
+        try:
+            os.write(2, b"x" * 8192)
+        except BlockingIOError:
+            continue
+    raise ValueError("\x1b[31ma document's words")
 
 
 def serve(channel: socket.socket) -> None:
@@ -285,6 +301,10 @@ def serve(channel: socket.socket) -> None:
         DOCUMENT[0], ANSWERS[0] = files
         if json.loads(line)["do"] == "hang":
             socket.recv_fds(channel, 1, 1)
+        if json.loads(line)["do"] == "print":
+            print_much()
+        if json.loads(line)["do"] == "fail":
+            raise ValueError("\x1b[31ma document's words")
         SPARED.update(files)
         found: dict[str, Any] = {}
         for name, attempt in attempts(Path(HOME[0]), int(CLIENT[0])).items():

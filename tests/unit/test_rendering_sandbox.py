@@ -121,9 +121,9 @@ def test_what_a_renderer_can_still_do_is_what_the_documentation_lists(
     assert len(found["could not"]) >= 120
     assert contents(home) == before
     assert found["facts"]["environment"] == {}
-    # /dev/null three times, the document, its supervisor's socket, and pipes to the client.
+    # /dev/null twice, the document, and its supervisor's socket and pipe, pipes to the client.
     kinds = sorted(one.partition(":")[2] for one in found["facts"]["descriptors"])
-    assert kinds == ["1", "1", "10", "14", "2", "2", "2"]
+    assert kinds == ["1", "1", "1", "10", "14", "2", "2"]
     assert process.alive
 
 
@@ -167,6 +167,34 @@ def test_without_any_layer_nothing_is_drawn(
     assert reports == []
     assert protection.summarize(bare).startswith("none, so that `invoke ocr` draws nothing (no ")
     assert protection.summarize({}) == "complete"
+
+
+def test_what_a_document_has_printed_is_bounded_and_printable(
+    take_over: Callable[[str], Process], home: Path
+) -> None:
+    process = take_over("")
+    answers, inner = os.pipe()
+    with (home / "document.pdf").open("rb") as document:
+        process._send({"do": "print"}, [document.fileno(), inner])
+        os.close(inner)
+        with pytest.raises(rendering_process._EndedError):
+            rendering_process._line(answers, time.monotonic() + 120)
+    os.close(answers)
+    said = process._epitaph().message
+    assert said.startswith("rendering crashed (exit code 1; it printed:  ]0;taken over  \ufffd")
+    assert len(said) < 600
+    assert said.isprintable()
+
+
+def test_a_mistake_in_a_worker_is_told_with_its_crash(
+    take_over: Callable[[str], Process], home: Path
+) -> None:
+    process = take_over("")
+    with (home / "document.pdf").open("rb") as document, pytest.raises(UnreadableError) as raised:
+        process._ask(document.fileno(), {"do": "fail"}, {"count": int})
+    assert str(raised.value) == (
+        "rendering crashed (exit code 1; it printed: ValueError:  [31ma document's words)"
+    )
 
 
 def test_lower_hard_limits_of_the_machine_are_kept(
