@@ -113,6 +113,7 @@ def _upstream(settings: GatewaySettings, answer: AnswerLimits) -> tuple[Refusal,
     full = _body("every replica is full or down", _SERVER, "no_replica")
     strange = "the answer of the engine has a status, type or header that is not passed on"
     strange_body = _body(strange, _SERVER, "invalid_answer")
+    failed_body = _body(failed, _SERVER, "gateway_error")
     return (
         Refusal(500, _SERVER, "gateway_error", failed, early=True),
         Refusal(
@@ -121,6 +122,7 @@ def _upstream(settings: GatewaySettings, answer: AnswerLimits) -> tuple[Refusal,
                 # nginx names the group, and no member, when it found none to ask.
                 Variant("$upstream_addr ~ engine$", 503, full),
                 Variant("$answer_fault = size", 502, too_large(answer)),
+                Variant("$answer_fault = gateway", 502, failed_body),
                 Variant('$answer_fault != ""', 502, strange_body),
             ),
         ),

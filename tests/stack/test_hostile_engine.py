@@ -12,9 +12,11 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPConnection, HTTPException, IncompleteRead
 from pathlib import Path
+from typing import Any
 
+import gateways
 import httpx2
 import openai
 import pytest
@@ -36,7 +38,8 @@ from hostile_engine import (
 from http2 import SETTINGS, block, frame, start, talk
 from load import PATH
 
-from cloister import certificates
+from cloister import certificates, nginx
+from cloister.gateway import render
 from cloister.gateway.answers import STATUSES
 
 ASK = b'{"model": "stub", "stream": true, "messages": []}'
@@ -396,6 +399,107 @@ def test_a_page_that_took_long_to_fail_is_not_given_to_another() -> None:
                 engine.say(b"")
             assert ask(door.port)[0] == 502
             assert (len(first.requests), len(second.requests)) == (1, 1), "it failed at once"
+
+
+# A mistake in each handler, by the line that it is put before.
+_MISTAKES = {
+    "head": "local fault = fault_of(headers)",
+    "body": "state.left = state.left - #piece",
+    "health": "if ngx.status ~= 200 or",
+    "metrics": "for name in pairs(ngx.resp.get_headers(0, true)) do",
+}
+
+
+def break_handler(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Have the handler of that name fail, in words that a terminal would obey."""
+    rendered = render
+
+    def broken(*arguments: Any) -> str:
+        text = rendered(*arguments)
+        assert _MISTAKES[name] in text
+        return text.replace(_MISTAKES[name], f'error("a mistake\\27[2J")\n{_MISTAKES[name]}', 1)
+
+    monkeypatch.setattr(gateways, "render", broken)
+
+
+def test_every_handler_is_guarded() -> None:
+    with behind() as (door, _):
+        text = (door.folder / nginx.CONFIGURATION).read_text()
+    handlers = re.findall(r"(\w+)_by_lua_block \{(.*)", text)
+    assert {name for name, _ in handlers} == {"init", "header_filter", "body_filter"}
+    calls = [re.search(r'require\("answer"\)\.(\w+)\(', rest) for name, rest in handlers]
+    names = {call[1] for call in calls if call}
+    assert sum(call is None for call in calls) == 1, "init's, without which nginx does not start"
+    assert names == set(_MISTAKES)
+    for name in names:
+        assert f"answer.{name} = guarded(" in text
+
+
+def test_a_mistake_in_the_head_s_handler_refuses_the_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    break_handler(monkeypatch, "head")
+    with behind() as (door, engine):
+        for answer in (whole(), streamed(), whole("400 Bad")):
+            engine.say(answer)
+            status, _, body = ask(door.port)
+            assert (status, code(body)) == (502, "gateway_error")
+        eventually(lambda: _assert_failed(door, "head"))
+        eventually(lambda: _assert_logged(door, {"gateway"}))
+
+
+def test_a_mistake_in_the_body_s_handler_cuts_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    break_handler(monkeypatch, "body")
+    with behind() as (door, engine):
+        for answer in (whole(), streamed()):
+            engine.say(answer)
+            with pytest.raises((HTTPException, ConnectionError)):
+                ask(door.port)
+        eventually(lambda: _assert_failed(door, "body"))
+        eventually(lambda: _assert_logged(door, {"gateway"}))
+
+
+def test_a_mistake_in_the_health_s_handler_is_no_health(monkeypatch: pytest.MonkeyPatch) -> None:
+    break_handler(monkeypatch, "health")
+    with behind() as (door, _):
+        told = requests.get(f"{door.url}/health", timeout=60)
+        assert (told.status_code, code(told.content)) == (503, "no_replica")
+        eventually(lambda: _assert_failed(door, "health"))
+
+
+def _assert_failed(door: Gateway, name: str) -> None:
+    found = re.findall(r"\[crit\] .* the gateway's own Lua failed in (\w+): (.*)", door.errors())
+    assert found
+    assert found[0][0] == name
+    assert "a mistake?[2J" in found[0][1]
+
+
+def test_a_stream_has_no_length_that_its_cut_could_reach() -> None:
+    """An engine that gives one, and then waits: the error fits into what is missing."""
+    with behind(max_answer_s=2) as (door, engine):
+        engine.answer = lambda: dripping(
+            engine.ended, head("200 OK", STREAM, len(EVENT) + 40) + EVENT, b":"
+        )
+        with closing(HTTPConnection("127.0.0.1", door.port, timeout=60)) as client:
+            client.request("POST", PATH, ASK)
+            answer = client.getresponse()
+            assert answer.getheader("Content-Length") is None
+            assert answer.getheader("Transfer-Encoding") == "chunked"
+            with pytest.raises(IncompleteRead) as raised:
+                answer.read()
+        error = raised.value.partial.split(b"\n\n")[-2]
+        assert code(error.removeprefix(b"data: ")) == "answer_too_long"
+
+
+def test_a_whole_answer_with_a_length_is_short_when_it_is_cut(tmp_path: Path) -> None:
+    with behind(max_answer_s=2) as (door, engine):
+        engine.answer = lambda: dripping(engine.ended, head("200 OK", JSON, 1000), b" ")
+        with pytest.raises(IncompleteRead):
+            ask(door.port)
+        engine.ended.clear()
+        command = [curl(), "--silent", "--output", str(tmp_path / "a"), "--data", "{}"]
+        ended = subprocess.run([*command, f"{door.url}{PATH}"], check=False)
+        assert ended.returncode in _CUT
 
 
 def test_over_http2_too(tmp_path: Path) -> None:
