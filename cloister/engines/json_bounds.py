@@ -36,6 +36,7 @@ _KINDS = {
     ("part", b"{", "image_url"): "image",
 }
 _IMAGE_FIELDS = {("image", b"url"), ("part", b"image_url")}
+_PAIRS = {b"]": b"[", b"}": b"{"}
 _LISTS_OF_OBJECTS = {"messages", "content"}
 _TOKEN = re.compile(rb'([\s,:]*)(["\[\]{}]|[^\s"\[\]{},:]+)?')
 _ESCAPED = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
@@ -60,6 +61,7 @@ class JsonCounter:
     def __init__(self) -> None:
         self.values = self.containers = self.messages = 0
         self._kinds: list[str] = []  # of the lists and objects that are open
+        self._opened: list[bytes] = []  # how they began
         self.bytes = self._image_bytes = 0
         self._is_string = self._is_escaped = self._is_after_colon = False
         self._is_image_field = False
@@ -100,9 +102,8 @@ class JsonCounter:
             self._begin_string()
         elif token in {b"[", b"{"}:
             self._open(token)
-        elif token in {b"]", b"}"}:
-            del self._kinds[-1:]
-            self._literal_bytes = 0
+        elif token in _PAIRS:
+            self._close(token)
         elif token:
             self._add_literal(len(token))
         return match.end() if match else len(piece)
@@ -111,6 +112,7 @@ class JsonCounter:
         key = self._key() if self._is_after_colon else ""
         self._add_value(token)
         self._kinds.append(_KINDS.get((self._kind, token, key), "other"))
+        self._opened.append(token)
         self.containers += 1
         self.messages += self._kind == "message"
         if self.messages > MOST_MESSAGES:
@@ -119,6 +121,12 @@ class JsonCounter:
             raise BodyRefusedError(f"has more than {MOST_CONTAINERS:,} lists and objects")
         if len(self._kinds) > DEEPEST:
             raise BodyRefusedError(f"is nested more than {DEEPEST} levels deep")
+
+    def _close(self, token: bytes) -> None:
+        if not self._opened or self._opened.pop() != _PAIRS[token]:
+            raise BodyRefusedError("is no JSON: it closes a list or an object that is not open")
+        self._kinds.pop()
+        self._literal_bytes = 0
 
     def _add_literal(self, size: int) -> None:
         """Count a number or a word, whose beginning may have come with the piece before."""

@@ -185,6 +185,42 @@ def test_an_encoding_that_hides_quotation_marks_is_refused(encoding: str, value:
     assert "UTF-8" in refusal([body])
 
 
+UNOPENED = (
+    *(b"]", b"}", b"]]]]", b"}}}", b" \n\t]", b",]", b":}", b"[}", b"{]", b"[]]", b"{}}", b"[[]]]"),
+    *(b'"[["]]', b'"]"]', b'{"a":"{"}}', b'{"a":"\\"{"}}', b'{"messages":[}]', b'{"messages":[{]}'),
+    *(
+        b"1]",
+        b"null}",
+        b'{"a":[{"b":[]}}]',
+        b'"a\\\\"]',
+        b'{"model":"m"}' + b"]" * 1000,
+        b"]" * 100_000,
+    ),
+)
+
+
+@pytest.mark.parametrize("cut", [1, 3, 1 << 20])
+@pytest.mark.parametrize("body", UNOPENED, ids=lambda body: ascii(body[:20]))
+def test_a_bracket_that_closes_nothing_is_refused_before_anything_is_parsed(
+    body: bytes, cut: int
+) -> None:
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(body)
+    parts = pieces(body, list(range(cut, len(body), cut)))
+    assert "closes a list or an object that is not open" in refusal(parts)
+    (first, last) = called(unreachable, parts)
+    assert first["status"] == 400
+    assert json.loads(last["body"])["error"]["code"] == json_bounds.CODE
+
+
+@pytest.mark.parametrize("text", ["]]]]", "}}}", "[[[", '"]', "\\]", "\\", '{"a":[}'])
+def test_brackets_inside_strings_are_text(text: str) -> None:
+    for value in (text, [text], {text: text}, {"messages": [{"content": text}]}):
+        body = json.dumps(value).encode()
+        for cut in (1, len(body)):
+            assert refusal(pieces(body, list(range(cut, len(body), cut)))) == ""
+
+
 @pytest.mark.parametrize("cut", [1, 2, 50, 1000])
 @pytest.mark.parametrize("number", ["9" * 100, "0." + "1" * 98, "-" + "1" * 96 + "e99"])
 def test_a_long_number_is_refused_wherever_it_is_cut(number: str, cut: int) -> None:
@@ -252,6 +288,17 @@ async def fail(_: Any, receive: Any, send: Any) -> None:
         pass
     del send
     raise RuntimeError
+
+
+async def unreachable(_scope: Any, receive: Any, send: Any) -> None:
+    """Parse the body, which no test here lets come."""
+    body = b""
+    while (message := await receive())["type"] == "http.request":
+        body += message["body"]
+        if not message.get("more_body"):
+            json.loads(body)
+            raise AssertionError("a body came to be parsed")
+    await send({"type": "http.response.start", "status": 500, "headers": []})
 
 
 def test_an_app_sees_a_body_inside_the_bounds_as_it_came() -> None:
