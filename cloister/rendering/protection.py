@@ -1,22 +1,11 @@
 """What of a renderer's sandbox a machine does not have, as text."""
 
-from collections import defaultdict
-
 from cloister.errors import OcrError
 from cloister.rendering.process import Limits, Process
+from cloister.sandbox.report import describe
 
-_NAMES = {
-    "user": "user namespace",
-    "mnt": "mount namespace",
-    "pid": "process namespace",
-    "ipc": "IPC namespace",
-    "net": "network namespace",
-    "uts": "UTS namespace",
-    "cgroup": "cgroup namespace",
-    "landlock": "Landlock",
-    "seccomp": "system call filter",
-    "nobody": "user other than root",
-}
+__all__ = ["describe", "find_missing", "require", "summarize"]
+
 # Each of them alone keeps a renderer from the user's files and from other machines.
 _LAYERS = {"mnt", "landlock", "seccomp"}
 _ADVICE = "apt-get install libseccomp2; docs/ocr.md has the other causes"
@@ -30,14 +19,6 @@ def find_missing() -> dict[str, str]:
     finally:
         process.end()
     return process.missing
-
-
-def describe(missing: dict[str, str]) -> str:
-    """Return what is missing as one line."""
-    parts = defaultdict(list)
-    for part, reason in missing.items():
-        parts[reason].append(f"no {_NAMES.get(part, part)}")
-    return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in parts.items())
 
 
 def summarize(missing: dict[str, str]) -> str:

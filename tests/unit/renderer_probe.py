@@ -1,8 +1,9 @@
 # ruff: noqa: PLW0108, PTH116, PTH208, S108, S606 -- attempts name each call and path
-"""Runs where a document would take a renderer over: the same process, after the same preparation.
+"""Runs where a document would take a renderer, or an image one of the embedded engine's, over.
 
-It tries what a document would try and reports what worked. Arguments: a folder of the user's, the
-client's process number, the parts of the sandbox to leave out, then the worker's own.
+It is the same process after the same preparation. It tries what a document would try and reports
+what worked. Arguments: which of the two, a folder of the user's, the client's process number, the
+parts of the sandbox to leave out, then the worker's own.
 """
 
 import ctypes
@@ -270,8 +271,8 @@ def attempts(home: Path, client: int) -> dict[str, Callable[[], object]]:
         "allocate memory within its limit": lambda: len(bytearray(64 << 20)),
         "compute until its time is over": time.process_time,
         "ask for the time": time.time,
-        "print a line, which is shown when it crashes": lambda: os.write(2, b"x"),
-        "print more than 4 KiB": lambda: [os.write(2, bytes(1024)) for _ in range(5)],
+        "print a line, which is shown when it crashes": lambda: print_out(1),
+        "print more than 4 KiB": lambda: print_out(5 << 10),
         "ignore signals": lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN),
         "answer what it likes about its document": lambda: os.fstat(ANSWERS[0]),
     }
@@ -279,6 +280,13 @@ def attempts(home: Path, client: int) -> dict[str, Callable[[], object]]:
 
 DOCUMENT, ANSWERS, CHANNEL = [0], [0], [0]
 HOME, CLIENT = [""], [""]
+
+
+def print_out(size: int) -> None:
+    if os.fstat(2).st_rdev == os.makedev(1, 3):
+        raise OSError(1, "it is /dev/null")
+    for _ in range(size):
+        os.write(2, b"x")
 
 
 def print_much() -> None:
@@ -305,23 +313,33 @@ def serve(channel: socket.socket) -> None:
             print_much()
         if json.loads(line)["do"] == "fail":
             raise ValueError("\x1b[31ma document's words")
-        SPARED.update(files)
-        found: dict[str, Any] = {}
-        for name, attempt in attempts(Path(HOME[0]), int(CLIENT[0])).items():
-            if name not in (json.loads(line).get("only") or (name,)):
-                continue
-            try:
-                found[name] = str(attempt())[:200]
-            except BaseException as error:  # noqa: BLE001  # whatever stops it
-                print_error = f"{type(error).__name__} {error}"
-                DENIED[name] = print_error[:200]
-        facts = {"environment": dict(os.environ), "descriptors": descriptors()}
-        answer = {"could": found, "could not": DENIED, "facts": facts}
-        jobs.write(ANSWERS[0], json.dumps(answer).encode() + b"\n")
+        only = json.loads(line).get("only")
+        jobs.write(ANSWERS[0], json.dumps(tried(only)).encode() + b"\n")
         os.close(ANSWERS[0])
 
 
-DENIED: dict[str, str] = {}
+def tried(only: list[str] | None) -> dict[str, Any]:
+    """Try all, or only some; return what could be done, what could not, and other facts."""
+    SPARED.update((DOCUMENT[0], ANSWERS[0]))
+    could: dict[str, Any] = {}
+    could_not: dict[str, str] = {}
+    for name, attempt in attempts(Path(HOME[0]), int(CLIENT[0])).items():
+        if name not in (only or (name,)):
+            continue
+        try:
+            could[name] = str(attempt())[:200]
+        except BaseException as error:  # noqa: BLE001  # whatever stops it
+            could_not[name] = f"{type(error).__name__} {error}"[:200]
+    facts = {"environment": dict(os.environ), "descriptors": descriptors()}
+    return {"could": could, "could not": could_not, "facts": facts}
+
+
+def answer(_: Any, document: int, answers: int) -> None:
+    """Stand for the embedded engine's own way to answer about an image."""
+    DOCUMENT[0], ANSWERS[0], CHANNEL[0] = document, answers, answers
+    if os.pread(document, 5, 0) == b"crash":
+        os.abort()
+    jobs.write(answers, json.dumps(tried(None)).encode())
 
 
 def leave_out(parts: str) -> None:
@@ -344,8 +362,15 @@ def leave_out(parts: str) -> None:
 
 
 if __name__ == "__main__":
-    leave_out(sys.argv[3])
-    jobs.serve = serve
-    HOME[0], CLIENT[0] = sys.argv[1], sys.argv[2]
-    sys.argv = [sys.argv[0], *sys.argv[4:]]
-    worker.main()
+    leave_out(sys.argv[4])
+    kind, HOME[0], CLIENT[0] = sys.argv[1:4]
+    sys.argv = [sys.argv[0], *sys.argv[5:]]
+    if kind == "renderer":
+        jobs.serve = serve
+        worker.main()
+    else:
+        # Not above: what Tesseract brings along is not what a renderer has.
+        from cloister.engines.tesseract import worker as engine_worker
+
+        engine_worker.answer = answer  # type: ignore[assignment]
+        engine_worker.main()

@@ -24,6 +24,7 @@ from cloister.errors import OcrError
 from cloister.rendering import Drawing, Limits, Renderers, UnreadableError, protection
 from cloister.rendering import process as rendering_process
 from cloister.rendering.process import CrashedError, Process
+from cloister.sandbox import report
 
 ROOT = Path(__file__).parents[2]
 PROBE = ROOT / "tests" / "unit" / "renderer_probe.py"
@@ -67,7 +68,7 @@ def fixture_take_over(
     start, started = subprocess.Popen, []
 
     def begin(left_out: str) -> Process:
-        own = [str(home), str(os.getpid()), left_out]
+        own = ["renderer", str(home), str(os.getpid()), left_out]
 
         def probe(command: list[str], **options: Any) -> Any:
             return start([command[0], str(PROBE), *own, *command[-3:]], **options)
@@ -236,7 +237,8 @@ import os, subprocess, sys
 from cloister.rendering import Limits, process
 start = subprocess.Popen
 def probe(command, **options):
-    return start([command[0], sys.argv[1], sys.argv[2], "0", "", *command[-3:]], **options)
+    own = ["renderer", sys.argv[2], "0", ""]
+    return start([command[0], sys.argv[1], *own, *command[-3:]], **options)
 subprocess.Popen = probe
 renderer = process.Process(Limits(page_timeout_s=0.1))
 renderer.wait_ready()
@@ -334,7 +336,7 @@ def test_what_is_missing_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         "no system call filter: not installed"
     )
     assert protection.describe(missing) == expected
-    assert set(protection._NAMES) == set(sandbox.PARTS)
+    assert set(report._NAMES) == set(sandbox.PARTS)
 
     class Lacking(Process):
         def wait_ready(self) -> None:

@@ -31,6 +31,9 @@ class Pages:
     async def warm(self) -> None:
         """Nothing to start."""
 
+    def close(self) -> None:
+        """Nothing to end."""
+
     async def read(self, url: str, name: str) -> tuple[str, ...]:
         if self.held:
             self.entered.set()

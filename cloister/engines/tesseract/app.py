@@ -55,8 +55,11 @@ class Server:
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
-        await self.pool.warm()
-        yield
+        try:
+            await self.pool.warm()
+            yield
+        finally:
+            self.pool.close()
 
     async def health(self, _: Request) -> Response:
         """Answer 200: the event loop turns, and the workers were ready once."""

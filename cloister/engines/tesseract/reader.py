@@ -11,6 +11,7 @@ os.environ["OMP_THREAD_LIMIT"] = "1"
 
 import tesserocr
 
+from cloister import sandbox
 from cloister.engines.tesseract import layout, markdown
 from cloister.engines.tesseract.decoding import ImageRefusedError, decode
 
@@ -59,14 +60,9 @@ def read(url: str, languages: str, tessdata: str, max_megapixels: int) -> tuple[
     return markdown.blocks(layout.structure(lines))
 
 
-def warm(languages: str, tessdata: str) -> None:
-    """Load the language data, so that the first page does not wait for it."""
-    _tesseract(languages, tessdata)
-
-
 @functools.cache
 def _tesseract(languages: str, tessdata: str) -> "tesserocr.PyTessBaseAPI":
-    resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE, _ADDRESS_SPACE))
+    sandbox.limit(resource.RLIMIT_AS, _ADDRESS_SPACE)
     api = tesserocr.PyTessBaseAPI(path=tessdata, lang=languages, psm=tesserocr.PSM.AUTO)
     api.SetVariable("debug_file", os.devnull)  # "Estimating resolution as ..." on every page
     return api
