@@ -204,6 +204,20 @@ def test_a_worker_that_does_not_start_is_an_error(monkeypatch: pytest.MonkeyPatc
         with_worker(lambda worker: worker.read(url()))
 
 
+def test_an_engine_whose_data_are_broken_says_so(tmp_path: Path) -> None:
+    (tmp_path / "eng.traineddata").write_bytes(b"no data")
+
+    async def warm() -> None:
+        pool = Pool(Options(workers=2, tessdata_dir=str(tmp_path)))
+        try:
+            await pool.warm()
+        finally:
+            pool.close()
+
+    with pytest.raises(WorkerError, match=r"does not start \(RuntimeError: Failed to init API"):
+        asyncio.run(warm())
+
+
 @pytest.mark.parametrize(
     "told",
     [

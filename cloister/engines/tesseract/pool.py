@@ -42,9 +42,12 @@ class Pool:
 
         What the workers' sandbox lacks here is logged. Raises WorkerError.
         """
-        async with anyio.create_task_group() as tasks:
-            for _ in range(self._options.workers):
-                tasks.start_soon(self._warm_one)
+        try:
+            async with anyio.create_task_group() as tasks:
+                for _ in range(self._options.workers):
+                    tasks.start_soon(self._warm_one)
+        except ExceptionGroup as errors:  # all of them say the same
+            raise errors.exceptions[0] from None
         if missing := self._idle[0].missing:
             _log.warning("the workers' sandbox is not complete (%s)", describe(missing))
 

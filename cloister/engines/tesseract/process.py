@@ -87,7 +87,10 @@ class WorkerProcess:
             raise WorkerError(
                 f"a worker takes longer than {_START_TIMEOUT_S} s to start"
             ) from error
-        self.missing = json.loads(line)["missing"]
+        report = json.loads(line)  # no image was there yet
+        if "failed" in report:
+            raise WorkerError(f"a worker does not start ({_printable(report['failed'])})")
+        self.missing = report["missing"]
 
     async def read(self, url: str) -> tuple[str, ...] | Refusal:
         """Return the Markdown blocks of an image, or why it is refused. Raises WorkerError."""

@@ -50,7 +50,11 @@ def main() -> None:
     sandbox.end_with_parent()
     os.environ.clear()
     reading = Reading(languages, tessdata, int(max_megapixels))
-    load_everything(reading)
+    try:
+        load_everything(reading)
+    except Exception as error:
+        _write(int(number), {"failed": f"{type(error).__name__}: {error}"})
+        raise
     missing = sandbox.isolate()
     if "pid" not in missing:
         _begin_namespace()
@@ -68,7 +72,7 @@ def load_everything(reading: Reading) -> None:
     Image.init()
     for kind in _KINDS:
         if "blocks" not in reading.read(_sample(kind)):
-            raise SystemExit(f"a worker cannot read a sample page ({kind})")
+            raise OSError(f"a sample page cannot be read ({kind})")
     # Pages of memory that a child does not write to are not copied.
     gc.collect()
     gc.freeze()
