@@ -116,7 +116,7 @@ def test_containers_that_outlive_the_engine_are_not_started_again(
         with load(service.url, page=body, at_once=2, pause_s=0.5, patience_s=_BACK_S) as outcome:
             sent(outcome, 3)
             engine.end(signal.SIGTERM)
-            # No page is read meanwhile: docker-proxy, which listens at 127.0.0.1, ends with dockerd.
+            # No page is read meanwhile: docker-proxy, which has the port, ends with dockerd.
             invoke(service, "status", code=10)
             engine.start()
             eventually(lambda: invoke(service, "status"), within_s=_BACK_S)
