@@ -57,7 +57,7 @@ def create(settings: Settings, name: str, limits: Limits) -> Created:
         try:
             up = deployment.reload(settings)
             if not settings.gateway.keys:
-                userfile.set_keys("gateway", {"keys": "true"})
+                userfile.set_keys("gateway", {"keys": True})
         except CloisterError:
             keys.revoke(layout, name)  # nobody was shown it
             raise

@@ -9,11 +9,11 @@ from cloister.errors import ConfigError
 from cloister.files import write_atomically
 
 
-def set_keys(section: str, values: Mapping[str, str]) -> Path:
+def set_keys(section: str, values: Mapping[str, object]) -> Path:
     """Set keys of a section, in a file that is made when there is none; return the file.
 
-    Without a section the keys are those at the top. Raises ConfigError when the section is written
-    in one line, and when the configuration is no file, such as /dev/null.
+    Without a section the keys are those at the top. Raises ConfigError where the file cannot be
+    changed without changing more, and when the configuration is no file, such as /dev/null.
     """
     path = Path(os.environ.get(config.CONFIG_VARIABLE, config.project_root() / config.FILE_NAME))
     if path.exists() and not path.is_file():
@@ -21,6 +21,9 @@ def set_keys(section: str, values: Mapping[str, str]) -> Path:
             f"`{path}` is no file that can be changed, and this is to be kept there",
             hint=f"name one by {config.CONFIG_VARIABLE}",
         )
-    text = path.read_text(encoding="utf-8") if path.exists() else config.default_yaml()
+    text = config.default_yaml()
+    if path.exists():
+        with path.open(encoding="utf-8", newline="") as file:  # its line ends stay
+            text = file.read()
     write_atomically(path, config.with_keys(text, section, values))
     return path

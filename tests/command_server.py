@@ -77,6 +77,11 @@ class CommandServer:
                     raise
         return subprocess.CompletedProcess(list(arguments), code, stdout, stderr)
 
+    def _end(self, writing: int) -> None:
+        os.close(writing)
+        if self._process is not None:
+            self._process.wait(60)
+
     def _start(self) -> None:
         # Not in TMPDIR: a socket's path has room for 107 bytes.
         folder = Path(tempfile.mkdtemp(prefix="cloister-commands-", dir="/tmp"))
@@ -90,7 +95,7 @@ class CommandServer:
             command, cwd=root, stdout=subprocess.PIPE, pass_fds=[reading]
         )
         os.close(reading)
-        atexit.register(os.close, writing)
+        atexit.register(self._end, writing)
         assert self._process.stdout is not None
         with self._process.stdout as output:
             assert output.readline() == b"ready\n", "the server of commands did not start"

@@ -34,6 +34,8 @@ class Repetitions:
     image_flips: int
     # Examples of a property test that names no number of its own.
     examples: int
+    # Files and edits in tests/unit/test_config_edit.py.
+    edits: int
     # Sequences of commands in tests/unit/test_interleavings.py.
     interleavings: int
     # Simulated servers in tests/unit/test_tuning_search.py.
@@ -67,6 +69,7 @@ EVERY_RUN = Repetitions(
     script_flips=6,
     image_flips=12,
     examples=40,
+    edits=200,
     interleavings=30,
     servers=60,
     forms=10,
@@ -86,6 +89,7 @@ SOAK = Repetitions(
     script_flips=24,
     image_flips=200,
     examples=100,
+    edits=5_000,
     interleavings=100,
     servers=200,
     forms=50,

@@ -136,7 +136,7 @@ def _records(settings: Settings, wish: Wish) -> tuple[Record, Record]:
 
 def _keep(settings: Settings, before: Settings) -> None:
     """Write the fleet into cloister.yaml, so that the next `up` does not undo it."""
-    userfile.set_keys("", {"replicas": str(settings.replicas)})
+    userfile.set_keys("", {"replicas": settings.replicas})
     engines = settings.engines
     changed: dict[str, object] = {}
     if engines.gpus != before.engines.gpus:
@@ -146,4 +146,4 @@ def _keep(settings: Settings, before: Settings) -> None:
     if engines.weights != before.engines.weights:
         changed["weights"] = list(engines.weights)
     if changed:
-        userfile.set_keys("engines", {key: json.dumps(value) for key, value in changed.items()})
+        userfile.set_keys("engines", changed)

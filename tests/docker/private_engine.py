@@ -26,6 +26,8 @@ class PrivateEngine:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        # Whether containers stay when it ends, at its next start.
+        self.keeps_containers = False
         self.host = f"unix://{folder}/docker.sock"
         self._program: subprocess.Popen[bytes] | None = None
         own = ("unshare", "--net", "--mount", "--propagation=private")
@@ -56,6 +58,7 @@ class PrivateEngine:
         flags = (
             *(f"--data-root={self._folder}/data", f"--exec-root={self._folder}/exec"),
             *(f"--pidfile={self._folder}/dockerd.pid", f"--host={self.host}"),
+            *(("--live-restore",) if self.keeps_containers else ()),
         )
         enter = ("nsenter", f"--target={self._holder.pid}", "--net", "--mount")
         with (self._folder / "log").open("ab") as log:
@@ -69,6 +72,17 @@ class PrivateEngine:
             self._program.send_signal(number)
             self._program.wait(_STOP_S)
             self._program = None
+
+    def kill_containerd(self) -> None:
+        """Kill the containerd that it started; it starts another one."""
+        place = self._folder / "exec" / "containerd" / "containerd.pid"
+        number = int(place.read_text())
+        os.kill(number, signal.SIGKILL)
+
+        def another() -> None:
+            assert int(place.read_text()) != number
+
+        eventually(another, within_s=120)
 
     def load(self, *references: str) -> None:
         """Copy images of this machine's engine."""
@@ -95,6 +109,9 @@ class PrivateEngine:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self.keeps_containers:
+            self.end(signal.SIGTERM)
+            self.keeps_containers = False
         self.start()  # a killed one leaves containers, which only another one ends
         self.end(signal.SIGTERM)
         self._holder.kill()

@@ -75,3 +75,51 @@ def test_everything_is_back_after_the_engine_was_away(
                 eventually(lambda: invoke(service, "status"), within_s=_BACK_S)
                 sent(outcome, 3)
             assert outcome.lost == 0, str(outcome)
+
+
+def started(engine: PrivateEngine) -> dict[str, str]:
+    """Return when each running container was started."""
+    listed = ("docker", f"--host={engine.host}", "ps", "--quiet", "--no-trunc")
+    running = subprocess.run(listed, check=True, capture_output=True, text=True).stdout.split()
+    form = "--format={{.Name}} {{.State.StartedAt}}"
+    told = subprocess.run(
+        [*listed[:2], "inspect", form, *running], check=True, capture_output=True, text=True
+    )
+    return dict(line.split() for line in told.stdout.splitlines())
+
+
+def test_containerd_is_killed_and_no_page_is_lost(
+    engine: PrivateEngine, service: Containers
+) -> None:
+    body = request(data_url(encoded(page("Page 2345"))))
+    with engine.network():
+        before = started(engine)
+        with load(service.url, page=body, at_once=2, pause_s=0.5, patience_s=_BACK_S) as outcome:
+            sent(outcome, 3)
+            engine.kill_containerd()
+            sent(outcome, 3)
+            eventually(lambda: invoke(service, "status"), within_s=_BACK_S)
+        assert outcome.lost == 0, str(outcome)
+        assert started(engine) == before
+
+
+def test_containers_that_outlive_the_engine_are_not_started_again(
+    engine: PrivateEngine, service: Containers
+) -> None:
+    body = request(data_url(encoded(page("Page 2345"))))
+    with engine.network():
+        engine.end(signal.SIGTERM)
+        engine.keeps_containers = True
+        engine.start()
+        eventually(lambda: invoke(service, "status"), within_s=_BACK_S)
+        before = started(engine)
+        with load(service.url, page=body, at_once=2, pause_s=0.5, patience_s=_BACK_S) as outcome:
+            sent(outcome, 3)
+            engine.end(signal.SIGTERM)
+            # No page is read meanwhile: docker-proxy, which has the port, ends with dockerd.
+            invoke(service, "status", code=10)
+            engine.start()
+            eventually(lambda: invoke(service, "status"), within_s=_BACK_S)
+            sent(outcome, 3)
+        assert outcome.lost == 0, str(outcome)
+        assert started(engine) == before

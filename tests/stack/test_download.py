@@ -253,7 +253,7 @@ def test_what_the_hub_refuses_is_said(
         setattr(hub, name, value)
     started = time.monotonic()
     assert words in refused(hub, store)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60
 
 
 def test_what_passes_is_waited_out(hub: Hub, store: Store) -> None:
@@ -272,7 +272,7 @@ def test_a_dripping_connection_ends_in_time(hub: Hub, store: Store) -> None:
     hub.pace = 400
     started = time.monotonic()
     assert "did not come" in refused(hub, store)
-    assert time.monotonic() - started < 25
+    assert time.monotonic() - started < 90
     hub.pace = 200_000
     limit = Patience(**{**vars(QUICK), "deadline_s": 1.0})
     assert "within 1 s" in refused(hub, store, patience=limit)

@@ -237,12 +237,14 @@ def test_what_cannot_be_done_with_keys_is_said(fresh: Stack) -> None:
 
 
 def test_a_key_that_nobody_was_shown_is_not_kept(fresh: Stack) -> None:
+    fresh.settings["CLOISTER_CONFIG"] = "/dev/null"
+    assert "no file that can be changed" in fresh.invoke("keys.create", "alice", code=2).stderr
+    del fresh.settings["CLOISTER_CONFIG"]
+    assert fresh.json("keys.list") == []
     path = fresh.state / "cloister.yaml"
     path.write_text("gateway: {timeout_s: 60}\n")
-    assert "in one line" in fresh.invoke("keys.create", "alice", code=2).stderr
-    assert fresh.json("keys.list") == []
-    path.write_text("")
     fresh.invoke("keys.create", "alice")
+    assert path.read_text() == "gateway: {keys: true, timeout_s: 60}\n"
 
 
 def test_a_wide_address_with_keys_and_a_certificate_is_served(fresh: Stack) -> None:

@@ -244,20 +244,20 @@ def test_any_file_is_settings_or_a_config_error(tmp_path: Path, content: dict[st
     ("text", "expected"),
     [
         ("", "replicas: 3\n"),
-        ("#replicas: 1\n", "replicas: 3\n"),
-        ("#replicas: 1\nreplicas: 2  # two\n", "#replicas: 1\nreplicas: 3\n"),
+        ("#replicas: 1\n", "#replicas: 1\nreplicas: 3\n"),
+        ("#replicas: 1\nreplicas: 2  # two\n", "#replicas: 1\nreplicas: 3  # two\n"),
         ("gateway:\n  port: 1\n", "replicas: 3\ngateway:\n  port: 1\n"),
         ("gateway:\n  replicas: 1\n", "replicas: 3\ngateway:\n  replicas: 1\n"),
     ],
 )
 def test_a_key_at_the_top_is_set_where_it_stands(text: str, expected: str) -> None:
-    assert config.with_keys(text, "", {"replicas": "3"}) == expected
+    assert config.with_keys(text, "", {"replicas": 3}) == expected
 
 
 def test_what_is_no_file_is_not_replaced_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLOISTER_CONFIG", "/dev/null")
     with pytest.raises(ConfigError, match="no file that can be changed"):
-        userfile.set_keys("", {"replicas": "3"})
+        userfile.set_keys("", {"replicas": 3})
     assert Path("/dev/null").is_char_device()
 
 

@@ -18,7 +18,7 @@ from cloister.config import Settings, with_keys
 from cloister.deployment import record
 from cloister.deployment.record import Record
 from cloister.engines.vllm.options import _LOOPBACK, _OFFLINE
-from cloister.errors import ConfigError, ModelStoreError
+from cloister.errors import ModelStoreError
 from cloister.modelstore import File, Pin, Store, contents, pins, sanity
 
 NAME = "nanonets/Nanonets-OCR2-3B"
@@ -349,8 +349,3 @@ def test_a_chosen_model_is_written_into_the_users_own_file(tmp_path: Path, befor
     assert {line for line in before.splitlines() if "#" in line and ":" not in line} <= set(
         after.splitlines()
     )
-
-
-def test_a_section_in_one_line_is_left_alone() -> None:
-    with pytest.raises(ConfigError, match="in one line"):
-        with_keys("model: {name: a/b}\n", "model", {"name": "c/d"})

