@@ -1,4 +1,4 @@
-"""What keys may do, as nginx can keep it: one zone for each rate and each concurrency in use."""
+"""What keys may do: one zone of nginx for each rate in use, and how many requests at once."""
 
 import math
 from collections.abc import Iterable
@@ -21,15 +21,6 @@ class Rate:
     retry_after_s: int
 
 
-@dataclass(frozen=True)
-class Concurrency:
-    """Keys that may have as many requests under way."""
-
-    zone: str
-    most: int
-    names: tuple[str, ...]
-
-
 def rates(keys: Iterable[Key]) -> tuple[Rate, ...]:
     """Return the rates in use, each with its keys."""
     found: dict[str, list[Key]] = {}
@@ -39,15 +30,9 @@ def rates(keys: Iterable[Key]) -> tuple[Rate, ...]:
     return tuple(_rate(alike) for alike in found.values())
 
 
-def concurrencies(keys: Iterable[Key]) -> tuple[Concurrency, ...]:
-    """Return the concurrencies in use, each with its keys."""
-    found: dict[int, list[str]] = {}
-    for key in keys:
-        if key.concurrency is not None:
-            found.setdefault(key.concurrency, []).append(key.name)
-    return tuple(
-        Concurrency(f"concurrent_{most}", most, tuple(names)) for most, names in found.items()
-    )
+def concurrencies(keys: Iterable[Key]) -> dict[str, int]:
+    """Return how many requests a key may have under way, by name, where that is limited."""
+    return {key.name: key.concurrency for key in keys if key.concurrency is not None}
 
 
 def _rate(alike: list[Key]) -> Rate:

@@ -49,20 +49,13 @@ def door(replica: Stub) -> Iterator[Gateway]:
         yield made
 
 
-def ask(
-    door: Gateway,
-    secret: str | None,
-    path: str = PATH,
-    via: Any = requests,
-    **more: Any,
-) -> requests.Response:
+def ask(door: Gateway, secret: str | None, path: str = PATH, **more: Any) -> requests.Response:
     headers = {} if secret is None else {"Authorization": f"Bearer {secret}"}
     method = "POST" if path == PATH else "GET"
     body = {"model": "stub"} if method == "POST" else None
-    answer: requests.Response = via.request(
+    return requests.request(
         method, f"{door.url}{path}", json=body, headers=headers, timeout=60, **more
     )
-    return answer
 
 
 @pytest.mark.parametrize("path", [PATH, "/v1/models"])
@@ -146,13 +139,9 @@ def test_a_key_may_have_any_name(replica: Stub) -> None:
         )
         for number, (name, secret) in enumerate(secrets.items())
     )
-    # On one connection nginx has taken note that a request is over when it sees the next one.
-    with (
-        gateway([replica.address], keys=told, metrics_allow=()) as made,
-        requests.Session() as session,
-    ):
+    with gateway([replica.address], keys=told, metrics_allow=()) as made:
         found = {
-            name: [ask(made, secret, via=session).status_code for _ in range(4)]
+            name: [ask(made, secret).status_code for _ in range(4)]
             for name, secret in secrets.items()
         }
     for key, statuses in zip(told, found.values(), strict=True):
@@ -171,6 +160,41 @@ def test_requests_at_once_are_limited_for_each_key(door: Gateway, replica: Stub)
     refused = next(answer for answer in answers if answer.status_code == 429)
     assert refused.json()["error"]["code"] == "too_many_requests"
     assert refused.headers["Retry-After"] == "5"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_one_at_a_time_is_never_refused_who_asks_for_page_after_page(
+    replica: Stub, *, stream: bool
+) -> None:
+    replica.behave("ok")
+    with gateway([replica.address], keys=(key("a", concurrency=1),), metrics_allow=()) as made:
+        for _ in range(200):
+            answer = requests.post(
+                f"{made.url}{PATH}",
+                json={"model": "stub", "stream": stream},
+                headers={"Authorization": f"Bearer {SECRETS['a']}"},
+                timeout=60,
+            )
+            assert answer.status_code == 200, answer.text
+            assert answer.content
+
+
+def test_who_leaves_before_the_answer_gives_the_room_back(replica: Stub) -> None:
+    replica.behave("slow", first_ms=3000)
+    with gateway([replica.address], keys=(key("a", concurrency=1),), metrics_allow=()) as made:
+        with pytest.raises(requests.ReadTimeout):
+            requests.post(
+                f"{made.url}{PATH}",
+                json={"model": "stub"},
+                headers={"Authorization": f"Bearer {SECRETS['a']}"},
+                timeout=0.5,
+            )
+        replica.behave("ok")
+
+        def served() -> None:
+            assert ask(made, SECRETS["a"]).status_code == 200
+
+        eventually(served)
 
 
 def test_a_large_body_without_a_key_is_refused_before_it_is_read(door: Gateway) -> None:

@@ -99,7 +99,7 @@ def test_keys_are_written_as_hashes_and_limits_once_each() -> None:
     assert text.count("zone=rate_1_m:1m rate=1r/m") == 1
     assert "limit_req zone=rate_60_m burst=59 nodelay;" in text
     assert "limit_req zone=rate_1_m;" in text
-    assert "limit_conn concurrent_4 4;" in text
+    assert 'local most = { ["alice"] = 4, }' in text
     assert 'bob" 61;' in text, "when a key of one request a minute may come back"
 
 
