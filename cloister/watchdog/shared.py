@@ -13,6 +13,7 @@ from cloister.layout import Layout
 from cloister.runtimes import EXPORTER, GATEWAY, ProgramState, Runtime
 from cloister.statefolder import locked
 from cloister.watchdog.backoff import Failures
+from cloister.watchdog.notes import log_errors
 
 # A restart of the gateway cuts all pages, so it has more time than a replica.
 SILENCE_S = 30.0
@@ -49,11 +50,25 @@ class SharedProgram:
         """Return why it is not well, by the last look that ended; None where none of them tells."""
         if self.look is None or not self.look.done():
             return None
-        why, self.look = self.look.result(), None
+        done, self.look = self.look, None
+        why = done.result()
         if why is None:
             self.well_s = time.monotonic()
             self.failures = self.failures.well(self.well_s)
         return why
+
+    def is_due(self, silence_s: float) -> bool:
+        """Return whether one that is not well has had its time, and may be restarted again."""
+        now = time.monotonic()
+        has_had_its_time = self.pid is None or now - self.well_s >= silence_s
+        return has_had_its_time and self.failures.over(now)
+
+    def end_treatment(self) -> None:
+        """Watch it again where its treatment has ended; raises as that did."""
+        if self.treatment is not None and self.treatment.done():
+            done, self.treatment = self.treatment, None
+            self.begin(time.monotonic())
+            done.result()
 
 
 class SharedPrograms:
@@ -77,18 +92,15 @@ class SharedPrograms:
     ) -> None:
         """Look at each, and treat those that are not well."""
         for name, program in self._programs.items():
-            if program.treatment is not None:
-                if program.treatment.done():
-                    done, program.treatment = program.treatment, None
-                    program.begin(time.monotonic())
-                    done.result()
-                continue
-            state = states.get(name)  # None: it is not there at all, and only `up` can make it
-            why = self._complaint(program, planned, running, state) if state else None
-            if why is not None and program.failures.over(time.monotonic()):
-                silent_s = time.monotonic() - program.well_s
-                if program.pid is None or silent_s >= silence_s:
-                    program.treatment = self._threads.submit(self._restart, program, running, why)
+            with log_errors(name):
+                if program.treatment is not None:
+                    program.end_treatment()
+                # None: it is not there at all, and only `up` can make it.
+                elif (state := states.get(name)) is not None:
+                    why = self._complaint(program, planned, running, state)
+                    if why is not None and program.is_due(silence_s):
+                        restart = self._threads.submit(self._restart, program, running, why)
+                        program.treatment = restart
 
     def _complaint(
         self, program: SharedProgram, planned: Plan, running: Runtime, state: ProgramState

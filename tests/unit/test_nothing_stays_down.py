@@ -255,6 +255,36 @@ def test_a_gateway_that_is_silent_is_killed_and_started_after_a_while(
         assert fleet.done == [f"halt {GATEWAY} True", f"start {GATEWAY}"]
 
 
+def test_a_program_whose_look_breaks_does_not_leave_the_others_without_care(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fleet = Fleet()
+    planned = of(Record(settings=load(tmp_path), cores=2))
+    ended = ProgramState(EXPORTER, "stopped", None, 1, "exit code 0")
+
+    def break_(*_: object) -> ProgramState:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(defects, "examine", break_)
+    with ThreadPoolExecutor(2) as threads:
+        watch = SharedPrograms(Layout(tmp_path), Journal(Layout(tmp_path), "watchdog"), threads)
+        program = watch._programs[GATEWAY]
+
+        def care(states: dict[str, ProgramState]) -> None:
+            watch.care(planned, cast("Runtime", fleet), states, 100)
+            if program.look is not None:
+                until(program.look.done)
+
+        care({GATEWAY: RUNS})
+        care({GATEWAY: RUNS, EXPORTER: ended})
+        monkeypatch.setattr(defects, "examine", lambda *_: RUNS)
+        care({GATEWAY: RUNS})
+        assert program.look is not None
+        assert program.look.result() is None, "it is looked at again"
+    assert fleet.done == [f"start {EXPORTER}"]
+    assert f"{GATEWAY}: unexpected ZeroDivisionError at " in caplog.text
+
+
 def test_a_watchdog_whose_supervisor_is_dead_takes_nobody_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -281,6 +311,79 @@ def test_a_watchdog_whose_round_hangs_ends(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False, timeout=120)
     assert done.returncode == -signal.SIGALRM
+
+
+def test_each_replica_has_the_whole_time_of_the_alarm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The waits of one round add up: 64 replicas, each with a reload of the gateway."""
+    settings = load(tmp_path, "replicas=3")
+    standings: dict[str, Standing] = {f"tesseract-{n}": "serving" for n in (1, 2, 3)}
+    write(Record(settings=settings, cores=2, standings=standings))
+    running: Any = SimpleNamespace(states=lambda: (RUNS,), session=nullcontext)
+    monkeypatch.setitem(RUNTIMES, "process", replace(RUNTIMES["process"], make=lambda _: running))
+    done: list[str] = []
+    monkeypatch.setattr(SharedPrograms, "care", lambda *_: done.append("shared"))
+    monkeypatch.setattr(Watch, "_care", lambda _, ill: done.append(ill.replica.name))
+    Watch(settings, lambda: done.append("alarm")).round()
+    assert done == [
+        *("alarm", "shared"),
+        *("alarm", "tesseract-1", "alarm", "tesseract-2", "alarm", "tesseract-3"),
+    ]
+
+
+def test_an_unexpected_error_is_logged_with_its_type_and_others_are_cared_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = load(tmp_path, "replicas=2")
+    standings: dict[str, Standing] = {"tesseract-1": "serving", "tesseract-2": "serving"}
+    write(Record(settings=settings, cores=2, standings=standings))
+    running: Any = SimpleNamespace(states=lambda: (RUNS,), session=nullcontext)
+    monkeypatch.setitem(RUNTIMES, "process", replace(RUNTIMES["process"], make=lambda _: running))
+    done: list[str] = []
+
+    def break_(*_: object) -> None:
+        raise KeyError("text of a page")
+
+    def care(_: Watch, ill: Any) -> None:
+        done.append(ill.replica.name)
+        break_()
+
+    monkeypatch.setattr(SharedPrograms, "care", break_)
+    monkeypatch.setattr(Watch, "_care", care)
+    Watch(settings).round()
+    assert done == ["tesseract-1", "tesseract-2"]
+    logged = [one.getMessage() for one in caplog.records]
+    for name in ("tesseract-1", "tesseract-2", "the gateway and the exporter"):
+        (line,) = [line for line in logged if line.startswith(f"{name}: unexpected KeyError at ")]
+        assert "test_nothing_stays_down.py" in line
+    assert "text of a page" not in caplog.text
+    assert Layout(tmp_path).watch.exists(), "it lives, and tells that"
+
+
+def test_a_watchdog_with_an_unexpected_error_tries_again(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, sys\n"
+        "from cloister.watchdog import __main__ as program\n"
+        "program._AFTER_ERROR_S = 0.01\n"
+        "rounds = []\n"
+        "def round_(_):\n"
+        "    rounds.append(1)\n"
+        "    if len(rounds) == 3: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    raise ZeroDivisionError\n"
+        "program.Watch = type('W', (), {'__init__': lambda *_: None, 'round': round_})\n"
+        f"sys.argv[1:] = ['--state-dir', {str(tmp_path)!r}]\n"
+        "program.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        check=False,
+        timeout=120,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr.count("unexpected ZeroDivisionError at ")) == (0, 3)
 
 
 FLAGS = ("gateway.timeout_s=700", "tesseract.page_timeout_s=400", "vllm.shutdown_timeout_s=3600")
