@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
-from cloister.deployment import defects
+from cloister.deployment import defects, record
 from cloister.deployment.plan import Plan
 from cloister.events import Journal
-from cloister.files import BusyError
+from cloister.files import BusyError, is_locked
 from cloister.layout import Layout
 from cloister.runtimes import EXPORTER, GATEWAY, ProgramState, Runtime
 from cloister.statefolder import locked
@@ -23,11 +23,13 @@ SILENCE_S = 30.0
 class SharedProgram:
     """A program that is there once; times are of the monotonic clock, in seconds.
 
-    `pid` is its process at the last look, `well_s` when it was last seen to be well, and `look`
-    the question whether it is, which may take as long as the program is silent.
+    `taken` is how often commands had started it when it was last looked at, `pid` its process then,
+    `well_s` when it was last seen to be well, and `look` the question whether it is, which may take
+    as long as the program is silent.
     """
 
     name: str
+    taken: int = 0
     pid: int | None = None
     well_s: float = field(default_factory=time.monotonic)
     failures: Failures = field(default_factory=Failures)
@@ -41,6 +43,11 @@ class SharedProgram:
             self.failures = self.failures.failed(now)
             self.begin(now)
         self.pid = state.pid or self.pid
+
+    def look_away(self) -> None:
+        """Forget its process, which a command ends, or has ended, on purpose."""
+        self.pid = None
+        self.begin(time.monotonic())
 
     def begin(self, now_s: float) -> None:
         """Give its process as much time as a new one."""
@@ -91,10 +98,18 @@ class SharedPrograms:
         silence_s: float,
     ) -> None:
         """Look at each, and treat those that are not well."""
+        # In this order: a command counts what it started before it lets go of its lock, so what
+        # it started before the `states` were asked for is seen by one or the other.
+        is_in_hand = is_locked(self._layout.lock)
+        recorded = record.read(planned.settings)
+        taken = recorded.taken if recorded else {}
         for name, program in self._programs.items():
             with log_errors(name):
                 if program.treatment is not None:
                     program.end_treatment()
+                elif is_in_hand or program.taken != taken.get(name, 0):
+                    program.taken = taken.get(name, 0)
+                    program.look_away()
                 # None: it is not there at all, and only `up` can make it.
                 elif (state := states.get(name)) is not None:
                     why = self._complaint(program, planned, running, state)

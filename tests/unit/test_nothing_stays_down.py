@@ -21,7 +21,7 @@ import yaml
 
 from cloister import chat, config, gateway, sockets, unixhttp
 from cloister.config import Settings
-from cloister.deployment import defects, present
+from cloister.deployment import defects, lifecycle, present
 from cloister.deployment.access import Access
 from cloister.deployment.plan import door, of, plan, programs
 from cloister.deployment.record import Record, Standing, required, write
@@ -29,7 +29,7 @@ from cloister.deployment.status import ProgramStatus, Status, _heard, _is_well, 
 from cloister.endpoint import UnixSocket
 from cloister.engines import ENGINES
 from cloister.events import Journal
-from cloister.files import exclusive, write_atomically
+from cloister.files import exclusive, is_locked, write_atomically
 from cloister.gateway import Place
 from cloister.layout import Layout
 from cloister.runtimes import (
@@ -43,7 +43,7 @@ from cloister.runtimes import (
 )
 from cloister.runtimes.docker import overlay
 from cloister.runtimes.supervisor import Supervisor
-from cloister.watchdog.shared import SharedPrograms
+from cloister.watchdog.shared import SharedProgram, SharedPrograms
 from cloister.watchdog.watch import Watch
 
 ROOT = Path(__file__).parents[2]
@@ -200,18 +200,19 @@ class Fleet:
 
 
 @contextmanager
-def shared(tmp_path: Path, fleet: Fleet) -> Iterator[Callable[[float], None]]:
+def shared(tmp_path: Path, fleet: Fleet) -> Iterator[Callable[[float], SharedProgram]]:
     """Give a function that lets the watchdog care once, and waits until it has."""
     planned = of(Record(settings=load(tmp_path), cores=2))
     with ThreadPoolExecutor(2) as threads:
         watch = SharedPrograms(Layout(tmp_path), Journal(Layout(tmp_path), "watchdog"), threads)
         program = watch._programs[GATEWAY]
 
-        def care(silence_s: float) -> None:
+        def care(silence_s: float) -> SharedProgram:
             watch.care(planned, cast("Runtime", fleet), {GATEWAY: fleet.state}, silence_s)
             for future in (program.look, program.treatment):
                 if future is not None:
                     future.result()
+            return program
 
         yield care
 
@@ -253,6 +254,69 @@ def test_a_gateway_that_is_silent_is_killed_and_started_after_a_while(
         for _ in range(5):
             care(0)
         assert fleet.done == [f"halt {GATEWAY} True", f"start {GATEWAY}"]
+
+
+def test_a_lock_that_is_held_is_told_without_being_taken(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    assert not is_locked(path), "there is none"
+    with exclusive(path):
+        assert is_locked(path)
+    assert not is_locked(path)
+    with exclusive(path, wait_s=0):
+        assert is_locked(path)
+
+
+@pytest.mark.parametrize("counts", ["no command", "a command at work", "a command that ended"])
+def test_a_restart_by_a_command_is_no_crash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counts: str
+) -> None:
+    fleet = Fleet()
+    monkeypatch.setattr(defects, "examine", lambda *_: fleet.state)
+    recorded = Record(settings=load(tmp_path), cores=2)
+    write(recorded)
+    with shared(tmp_path, fleet) as care:
+        failures = care(100).failures
+        for pid in (2, 3, 4, 5, 6):
+            if counts == "a command that ended":
+                recorded = recorded.with_taken((GATEWAY,))
+                write(recorded)
+            fleet.state = replace(RUNS, pid=pid)
+            at_work = counts == "a command at work"
+            with exclusive(Layout(tmp_path).lock) if at_work else nullcontext():
+                failures = care(100).failures
+            failures = care(100).failures
+        assert failures.count == (5 if counts == "no command" else 0)
+        fleet.state = replace(RUNS, pid=7)
+        assert care(100).failures.count == failures.count + 1, "this one ended by itself"
+
+
+def test_what_commands_started_again_is_counted_whatever_else_they_change(tmp_path: Path) -> None:
+    first = Record(settings=load(tmp_path, "replicas=1"), cores=2)
+    taken = first.with_taken((GATEWAY, EXPORTER)).counted(first)
+    assert taken.taken == {GATEWAY: 1, EXPORTER: 1}
+    again = taken.with_taken((GATEWAY,)).counted(taken)
+    assert again.taken == {GATEWAY: 2, EXPORTER: 1}
+    target = first.moved({"tesseract-1": "unproven"})
+    assert target.counted(again).taken == {GATEWAY: 2, EXPORTER: 1, "tesseract-1": 1}
+
+
+def test_restart_counts_the_programs_that_it_starts_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = load(tmp_path, "replicas=1")
+    write(Record(settings=settings, cores=2, standings={"tesseract-1": "serving"}))
+    done: list[str] = []
+    running: Any = SimpleNamespace(
+        states=lambda: (replace(RUNS, name=EXPORTER),),
+        place=lambda: Place(tmp_path / "gateway", tmp_path / "logs"),
+        check_gateway=lambda _: None,
+        halt=lambda name: done.append(f"halt {name} {required(settings).taken}"),
+        start=lambda name: done.append(f"start {name}"),
+    )
+    monkeypatch.setitem(RUNTIMES, "process", replace(RUNTIMES["process"], make=lambda _: running))
+    lifecycle.restart(settings, (EXPORTER,), lambda _: None)
+    assert done == [f"halt {EXPORTER} {{}}", f"start {EXPORTER}"]
+    assert required(settings).taken == {EXPORTER: 1}
 
 
 def test_a_program_whose_look_breaks_does_not_leave_the_others_without_care(
