@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
+from cloister.config import Settings
 from cloister.deployment import defects, record
 from cloister.deployment.plan import Plan
 from cloister.events import Journal
@@ -16,7 +17,16 @@ from cloister.watchdog.backoff import Failures
 from cloister.watchdog.notes import log_errors
 
 # A restart of the gateway cuts all pages, so it has more time than a replica.
-SILENCE_S = 30.0
+_SILENCE_S = 30.0
+_LOOKS = 2  # one alone may fall into the wrong moment
+
+
+def longest_silence_s(settings: Settings) -> float:
+    """Return how long the gateway or the exporter may not answer, in seconds; pure.
+
+    Longer than one look takes, which waits `defects.ASK_S` for an answer.
+    """
+    return max(settings.healing.silence_s or _SILENCE_S, _LOOKS * defects.ASK_S)
 
 
 @dataclass
@@ -33,7 +43,7 @@ class SharedProgram:
     pid: int | None = None
     well_s: float = field(default_factory=time.monotonic)
     failures: Failures = field(default_factory=Failures)
-    look: Future[str | None] | None = None
+    look: Future[ProgramState] | None = None
     treatment: Future[None] | None = None
 
     def see(self, state: ProgramState) -> None:
@@ -58,11 +68,14 @@ class SharedProgram:
         if self.look is None or not self.look.done():
             return None
         done, self.look = self.look, None
-        why = done.result()
-        if why is None:
-            self.well_s = time.monotonic()
-            self.failures = self.failures.well(self.well_s)
-        return why
+        seen = done.result()
+        if seen.state == "failed":
+            return seen.detail
+        self.well_s = time.monotonic()
+        # Full of clients it is not silent, and that it is well is not known.
+        forgive = self.failures.unsure if seen.detail == defects.FULL else self.failures.well
+        self.failures = forgive(self.well_s)
+        return None
 
     def is_due(self, silence_s: float) -> bool:
         """Return whether one that is not well has had its time, and may be restarted again."""
@@ -147,11 +160,10 @@ class SharedPrograms:
             return  # a command is at work, which may be stopping it
 
 
-def _look(planned: Plan, running: Runtime, state: ProgramState) -> str | None:
-    """Return what is wrong with a program that has a process."""
+def _look(planned: Plan, running: Runtime, state: ProgramState) -> ProgramState:
+    """Return the state of a program that has a process, as it is."""
     if state.state == "failed":
-        return state.detail  # Docker's health check, or paused
+        return state  # Docker's health check, or paused
     with running.session() as session:
         # Asked whatever its runtime says: a supervisor calls it running only after some seconds.
-        seen = defects.examine(planned, replace(state, state="running"), session)
-    return seen.detail if seen.state == "failed" else None
+        return defects.examine(planned, replace(state, state="running"), session)

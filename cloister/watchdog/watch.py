@@ -27,7 +27,7 @@ from cloister.statefolder import locked
 from cloister.watchdog import causes
 from cloister.watchdog.judgement import Chart
 from cloister.watchdog.notes import Notes, Trouble, log_errors
-from cloister.watchdog.shared import SILENCE_S, SharedPrograms
+from cloister.watchdog.shared import SharedPrograms, longest_silence_s
 from cloister.watchdog.sight import look
 from cloister.watchdog.ward import Ward
 
@@ -69,8 +69,7 @@ class Watch:
         self._begin_step()
         # Before the replicas, whose treatments may wait for a gateway that hangs.
         with log_errors("the gateway and the exporter"):
-            silence_s = now.settings.healing.silence_s or SILENCE_S
-            self._shared.care(planned, running, states, silence_s)
+            self._shared.care(planned, running, states, longest_silence_s(now.settings))
         seen = look(planned, running, states, ours, self._threads)
         self._wards = {name: self._wards.get(name) or Ward(name) for name in planned.names}
         for replica in planned.replicas:

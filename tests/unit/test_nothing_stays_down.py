@@ -43,7 +43,8 @@ from cloister.runtimes import (
 )
 from cloister.runtimes.docker import overlay
 from cloister.runtimes.supervisor import Supervisor
-from cloister.watchdog.shared import SharedProgram, SharedPrograms
+from cloister.watchdog.backoff import Failures
+from cloister.watchdog.shared import SharedProgram, SharedPrograms, longest_silence_s
 from cloister.watchdog.watch import Watch
 
 ROOT = Path(__file__).parents[2]
@@ -85,32 +86,39 @@ def test_a_frozen_process_is_found_and_an_engine_s_workers_are_its_own() -> None
     assert defects.frozen(parent.pid) is None, "it has ended"
 
 
-def take_and_close(listening: socket.socket) -> None:
-    listening.accept()[0].close()
+def take_and_close(listening: socket.socket, times: int) -> None:
+    for _ in range(times):
+        listening.accept()[0].close()
 
 
 @pytest.mark.parametrize(
-    ("kind", "is_well"), [("closes", True), ("silent", False), ("nobody", False)]
+    ("kind", "expected"), [("closes", "full"), ("silent", "silent"), ("nobody", "silent")]
 )
 def test_a_gateway_without_room_is_no_silent_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, *, is_well: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, expected: str
 ) -> None:
     """Clients that take all of nginx' connections must not get it restarted."""
-    monkeypatch.setattr(defects, "_ASK_S", 0.5)
+    monkeypatch.setattr(defects, "ASK_S", 0.5)
     place = UnixSocket(tmp_path / "sock")
     planned: Any = SimpleNamespace(
+        names=(),
         site=SimpleNamespace(
             status=SimpleNamespace(here=place), exporter=SimpleNamespace(here=place)
-        )
+        ),
     )
     with socket.socket(socket.AF_UNIX) as listening, ThreadPoolExecutor(1) as threads:
         listening.bind(str(place.path))
         if kind != "nobody":
             listening.listen()
         if kind == "closes":
-            threads.submit(take_and_close, listening)
+            threads.submit(take_and_close, listening, times=2)
         with chat.session(unixhttp.below(tmp_path)) as session:
-            assert defects.answers(planned, GATEWAY, session) is is_well
+            assert defects.ask(planned, GATEWAY, session) == expected
+            state = defects.examine(planned, replace(RUNS, pid=os.getpid()), session)
+            assert (state.state, state.detail) == {
+                "full": ("running", defects.FULL),
+                "silent": ("failed", "it has not answered for 0.5 s"),
+            }[expected]
 
 
 def test_a_frozen_supervisor_is_one_that_does_not_answer(
@@ -344,9 +352,41 @@ def test_a_program_whose_look_breaks_does_not_leave_the_others_without_care(
         monkeypatch.setattr(defects, "examine", lambda *_: RUNS)
         care({GATEWAY: RUNS})
         assert program.look is not None
-        assert program.look.result() is None, "it is looked at again"
+        assert program.look.result() == RUNS, "it is looked at again"
     assert fleet.done == [f"start {EXPORTER}"]
     assert f"{GATEWAY}: unexpected ZeroDivisionError at " in caplog.text
+
+
+def test_silence_is_longer_than_one_question_may_take(tmp_path: Path) -> None:
+    """Or one question without an answer in time would cut everybody's pages."""
+    for chosen, expected_s in (("null", 30), ("2", 20), ("20", 20), ("21", 21), ("300", 300)):
+        settings = load(tmp_path, f"healing.silence_s={chosen}")
+        assert longest_silence_s(settings) == expected_s
+        assert longest_silence_s(settings) >= 2 * defects.ASK_S
+
+
+def test_a_gateway_that_closes_connections_has_neither_been_silent_nor_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet = Fleet()
+    monkeypatch.setattr(defects, "examine", lambda *_: replace(RUNS, detail=defects.FULL))
+    with shared(tmp_path, fleet) as care:
+        program = care(100)
+        program.failures = Failures(3, time.monotonic() - 100, time.monotonic() - 100)
+        program.well_s -= 100
+        for _ in range(3):
+            care(0)
+        assert fleet.done == [], "it is there, and only full"
+        assert program.failures.count == 3, "no seconds in which it was well forgive a failure"
+        assert time.monotonic() - program.well_s < 90, "silence is counted from here"
+        monkeypatch.setattr(defects, "examine", lambda *_: RUNS)
+        for _ in range(3):
+            care(100)
+        assert program.failures.count == 3, "half a minute of them begins now"
+        program.failures = replace(program.failures, forgiven_s=time.monotonic() - 100)
+        for _ in range(3):
+            care(100)
+        assert program.failures.count == 2
 
 
 def test_a_watchdog_whose_supervisor_is_dead_takes_nobody_out(
