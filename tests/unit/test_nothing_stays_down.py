@@ -121,6 +121,43 @@ def test_a_gateway_without_room_is_no_silent_one(
             }[expected]
 
 
+def reply(listening: socket.socket, kind: str) -> None:
+    with listening.accept()[0] as connection:
+        if kind == "closes after the request":
+            connection.recv(1)  # the rest is unread, which resets the connection
+        elif kind != "closes":
+            connection.recv(4096)
+            connection.sendall(kind.encode())
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        ("closes", 0),
+        ("closes after the request", 0),
+        ("HTTP/1.1 200 OK\r\n\r\n", 0),
+        ("HTTP/1.1 503 Service Unavailable\r\n\r\n", 0),
+        ("HTTP/1.1 500 Internal Server Error\r\n\r\n", 1),
+        ("SSH-2.0", 1),
+    ],
+)
+def test_a_gateway_full_of_clients_passes_its_container_s_check(
+    tmp_path: Path, kind: str, code: int
+) -> None:
+    """Docker calls what fails three checks unhealthy, and the watchdog restarts that."""
+    program, place = tmp_path / "healthcheck", tmp_path / "sock"
+    source = ROOT / "images" / "gateway" / "healthcheck.c"
+    subprocess.run(["cc", "-Wall", "-Werror", "-o", program, source], check=True)
+    with socket.socket(socket.AF_UNIX) as listening, ThreadPoolExecutor(1) as threads:
+        listening.bind(str(place))
+        listening.listen()
+        replied = threads.submit(reply, listening, kind)
+        done = subprocess.run([program, place], check=False, timeout=60, capture_output=True)
+        replied.result(10)
+    assert done.returncode == code, done.stderr
+    assert subprocess.run([program, place], check=False, capture_output=True).returncode == 1
+
+
 def test_a_frozen_supervisor_is_one_that_does_not_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
