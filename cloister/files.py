@@ -17,6 +17,7 @@ from cloister.errors import DeploymentError
 _POLL_S = 0.05
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _LOCK = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PRIVATE, _PRIVATE_FOLDER, _FOLDER, _OTHERS = 0o600, 0o700, 0o755, 0o077
 
 
@@ -121,6 +122,24 @@ def exclusive(
         ) from error
     with held:
         yield
+
+
+def is_locked(path: Path) -> bool:
+    """Return whether a command holds a lock file now.
+
+    A shared lock, which several may have, is tried for a moment: a command that waits for its own
+    just then tries again soon after. Raises DeploymentError when the file cannot be read.
+    """
+    try:
+        with os.fdopen(os.open(path, _READ), "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    except OSError as error:
+        raise DeploymentError(f"`{path}` cannot be read: {error.strerror}") from error
+    return False
 
 
 def _lock(path: Path) -> IO[bytes]:

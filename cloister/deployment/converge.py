@@ -158,7 +158,11 @@ class Convergence:
         if gone := self.changes.removed & BESIDE:
             self.running.remove(gone)
         todo = (self.changes.added | self.changes.changed) - frozenset(self.planned.names)
-        return self.running.apply(self.wanted, todo) if todo else ()
+        if not todo:
+            return ()
+        started = self.running.apply(self.wanted, todo)
+        self.door.edit(lambda now: now.with_taken(started))
+        return started
 
     def _bring(self, step: Step) -> tuple[str, ...]:
         if step.action == "replace":

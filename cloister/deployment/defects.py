@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 import psutil
 import requests
@@ -12,7 +13,10 @@ from cloister.deployment.record import Record
 from cloister.endpoint import UnixSocket
 from cloister.runtimes import EXPORTER, GATEWAY, ProgramState
 
-_ASK_S = 10.0
+# Of one question: a machine that is busy may take some seconds to answer one that costs nothing.
+ASK_S = 10.0
+FULL = "it closes connections without an answer: clients take all of them"
+Reply = Literal["well", "full", "silent"]
 _ALIVE = {"starting", "running"}
 _INITS = {"docker-init", "tini"}
 _HELD_BY_A_COMMAND = {None, "unproven", "draining"}
@@ -47,9 +51,10 @@ def examine(planned: Plan, state: ProgramState, session: requests.Session) -> Pr
     # An engine's workers are its own: a page that takes too long ends its worker.
     if stopped := frozen(state.pid, main_only=state.name in planned.names):
         return replace(state, state="failed", detail=f"its process {stopped} is frozen (SIGSTOP)")
-    if state.state == "running" and not answers(planned, state.name, session):
-        return replace(state, state="failed", detail=f"it has not answered for {_ASK_S:g} s")
-    return state
+    reply = ask(planned, state.name, session) if state.state == "running" else "well"
+    if reply == "silent":
+        return replace(state, state="failed", detail=f"it has not answered for {ASK_S:g} s")
+    return replace(state, detail=FULL) if reply == "full" else state
 
 
 def frozen(pid: int, *, main_only: bool = False) -> int | None:
@@ -73,15 +78,19 @@ def _is_stopped(process: psutil.Process) -> bool:
     return stopped
 
 
-def answers(planned: Plan, name: str, session: requests.Session) -> bool:
-    """Return whether the gateway or the exporter answers; other programs have nothing to ask."""
+def ask(planned: Plan, name: str, session: requests.Session) -> Reply:
+    """Return how the gateway or the exporter replies; other programs have nothing to ask.
+
+    It is `full` where it closes the connection: nginx does so to what it accepts while clients take
+    all of its connections. Were that silence, any client could have it restarted, which cuts
+    everybody's pages.
+    """
     here = {GATEWAY: planned.site.status.here, EXPORTER: planned.site.exporter.here}.get(name)
     if not isinstance(here, UnixSocket):
-        return True
+        return "well"
     try:
-        session.get(f"{here.url}{_CHEAP[name]}", timeout=_ASK_S)
+        session.get(f"{here.url}{_CHEAP[name]}", timeout=ASK_S)
     except requests.RequestException as error:
-        # nginx closes what it accepts while clients take all of its connections. Were this a
-        # defect, any client could have it restarted, which cuts everybody's pages.
-        return bool(error.args) and isinstance(error.args[0], ProtocolError)
-    return True
+        is_closed = bool(error.args) and isinstance(error.args[0], ProtocolError)
+        return "full" if is_closed else "silent"
+    return "well"

@@ -131,13 +131,19 @@ def restart(settings: Settings, names: tuple[str, ...], progress: Progress) -> t
         for name in names or known:
             progress(f"restarting {name}")
             if name in BESIDE:
-                running.halt(name)
-                running.start(name)
+                _restart_shared(name, running, door)
             else:
                 change.restart(name)
         if GATEWAY in (names or known):
             reading.through_gateway(planned, running, progress)
     return names or known
+
+
+def _restart_shared(name: str, running: Runtime, door: Doorkeeper) -> None:
+    """Restart a program that is there once, and count that, or it would be a crash."""
+    running.halt(name)
+    running.start(name)
+    door.edit(lambda now: now.with_taken((name,)))
 
 
 def reload(settings: Settings) -> bool:

@@ -1,6 +1,7 @@
 """What is to run and which replicas get pages, so that every command and the watchdog agree."""
 
 import json
+from collections.abc import Iterable
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -23,7 +24,7 @@ class Record(BaseModel):
     `cores` and `seats` are what it was planned with. `shares` are the replicas' weights while a
     canary is out, and `previous` are the settings to which a rollout would go back. `under_way` is
     the command that is changing it, or that was killed while it did. `taken` counts how often
-    commands took each replica in hand, so that the watchdog, which looks only now and then, does
+    commands took each program in hand, so that the watchdog, which looks only now and then, does
     not take one that was replaced in between for one that died. `images` are the identities of the
     images that the containers were made of; a record of an older version has none.
     """
@@ -44,10 +45,18 @@ class Record(BaseModel):
         """Return the record with replicas in another state."""
         return self.model_copy(update={"standings": {**self.standings, **standings}})
 
+    def with_taken(self, names: Iterable[str]) -> "Record":
+        """Return the record after a command has started shared programs again."""
+        more = {name: self.taken.get(name, 0) + 1 for name in names}
+        return self.model_copy(update={"taken": {**self.taken, **more}})
+
     def counted(self, before: "Record | None") -> "Record":
         """Return the record with the counts of the one before, and of whom this one takes."""
         were = before.standings if before else {}
-        taken = dict(before.taken) if before else {}
+        # A new record, such as a command's target, has none of the counts of the one before.
+        earlier = before.taken if before else {}
+        names = (*earlier, *self.taken)
+        taken = {name: max(earlier.get(name, 0), self.taken.get(name, 0)) for name in names}
         for name, standing in self.standings.items():
             if standing in {"unproven", "draining"} and were.get(name) != standing:
                 taken[name] = taken.get(name, 0) + 1

@@ -8,18 +8,18 @@ import threading
 from pathlib import Path
 
 from cloister.config import Settings
-from cloister.errors import CloisterError
+from cloister.watchdog.notes import log_errors
 from cloister.watchdog.watch import Watch
 
 _AFTER_ERROR_S = 2.0
-# A round bounds all that it waits for, and asks up to 64 replicas of a busy Docker.
+# Of one step of a round: at most a change of the gateway, which bounds all that it waits for.
 _HUNG_S = 300
 
 
 def main() -> None:
     """Watch until SIGTERM; what cannot be done in one round is said and tried in the next.
 
-    Where a round hangs, SIGALRM ends this process, and its supervisor starts it again.
+    Where one step of a round hangs, SIGALRM ends this process, and its supervisor starts it again.
     """
     parser = argparse.ArgumentParser(prog="cloister.watchdog", description=__doc__)
     parser.add_argument("--state-dir", type=Path, required=True)
@@ -27,18 +27,20 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     over = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: over.set())
-    watch = Watch(Settings(state_dir=options.state_dir))
+    watch = Watch(Settings(state_dir=options.state_dir), _arm)
     pause_s = 0.0
     while not over.wait(pause_s):
-        signal.alarm(_HUNG_S)
-        try:
+        pause_s = _AFTER_ERROR_S
+        _arm()
+        with log_errors("this round"):
             pause_s = watch.round()
-        except CloisterError as error:
-            logging.getLogger(__name__).warning("%s", error)
-            pause_s = _AFTER_ERROR_S
         signal.alarm(0)
     logging.shutdown()
     os._exit(0)  # threads may wait minutes for a test page, and nobody for them
+
+
+def _arm() -> None:
+    signal.alarm(_HUNG_S)
 
 
 if __name__ == "__main__":

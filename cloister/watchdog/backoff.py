@@ -26,6 +26,10 @@ class Failures:
             return self
         return replace(self, count=self.count - 1, forgiven_s=now_s)
 
+    def unsure(self, now_s: float) -> "Failures":
+        """Return them after a look that told nothing: the half minute begins again."""
+        return replace(self, forgiven_s=now_s)
+
     @property
     def wait_s(self) -> float:
         """How long after the last one to start again: 0, 0, then 5, 10, 20 to 300 seconds."""

@@ -5,32 +5,45 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
-from cloister.deployment import defects
+from cloister.config import Settings
+from cloister.deployment import defects, record
 from cloister.deployment.plan import Plan
 from cloister.events import Journal
-from cloister.files import BusyError
+from cloister.files import BusyError, is_locked
 from cloister.layout import Layout
 from cloister.runtimes import EXPORTER, GATEWAY, ProgramState, Runtime
 from cloister.statefolder import locked
 from cloister.watchdog.backoff import Failures
+from cloister.watchdog.notes import log_errors
 
 # A restart of the gateway cuts all pages, so it has more time than a replica.
-SILENCE_S = 30.0
+_SILENCE_S = 30.0
+_LOOKS = 2  # one alone may fall into the wrong moment
+
+
+def longest_silence_s(settings: Settings) -> float:
+    """Return how long the gateway or the exporter may not answer, in seconds; pure.
+
+    Longer than one look takes, which waits `defects.ASK_S` for an answer.
+    """
+    return max(settings.healing.silence_s or _SILENCE_S, _LOOKS * defects.ASK_S)
 
 
 @dataclass
 class SharedProgram:
     """A program that is there once; times are of the monotonic clock, in seconds.
 
-    `pid` is its process at the last look, `well_s` when it was last seen to be well, and `look`
-    the question whether it is, which may take as long as the program is silent.
+    `taken` is how often commands had started it when it was last looked at, `pid` its process then,
+    `well_s` when it was last seen to be well, and `look` the question whether it is, which may take
+    as long as the program is silent.
     """
 
     name: str
+    taken: int = 0
     pid: int | None = None
     well_s: float = field(default_factory=time.monotonic)
     failures: Failures = field(default_factory=Failures)
-    look: Future[str | None] | None = None
+    look: Future[ProgramState] | None = None
     treatment: Future[None] | None = None
 
     def see(self, state: ProgramState) -> None:
@@ -41,6 +54,11 @@ class SharedProgram:
             self.begin(now)
         self.pid = state.pid or self.pid
 
+    def look_away(self) -> None:
+        """Forget its process, which a command ends, or has ended, on purpose."""
+        self.pid = None
+        self.begin(time.monotonic())
+
     def begin(self, now_s: float) -> None:
         """Give its process as much time as a new one."""
         self.well_s, self.look = now_s, None
@@ -49,11 +67,28 @@ class SharedProgram:
         """Return why it is not well, by the last look that ended; None where none of them tells."""
         if self.look is None or not self.look.done():
             return None
-        why, self.look = self.look.result(), None
-        if why is None:
-            self.well_s = time.monotonic()
-            self.failures = self.failures.well(self.well_s)
-        return why
+        done, self.look = self.look, None
+        seen = done.result()
+        if seen.state == "failed":
+            return seen.detail
+        self.well_s = time.monotonic()
+        # Full of clients it is not silent, and that it is well is not known.
+        forgive = self.failures.unsure if seen.detail == defects.FULL else self.failures.well
+        self.failures = forgive(self.well_s)
+        return None
+
+    def is_due(self, silence_s: float) -> bool:
+        """Return whether one that is not well has had its time, and may be restarted again."""
+        now = time.monotonic()
+        has_had_its_time = self.pid is None or now - self.well_s >= silence_s
+        return has_had_its_time and self.failures.over(now)
+
+    def end_treatment(self) -> None:
+        """Watch it again where its treatment has ended; raises as that did."""
+        if self.treatment is not None and self.treatment.done():
+            done, self.treatment = self.treatment, None
+            self.begin(time.monotonic())
+            done.result()
 
 
 class SharedPrograms:
@@ -76,19 +111,24 @@ class SharedPrograms:
         silence_s: float,
     ) -> None:
         """Look at each, and treat those that are not well."""
+        # In this order: a command counts what it started before it lets go of its lock, so what
+        # it started before the `states` were asked for is seen by one or the other.
+        is_in_hand = is_locked(self._layout.lock)
+        recorded = record.read(planned.settings)
+        taken = recorded.taken if recorded else {}
         for name, program in self._programs.items():
-            if program.treatment is not None:
-                if program.treatment.done():
-                    done, program.treatment = program.treatment, None
-                    program.begin(time.monotonic())
-                    done.result()
-                continue
-            state = states.get(name)  # None: it is not there at all, and only `up` can make it
-            why = self._complaint(program, planned, running, state) if state else None
-            if why is not None and program.failures.over(time.monotonic()):
-                silent_s = time.monotonic() - program.well_s
-                if program.pid is None or silent_s >= silence_s:
-                    program.treatment = self._threads.submit(self._restart, program, running, why)
+            with log_errors(name):
+                if program.treatment is not None:
+                    program.end_treatment()
+                elif is_in_hand or program.taken != taken.get(name, 0):
+                    program.taken = taken.get(name, 0)
+                    program.look_away()
+                # None: it is not there at all, and only `up` can make it.
+                elif (state := states.get(name)) is not None:
+                    why = self._complaint(program, planned, running, state)
+                    if why is not None and program.is_due(silence_s):
+                        restart = self._threads.submit(self._restart, program, running, why)
+                        program.treatment = restart
 
     def _complaint(
         self, program: SharedProgram, planned: Plan, running: Runtime, state: ProgramState
@@ -120,11 +160,10 @@ class SharedPrograms:
             return  # a command is at work, which may be stopping it
 
 
-def _look(planned: Plan, running: Runtime, state: ProgramState) -> str | None:
-    """Return what is wrong with a program that has a process."""
+def _look(planned: Plan, running: Runtime, state: ProgramState) -> ProgramState:
+    """Return the state of a program that has a process, as it is."""
     if state.state == "failed":
-        return state.detail  # Docker's health check, or paused
+        return state  # Docker's health check, or paused
     with running.session() as session:
         # Asked whatever its runtime says: a supervisor calls it running only after some seconds.
-        seen = defects.examine(planned, replace(state, state="running"), session)
-    return seen.detail if seen.state == "failed" else None
+        return defects.examine(planned, replace(state, state="running"), session)

@@ -4,6 +4,7 @@ import json
 import logging
 import stat
 import time
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -18,15 +19,15 @@ from cloister.deployment.plan import Plan, of, patience
 from cloister.deployment.record import Record, Standing
 from cloister.endpoint import UnixSocket
 from cloister.engines import ENGINES, Patience, Replica
-from cloister.errors import CloisterError, DeploymentError
+from cloister.errors import DeploymentError
 from cloister.files import write_atomically
 from cloister.layout import Layout
 from cloister.runtimes import RUNTIMES, SOCKET, Runtime
 from cloister.statefolder import locked
 from cloister.watchdog import causes
 from cloister.watchdog.judgement import Chart
-from cloister.watchdog.notes import Notes, Trouble
-from cloister.watchdog.shared import SILENCE_S, SharedPrograms
+from cloister.watchdog.notes import Notes, Trouble, log_errors
+from cloister.watchdog.shared import SharedPrograms, longest_silence_s
 from cloister.watchdog.sight import look
 from cloister.watchdog.ward import Ward
 
@@ -38,10 +39,13 @@ _log = logging.getLogger(__name__)
 
 
 class Watch:
-    """Watches the deployment of one state folder."""
+    """Watches the deployment of one state folder.
 
-    def __init__(self, state: Settings) -> None:
-        self._state = state
+    `begin_step` is called before each part of a round whose waits are bounded by themselves.
+    """
+
+    def __init__(self, state: Settings, begin_step: Callable[[], None] = lambda: None) -> None:
+        self._state, self._begin_step = state, begin_step
         self._layout = Layout(state.state_dir)
         self._trouble = Trouble()
         self._journal = Notes(self._layout, "watchdog", self._trouble)
@@ -62,11 +66,10 @@ class Watch:
             self._publish()
             return float(now.settings.healing.interval_s)
         ours = {n for n in now.standings if now.serves(n) or now.standings[n] == "sick"}
-        try:  # before the replicas, whose treatments may wait for a gateway that hangs
-            silence_s = now.settings.healing.silence_s or SILENCE_S
-            self._shared.care(planned, running, states, silence_s)
-        except CloisterError as error:
-            _log.warning("%s", error)
+        self._begin_step()
+        # Before the replicas, whose treatments may wait for a gateway that hangs.
+        with log_errors("the gateway and the exporter"):
+            self._shared.care(planned, running, states, longest_silence_s(now.settings))
         seen = look(planned, running, states, ours, self._threads)
         self._wards = {name: self._wards.get(name) or Ward(name) for name in planned.names}
         for replica in planned.replicas:
@@ -79,10 +82,9 @@ class Watch:
                 ward.see(seen[replica.name], ill.patience, ill.ready_s)
             else:
                 ward.look_away()
-            try:
+            self._begin_step()
+            with log_errors(replica.name):
                 self._care(ill)
-            except CloisterError as error:
-                _log.warning("%s: %s", replica.name, error)
         self._publish()
         if any(standing == "sick" for standing in now.standings.values()):
             return _SICK_S

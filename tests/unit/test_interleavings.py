@@ -29,7 +29,15 @@ from cloister.deployment.plan import of, programs
 from cloister.errors import CloisterError, DeploymentError
 from cloister.gateway import Place
 from cloister.layout import Layout
-from cloister.runtimes import GATEWAY, RUNTIMES, Changes, Program, ProgramState
+from cloister.runtimes import (
+    EXPORTER,
+    GATEWAY,
+    RUNTIMES,
+    WATCHDOG,
+    Changes,
+    Program,
+    ProgramState,
+)
 
 READING = chat.Reading("2345", "stop", "model", 1, 0.01)
 BROKEN = 66  # a queue depth with which a replica of this model never reads
@@ -261,6 +269,16 @@ def test_any_commands_killed_anywhere_end_in_the_wanted_state(
         assert set(made.there.values()) == set(programs(of(now), None))
         assert all(made.gets_pages(name) for name in now.standings)
         assert now.images.items() >= {(n, f"sha256:{p}") for n, p in made.there.items()}
+
+
+def test_up_counts_the_shared_programs_that_it_starts() -> None:
+    with world() as made:
+        run(made, "up", 2, 32)
+        shared = {GATEWAY: 1, EXPORTER: 1, WATCHDOG: 1}
+        assert {name: record_of(made).taken.get(name) for name in shared} == shared
+        made.there.pop(EXPORTER)
+        run(made, "up", 2, 32)
+        assert {name: record_of(made).taken.get(name) for name in shared} == {**shared, EXPORTER: 2}
 
 
 def test_what_a_command_does_not_touch_keeps_the_image_that_was_recorded() -> None:

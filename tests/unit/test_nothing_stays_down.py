@@ -21,7 +21,7 @@ import yaml
 
 from cloister import chat, config, gateway, sockets, unixhttp
 from cloister.config import Settings
-from cloister.deployment import defects, present
+from cloister.deployment import defects, lifecycle, present
 from cloister.deployment.access import Access
 from cloister.deployment.plan import door, of, plan, programs
 from cloister.deployment.record import Record, Standing, required, write
@@ -29,7 +29,7 @@ from cloister.deployment.status import ProgramStatus, Status, _heard, _is_well, 
 from cloister.endpoint import UnixSocket
 from cloister.engines import ENGINES
 from cloister.events import Journal
-from cloister.files import exclusive, write_atomically
+from cloister.files import exclusive, is_locked, write_atomically
 from cloister.gateway import Place
 from cloister.layout import Layout
 from cloister.runtimes import (
@@ -43,7 +43,8 @@ from cloister.runtimes import (
 )
 from cloister.runtimes.docker import overlay
 from cloister.runtimes.supervisor import Supervisor
-from cloister.watchdog.shared import SharedPrograms
+from cloister.watchdog.backoff import Failures
+from cloister.watchdog.shared import SharedProgram, SharedPrograms, longest_silence_s
 from cloister.watchdog.watch import Watch
 
 ROOT = Path(__file__).parents[2]
@@ -85,32 +86,76 @@ def test_a_frozen_process_is_found_and_an_engine_s_workers_are_its_own() -> None
     assert defects.frozen(parent.pid) is None, "it has ended"
 
 
-def take_and_close(listening: socket.socket) -> None:
-    listening.accept()[0].close()
+def take_and_close(listening: socket.socket, times: int) -> None:
+    for _ in range(times):
+        listening.accept()[0].close()
 
 
 @pytest.mark.parametrize(
-    ("kind", "is_well"), [("closes", True), ("silent", False), ("nobody", False)]
+    ("kind", "expected"), [("closes", "full"), ("silent", "silent"), ("nobody", "silent")]
 )
 def test_a_gateway_without_room_is_no_silent_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, *, is_well: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, expected: str
 ) -> None:
     """Clients that take all of nginx' connections must not get it restarted."""
-    monkeypatch.setattr(defects, "_ASK_S", 0.5)
+    monkeypatch.setattr(defects, "ASK_S", 0.5)
     place = UnixSocket(tmp_path / "sock")
     planned: Any = SimpleNamespace(
+        names=(),
         site=SimpleNamespace(
             status=SimpleNamespace(here=place), exporter=SimpleNamespace(here=place)
-        )
+        ),
     )
     with socket.socket(socket.AF_UNIX) as listening, ThreadPoolExecutor(1) as threads:
         listening.bind(str(place.path))
         if kind != "nobody":
             listening.listen()
         if kind == "closes":
-            threads.submit(take_and_close, listening)
+            threads.submit(take_and_close, listening, times=2)
         with chat.session(unixhttp.below(tmp_path)) as session:
-            assert defects.answers(planned, GATEWAY, session) is is_well
+            assert defects.ask(planned, GATEWAY, session) == expected
+            state = defects.examine(planned, replace(RUNS, pid=os.getpid()), session)
+            assert (state.state, state.detail) == {
+                "full": ("running", defects.FULL),
+                "silent": ("failed", "it has not answered for 0.5 s"),
+            }[expected]
+
+
+def reply(listening: socket.socket, kind: str) -> None:
+    with listening.accept()[0] as connection:
+        if kind == "closes after the request":
+            connection.recv(1)  # the rest is unread, which resets the connection
+        elif kind != "closes":
+            connection.recv(4096)
+            connection.sendall(kind.encode())
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        ("closes", 0),
+        ("closes after the request", 0),
+        ("HTTP/1.1 200 OK\r\n\r\n", 0),
+        ("HTTP/1.1 503 Service Unavailable\r\n\r\n", 0),
+        ("HTTP/1.1 500 Internal Server Error\r\n\r\n", 1),
+        ("SSH-2.0", 1),
+    ],
+)
+def test_a_gateway_full_of_clients_passes_its_container_s_check(
+    tmp_path: Path, kind: str, code: int
+) -> None:
+    """Docker calls what fails three checks unhealthy, and the watchdog restarts that."""
+    program, place = tmp_path / "healthcheck", tmp_path / "sock"
+    source = ROOT / "images" / "gateway" / "healthcheck.c"
+    subprocess.run(["cc", "-Wall", "-Werror", "-o", program, source], check=True)
+    with socket.socket(socket.AF_UNIX) as listening, ThreadPoolExecutor(1) as threads:
+        listening.bind(str(place))
+        listening.listen()
+        replied = threads.submit(reply, listening, kind)
+        done = subprocess.run([program, place], check=False, timeout=60, capture_output=True)
+        replied.result(10)
+    assert done.returncode == code, done.stderr
+    assert subprocess.run([program, place], check=False, capture_output=True).returncode == 1
 
 
 def test_a_frozen_supervisor_is_one_that_does_not_answer(
@@ -200,18 +245,19 @@ class Fleet:
 
 
 @contextmanager
-def shared(tmp_path: Path, fleet: Fleet) -> Iterator[Callable[[float], None]]:
+def shared(tmp_path: Path, fleet: Fleet) -> Iterator[Callable[[float], SharedProgram]]:
     """Give a function that lets the watchdog care once, and waits until it has."""
     planned = of(Record(settings=load(tmp_path), cores=2))
     with ThreadPoolExecutor(2) as threads:
         watch = SharedPrograms(Layout(tmp_path), Journal(Layout(tmp_path), "watchdog"), threads)
         program = watch._programs[GATEWAY]
 
-        def care(silence_s: float) -> None:
+        def care(silence_s: float) -> SharedProgram:
             watch.care(planned, cast("Runtime", fleet), {GATEWAY: fleet.state}, silence_s)
             for future in (program.look, program.treatment):
                 if future is not None:
                     future.result()
+            return program
 
         yield care
 
@@ -255,6 +301,131 @@ def test_a_gateway_that_is_silent_is_killed_and_started_after_a_while(
         assert fleet.done == [f"halt {GATEWAY} True", f"start {GATEWAY}"]
 
 
+def test_a_lock_that_is_held_is_told_without_being_taken(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    assert not is_locked(path), "there is none"
+    with exclusive(path):
+        assert is_locked(path)
+    assert not is_locked(path)
+    with exclusive(path, wait_s=0):
+        assert is_locked(path)
+
+
+@pytest.mark.parametrize("counts", ["no command", "a command at work", "a command that ended"])
+def test_a_restart_by_a_command_is_no_crash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counts: str
+) -> None:
+    fleet = Fleet()
+    monkeypatch.setattr(defects, "examine", lambda *_: fleet.state)
+    recorded = Record(settings=load(tmp_path), cores=2)
+    write(recorded)
+    with shared(tmp_path, fleet) as care:
+        failures = care(100).failures
+        for pid in (2, 3, 4, 5, 6):
+            if counts == "a command that ended":
+                recorded = recorded.with_taken((GATEWAY,))
+                write(recorded)
+            fleet.state = replace(RUNS, pid=pid)
+            at_work = counts == "a command at work"
+            with exclusive(Layout(tmp_path).lock) if at_work else nullcontext():
+                failures = care(100).failures
+            failures = care(100).failures
+        assert failures.count == (5 if counts == "no command" else 0)
+        fleet.state = replace(RUNS, pid=7)
+        assert care(100).failures.count == failures.count + 1, "this one ended by itself"
+
+
+def test_what_commands_started_again_is_counted_whatever_else_they_change(tmp_path: Path) -> None:
+    first = Record(settings=load(tmp_path, "replicas=1"), cores=2)
+    taken = first.with_taken((GATEWAY, EXPORTER)).counted(first)
+    assert taken.taken == {GATEWAY: 1, EXPORTER: 1}
+    again = taken.with_taken((GATEWAY,)).counted(taken)
+    assert again.taken == {GATEWAY: 2, EXPORTER: 1}
+    target = first.moved({"tesseract-1": "unproven"})
+    assert target.counted(again).taken == {GATEWAY: 2, EXPORTER: 1, "tesseract-1": 1}
+
+
+def test_restart_counts_the_programs_that_it_starts_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = load(tmp_path, "replicas=1")
+    write(Record(settings=settings, cores=2, standings={"tesseract-1": "serving"}))
+    done: list[str] = []
+    running: Any = SimpleNamespace(
+        states=lambda: (replace(RUNS, name=EXPORTER),),
+        place=lambda: Place(tmp_path / "gateway", tmp_path / "logs"),
+        check_gateway=lambda _: None,
+        halt=lambda name: done.append(f"halt {name} {required(settings).taken}"),
+        start=lambda name: done.append(f"start {name}"),
+    )
+    monkeypatch.setitem(RUNTIMES, "process", replace(RUNTIMES["process"], make=lambda _: running))
+    lifecycle.restart(settings, (EXPORTER,), lambda _: None)
+    assert done == [f"halt {EXPORTER} {{}}", f"start {EXPORTER}"]
+    assert required(settings).taken == {EXPORTER: 1}
+
+
+def test_a_program_whose_look_breaks_does_not_leave_the_others_without_care(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fleet = Fleet()
+    planned = of(Record(settings=load(tmp_path), cores=2))
+    ended = ProgramState(EXPORTER, "stopped", None, 1, "exit code 0")
+
+    def break_(*_: object) -> ProgramState:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(defects, "examine", break_)
+    with ThreadPoolExecutor(2) as threads:
+        watch = SharedPrograms(Layout(tmp_path), Journal(Layout(tmp_path), "watchdog"), threads)
+        program = watch._programs[GATEWAY]
+
+        def care(states: dict[str, ProgramState]) -> None:
+            watch.care(planned, cast("Runtime", fleet), states, 100)
+            if program.look is not None:
+                until(program.look.done)
+
+        care({GATEWAY: RUNS})
+        care({GATEWAY: RUNS, EXPORTER: ended})
+        monkeypatch.setattr(defects, "examine", lambda *_: RUNS)
+        care({GATEWAY: RUNS})
+        assert program.look is not None
+        assert program.look.result() == RUNS, "it is looked at again"
+    assert fleet.done == [f"start {EXPORTER}"]
+    assert f"{GATEWAY}: unexpected ZeroDivisionError at " in caplog.text
+
+
+def test_silence_is_longer_than_one_question_may_take(tmp_path: Path) -> None:
+    """Or one question without an answer in time would cut everybody's pages."""
+    for chosen, expected_s in (("null", 30), ("2", 20), ("20", 20), ("21", 21), ("300", 300)):
+        settings = load(tmp_path, f"healing.silence_s={chosen}")
+        assert longest_silence_s(settings) == expected_s
+        assert longest_silence_s(settings) >= 2 * defects.ASK_S
+
+
+def test_a_gateway_that_closes_connections_has_neither_been_silent_nor_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet = Fleet()
+    monkeypatch.setattr(defects, "examine", lambda *_: replace(RUNS, detail=defects.FULL))
+    with shared(tmp_path, fleet) as care:
+        program = care(100)
+        program.failures = Failures(3, time.monotonic() - 100, time.monotonic() - 100)
+        program.well_s -= 100
+        for _ in range(3):
+            care(0)
+        assert fleet.done == [], "it is there, and only full"
+        assert program.failures.count == 3, "no seconds in which it was well forgive a failure"
+        assert time.monotonic() - program.well_s < 90, "silence is counted from here"
+        monkeypatch.setattr(defects, "examine", lambda *_: RUNS)
+        for _ in range(3):
+            care(100)
+        assert program.failures.count == 3, "half a minute of them begins now"
+        program.failures = replace(program.failures, forgiven_s=time.monotonic() - 100)
+        for _ in range(3):
+            care(100)
+        assert program.failures.count == 2
+
+
 def test_a_watchdog_whose_supervisor_is_dead_takes_nobody_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -281,6 +452,79 @@ def test_a_watchdog_whose_round_hangs_ends(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False, timeout=120)
     assert done.returncode == -signal.SIGALRM
+
+
+def test_each_replica_has_the_whole_time_of_the_alarm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The waits of one round add up: 64 replicas, each with a reload of the gateway."""
+    settings = load(tmp_path, "replicas=3")
+    standings: dict[str, Standing] = {f"tesseract-{n}": "serving" for n in (1, 2, 3)}
+    write(Record(settings=settings, cores=2, standings=standings))
+    running: Any = SimpleNamespace(states=lambda: (RUNS,), session=nullcontext)
+    monkeypatch.setitem(RUNTIMES, "process", replace(RUNTIMES["process"], make=lambda _: running))
+    done: list[str] = []
+    monkeypatch.setattr(SharedPrograms, "care", lambda *_: done.append("shared"))
+    monkeypatch.setattr(Watch, "_care", lambda _, ill: done.append(ill.replica.name))
+    Watch(settings, lambda: done.append("alarm")).round()
+    assert done == [
+        *("alarm", "shared"),
+        *("alarm", "tesseract-1", "alarm", "tesseract-2", "alarm", "tesseract-3"),
+    ]
+
+
+def test_an_unexpected_error_is_logged_with_its_type_and_others_are_cared_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = load(tmp_path, "replicas=2")
+    standings: dict[str, Standing] = {"tesseract-1": "serving", "tesseract-2": "serving"}
+    write(Record(settings=settings, cores=2, standings=standings))
+    running: Any = SimpleNamespace(states=lambda: (RUNS,), session=nullcontext)
+    monkeypatch.setitem(RUNTIMES, "process", replace(RUNTIMES["process"], make=lambda _: running))
+    done: list[str] = []
+
+    def break_(*_: object) -> None:
+        raise KeyError("text of a page")
+
+    def care(_: Watch, ill: Any) -> None:
+        done.append(ill.replica.name)
+        break_()
+
+    monkeypatch.setattr(SharedPrograms, "care", break_)
+    monkeypatch.setattr(Watch, "_care", care)
+    Watch(settings).round()
+    assert done == ["tesseract-1", "tesseract-2"]
+    logged = [one.getMessage() for one in caplog.records]
+    for name in ("tesseract-1", "tesseract-2", "the gateway and the exporter"):
+        (line,) = [line for line in logged if line.startswith(f"{name}: unexpected KeyError at ")]
+        assert "test_nothing_stays_down.py" in line
+    assert "text of a page" not in caplog.text
+    assert Layout(tmp_path).watch.exists(), "it lives, and tells that"
+
+
+def test_a_watchdog_with_an_unexpected_error_tries_again(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, sys\n"
+        "from cloister.watchdog import __main__ as program\n"
+        "program._AFTER_ERROR_S = 0.01\n"
+        "rounds = []\n"
+        "def round_(_):\n"
+        "    rounds.append(1)\n"
+        "    if len(rounds) == 3: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    raise ZeroDivisionError\n"
+        "program.Watch = type('W', (), {'__init__': lambda *_: None, 'round': round_})\n"
+        f"sys.argv[1:] = ['--state-dir', {str(tmp_path)!r}]\n"
+        "program.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        check=False,
+        timeout=120,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr.count("unexpected ZeroDivisionError at ")) == (0, 3)
 
 
 FLAGS = ("gateway.timeout_s=700", "tesseract.page_timeout_s=400", "vllm.shutdown_timeout_s=3600")
