@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 import requests
+import stubborn
 from deployments import (
     ROOT,
     SAMPLES,
@@ -28,7 +29,7 @@ from deployments import (
 from fleets import Faulty, events, happened, known
 from pages import data_url, encoded, page, request
 
-from cloister import sockets
+from cloister import sockets, takeover
 from cloister.layout import Layout
 from cloister.runtimes.program import socket_folder
 
@@ -185,6 +186,16 @@ def test_a_killed_supervisor_leaves_no_orphans_behind_the_next_up(fresh: Stack) 
 
 def _assert_gone(process: psutil.Process) -> None:
     assert is_over(process)
+
+
+def test_what_is_there_after_it_was_killed_is_named_and_down_did_not_succeed(fresh: Stack) -> None:
+    with stubborn.process() as pid:
+        fresh.invoke("up")
+        takeover.record(fresh.state / "run" / "tesseract-2.group", pid)  # as of an earlier run
+        said = fresh.invoke("down", code=6).stderr
+        assert f"still there: `tesseract-2` (process {pid}, " in said
+        assert [process.pid for process in fresh.processes()] == []
+    fresh.invoke("down")
 
 
 def test_a_taken_port_is_named_with_its_owner(fresh: Stack) -> None:
