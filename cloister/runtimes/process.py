@@ -68,8 +68,6 @@ class ProcessRuntime:
         if engine.serves_model:
             modelstore.require(self._settings)
         nginx.find(self._settings.gateway.nginx)
-        if not self.states():
-            self._supervisor.stop()  # what a killed one left would hold the ports
 
     def require_own(self) -> None:
         """Only this user's supervisor answers in the state folder: there is nobody else."""
@@ -157,6 +155,11 @@ class ProcessRuntime:
     def orphans(self) -> tuple[ProgramState, ...]:
         """Return what a supervisor left that was killed, or that is frozen."""
         return self._supervisor.orphans()
+
+    def end_orphans(self) -> None:
+        """End what a supervisor left that was killed: it would hold the gateway's port."""
+        if not self.states():
+            self._supervisor.stop()
 
     def session(self) -> requests.Session:
         """Return a session; the replicas listen on this machine."""
