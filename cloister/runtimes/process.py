@@ -8,7 +8,7 @@ from pathlib import Path
 
 import requests
 
-from cloister import chat, modelstore, nginx, shell, sockets, unixhttp
+from cloister import chat, modelstore, nginx, shell, sockets, statefolder, unixhttp
 from cloister.config import Settings
 from cloister.endpoint import Listener, TcpAddress, UnixSocket
 from cloister.engines import ENGINES
@@ -187,7 +187,8 @@ class ProcessRuntime:
         for program in programs:
             if program.socket:
                 self._make_folder(program.socket.parent)
-        sockets.keep_out(self._layout.spool)
+        with statefolder.closing():
+            sockets.keep_out(self._layout.spool)
 
     def _remove_foreign_spool(self) -> None:
         """Remove a spool that containers left, to which this user's nginx cannot append."""
@@ -196,8 +197,9 @@ class ProcessRuntime:
             spool.unlink()
 
     def _make_folder(self, folder: Path) -> None:
-        for closed in (self._layout.run, self._layout.sockets, folder):
-            sockets.keep_out(closed)
+        with statefolder.closing():
+            for closed in (self._layout.run, self._layout.sockets, folder):
+                sockets.keep_out(closed)
 
     def _with_nginx(self, programs: tuple[Program, ...]) -> tuple[Program, ...]:
         """Return the programs, with this machine's nginx as the gateway's."""
