@@ -13,6 +13,7 @@ from cloister.cleaning import clean, on_one_line, printable
 from cloister.endpoint import describe
 from cloister.errors import OcrError
 from cloister.sessions import Session, TcpAdapter
+from cloister.sockdiag import Guard
 
 # What makes a request's text come as it is written, with the count of tokens at its end.
 STREAMED = {"stream": True, "stream_options": {"include_usage": True}}
@@ -47,7 +48,8 @@ class Pass:
 
     `host` is the name to ask for where the address is another one. `fingerprint` is the SHA-256 of
     the one certificate that is taken; without it, certificates are checked against `authorities`,
-    a PEM file, or else against the well-known ones.
+    a PEM file, or else against the well-known ones. `guard` tells whose program has to be at the
+    other end, None where that is another machine's.
     """
 
     url: str
@@ -56,6 +58,7 @@ class Pass:
     fingerprint: str | None = None
     authorities: Path | None = None
     client_certificate: Path | None = None
+    guard: Guard | None = None
 
     @property
     def headers(self) -> dict[str, str]:
@@ -85,8 +88,8 @@ def session(enter: Pass | str) -> Session:
         local = enter.startswith(unixhttp.PREFIX)
         made.mount(enter, unixhttp.UnixAdapter() if local else TcpAdapter())
         return made
-    made.mount("http://", TcpAdapter())
-    made.mount("https://", TcpAdapter(enter.fingerprint))
+    made.mount("http://", TcpAdapter(guard=enter.guard))
+    made.mount("https://", TcpAdapter(enter.fingerprint, enter.guard))
     made.headers.update(enter.headers)
     if enter.fingerprint is not None:
         made.verify = False

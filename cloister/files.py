@@ -4,7 +4,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import secrets
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,6 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 from cloister.errors import DeploymentError
 
 _POLL_S = 0.05
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _LOCK = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PRIVATE, _PRIVATE_FOLDER, _FOLDER, _OTHERS = 0o600, 0o700, 0o755, 0o077
@@ -148,9 +146,8 @@ def _lock(path: Path) -> IO[bytes]:
     Whoever may read a file may lock it. One that others may read, as those of earlier versions,
     becomes a file that they have not opened.
     """
-    # A link here would be somebody's way to a file of his choice.
-    file = os.fdopen(os.open(path, _LOCK | os.O_CREAT, _PRIVATE), "r+b")
-    try:
+    with contextlib.ExitStack() as opened:
+        file = opened.enter_context(_open(path))
         about = os.fstat(file.fileno())
         # One that is not this user's is not his to replace.
         is_open = about.st_uid == os.geteuid() and bool(about.st_mode & _OTHERS)
@@ -161,25 +158,44 @@ def _lock(path: Path) -> IO[bytes]:
                 raise
         _require_at(path, about)
         if is_open:
-            with file:
-                return _new_lock(path)
-    except BaseException:
-        file.close()
-        raise
+            return _replace(path, about)
+        opened.pop_all()
     return file
+
+
+def _open(path: Path) -> IO[bytes]:
+    # A link here would be somebody's way to a file of his choice.
+    return os.fdopen(os.open(path, _LOCK | os.O_CREAT, _PRIVATE), "r+b")
 
 
 def _require_at(path: Path, about: os.stat_result) -> None:
     """Raise BlockingIOError where another command has put its own lock file in a file's place."""
-    if not path.exists() or not os.path.samestat(about, path.stat()):
+    try:
+        now = path.lstat()
+    except FileNotFoundError:
+        now = None
+    if now is None or not os.path.samestat(about, now):
         raise BlockingIOError(errno.EAGAIN, "another command replaced it")
 
 
-def _new_lock(path: Path) -> IO[bytes]:
-    scratch = path.with_name(f".{secrets.token_hex(8)}")
-    file = os.fdopen(os.open(scratch, _NEW, _PRIVATE), "wb")
-    fcntl.flock(file, fcntl.LOCK_EX)
-    scratch.replace(path)
+def _replace(path: Path, old: os.stat_result) -> IO[bytes]:
+    """Put a new lock file that is locked in an old one's place; raises BlockingIOError.
+
+    Several commands may come here at once while another user holds the old lock. The new file has
+    one name for all of them, and who has locked it there is the only one to move it.
+    """
+    new = path.with_name(f".{path.name}.new")
+    with contextlib.ExitStack() as opened:
+        file = opened.enter_context(_open(new))
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _require_at(new, os.fstat(file.fileno()))
+        try:
+            _require_at(path, old)
+        except BlockingIOError:
+            new.unlink()
+            raise
+        new.replace(path)
+        opened.pop_all()
     return file
 
 

@@ -5,19 +5,16 @@ import errno
 import os
 import random
 import socket
-import sys
-from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 import psutil
 
+from cloister import sockdiag
 from cloister.errors import DeploymentError
 
 # Below those that Linux hands out by itself (ip_local_port_range).
 _LOWEST, _HIGHEST, _TRIES = 20_000, 32_000, 50
-_ROOT, _LISTENS = 0, "0A"  # of include/net/tcp_states.h
-_ORDER = -1 if sys.byteorder == "little" else 1  # of each word of an address in /proc/net
+_ROOT = 0
 
 
 def require_free(host: str, port: int, *, key: str) -> None:
@@ -39,32 +36,15 @@ def require_ours(host: str, port: int) -> None:
 
     It would get the page and the key that are meant for the service. `host` is an IP address.
     """
-    listeners = [(user, address) for user, address, its_port in _listeners() if its_port == port]
-    at_it = {user for user, address in listeners if address == ip_address(host)}
-    # Who listens at all addresses gets what is for no other one, and may do so for IPv6 alone.
-    users = at_it or {user for user, address in listeners if address.is_unspecified}
-    if users and not users & {os.geteuid(), _ROOT}:
-        raise DeploymentError(
-            f"a program of user {min(users)} listens on {host}:{port}, not the service's gateway",
-            hint="invoke status; another port is `gateway.port`",
-        )
+    sockdiag.require_listener(host, port, frozenset({os.geteuid(), _ROOT}))
 
 
-def _listeners() -> Iterator[tuple[int, IPv4Address | IPv6Address, int]]:
-    """Yield the user, address and port of every TCP socket that listens; psutil tells no user."""
-    for path in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
-        for line in path.read_text(encoding="ascii").splitlines()[1:] if path.exists() else ():
-            columns = line.split()
-            if columns[3] != _LISTENS:
-                continue
-            digits, _, port = columns[1].partition(":")
-            words = [bytes.fromhex(digits[n : n + 8])[::_ORDER] for n in range(0, len(digits), 8)]
-            yield int(columns[7]), _plain(ip_address(b"".join(words))), int(port, 16)
+def guard(state: Path) -> sockdiag.Guard:
+    """Return whose program may be the gateway of a state folder: this user's, root's, its owner's.
 
-
-def _plain(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return mapped or address
+    He has the keys anyway.
+    """
+    return sockdiag.Guard(frozenset({os.geteuid(), _ROOT, state.stat().st_uid}))
 
 
 def free(count: int) -> int:

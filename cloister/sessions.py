@@ -1,5 +1,7 @@
 """Sessions of requests that keep to their server, and to an answer that ends."""
 
+import socket
+from functools import partial
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, cast
 
@@ -8,6 +10,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from cloister import bounded
+from cloister.sockdiag import Guard
 
 
 class RedirectError(requests.RequestException):
@@ -49,24 +52,55 @@ class Session(requests.Session):
 
 
 class TcpAdapter(HTTPAdapter):
-    """Carries requests to hosts; with a fingerprint, to those that show this one certificate."""
+    """Carries requests to hosts; with a fingerprint, to those that show this one certificate.
 
-    def __init__(self, fingerprint: str | None = None) -> None:
-        self._fingerprint = fingerprint
+    With a guard to those only whose program it lets pass; it raises DeploymentError.
+    """
+
+    def __init__(self, fingerprint: str | None = None, guard: Guard | None = None) -> None:
+        self._fingerprint, self._guard = fingerprint, guard
         super().__init__()
 
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
         """Give the pool the fingerprint, which urllib3 compares in place of all other checks."""
         super().init_poolmanager(*arguments, **options, assert_fingerprint=self._fingerprint)
-        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+        self.poolmanager.pool_classes_by_scheme = {
+            "http": partial(_Pool, guard=self._guard),
+            "https": partial(_TlsPool, guard=self._guard),
+        }
 
 
 class _Connection(urllib3.connection.HTTPConnection):
     response_class = bounded.Answer
 
+    def __init__(self, *arguments: Any, guard: Guard | None = None, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._guard = guard
+
+    def _new_conn(self) -> socket.socket:
+        return _guarded(super()._new_conn(), self._guard)
+
 
 class _TlsConnection(urllib3.connection.HTTPSConnection):
     response_class = bounded.Answer
+
+    def __init__(self, *arguments: Any, guard: Guard | None = None, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._guard = guard
+
+    def _new_conn(self) -> socket.socket:
+        return _guarded(super()._new_conn(), self._guard)
+
+
+def _guarded(made: socket.socket, guard: Guard | None) -> socket.socket:
+    """Return a new connection, to which nothing was sent, if its other end may be there."""
+    if guard is not None:
+        try:
+            guard.require(made)
+        except BaseException:
+            made.close()
+            raise
+    return made
 
 
 class _Pool(urllib3.HTTPConnectionPool):

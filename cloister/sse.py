@@ -138,5 +138,6 @@ def of_connection(error: BaseException) -> str:
         "timeout": "timed out",
         "TimeoutError": "timed out",
         "gaierror": "unknown host",
+        "StrangerError": "another user's",
     }
     return known.get(name, name)

@@ -13,6 +13,7 @@ from cloister.files import exclusive
 _ROOT = 0
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _VANISHED = contextlib.suppress(FileNotFoundError)
+_ANOTHER = "set `state_dir` to a folder of your own on a file system that keeps modes"
 _MOST_LINKS = 40  # as the kernel follows
 # Of a user namespace, in which the machine's own users are all one that has no name there.
 _OVERFLOW, _MAP = Path("/proc/sys/kernel/overflowuid"), Path("/proc/self/uid_map")
@@ -48,7 +49,18 @@ def require_own(folder: Path) -> None:
                     if stat.S_ISDIR(inner.lstat().st_mode):
                         _close(inner, trusted)
     except OSError as error:
-        raise DeploymentError(f"`{folder}` cannot be read: {error.strerror}") from error
+        raise DeploymentError(
+            f"`{error.filename or folder}` cannot be read: {error.strerror}", hint=_ANOTHER
+        ) from error
+
+
+@contextlib.contextmanager
+def closing() -> Iterator[None]:
+    """Make or close folders of a state folder; raises DeploymentError for one that cannot be."""
+    try:
+        yield
+    except OSError as error:
+        raise _open(Path(error.filename), str(error.strerror)) from error
 
 
 def _trusted() -> set[int]:
@@ -89,7 +101,10 @@ def _close(folder: Path, trusted: set[int]) -> None:
         return
     # It stays open while there is such a thing, so that every command finds it.
     _require_own_entries(folder, trusted)
-    folder.chmod(stat.S_IMODE(mode) & ~_OTHERS_WRITE)
+    with closing():
+        folder.chmod(stat.S_IMODE(mode) & ~_OTHERS_WRITE)
+    if folder.stat().st_mode & _OTHERS_WRITE:
+        raise _open(folder, "its file system keeps no modes")
     _require_own_entries(folder, trusted)
 
 
@@ -106,9 +121,16 @@ def _require_own_entries(folder: Path, trusted: set[int]) -> None:
             )
 
 
+def _open(folder: Path, why: str) -> DeploymentError:
+    return DeploymentError(
+        f"`{folder}` cannot be closed to other users: {why}; expected a folder of this user",
+        hint=f"remove it as its owner (ls -ld {folder}), or {_ANOTHER}",
+    )
+
+
 def _refused(folder: Path, place: Path, why: str) -> DeploymentError:
     where = f"`{folder}`" if place == folder else f"`{place}`, on the way to `{folder}`,"
     return DeploymentError(
         f"{where} {why}; expected a folder that only this user and root can change",
-        hint="set `state_dir` to a folder of your own",
+        hint=_ANOTHER,
     )

@@ -9,14 +9,20 @@ variables would not do as marks: nginx overwrites its own to set its title.)
 import json
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from cloister import sockets
+from cloister.errors import DeploymentError
 from cloister.files import write_atomically
 
 _GRACE_S = 3.0
+# The kernel may take many seconds to free a large process' memory, above all that of a card.
+KILLED_S = 30.0
+_POLL_S = 0.05
 
 
 def record(path: Path, pid: int) -> None:
@@ -44,17 +50,74 @@ def leftovers(path: Path) -> list[psutil.Process]:
         if process.pid != os.getpid()
         and _group(process.pid) == group
         and _user(process) == os.geteuid()
+        and not _is_over(process)
     ]
 
 
-def end(processes: list[psutil.Process]) -> None:
-    """Terminate processes, and kill those that do not listen within a few seconds."""
+def end(programs: Mapping[str, Sequence[psutil.Process]]) -> None:
+    """Terminate the processes of programs, and kill those that do not listen within 3 s.
+
+    Raises DeploymentError where one is still there 30 s later, which no program can change.
+    """
+    processes = [process for those in programs.values() for process in those]
     for process in processes:
         _tell(process, "terminate")
-    _, alive = psutil.wait_procs(processes, timeout=_GRACE_S)
+    alive = _wait(processes, _GRACE_S)
     for process in alive:
         _tell(process, "kill")
-    psutil.wait_procs(alive, timeout=_GRACE_S)
+    require_over(programs, _wait(alive, KILLED_S))
+
+
+def require_over(
+    programs: Mapping[str, Sequence[psutil.Process]], alive: Sequence[psutil.Process]
+) -> None:
+    """Raise DeploymentError that names the processes of programs that are still alive."""
+    whose = [
+        f"`{name}` (process {process.pid}, state {_state(process)})"
+        for name, those in programs.items()
+        for process in those
+        if process in alive
+    ]
+    if whose:
+        first = alive[0].pid
+        raise DeploymentError(
+            f"killed, and still there: {', '.join(whose)}; expected an end within {KILLED_S:g} s",
+            hint=f"`sudo cat /proc/{first}/stack` shows what it waits for; try again when "
+            f"`kill -0 {first}` fails, or restart the machine",
+        )
+
+
+def _wait(processes: Sequence[psutil.Process], most_s: float) -> list[psutil.Process]:
+    """Return those that are alive after so many seconds."""
+
+    def alive() -> list[psutil.Process]:
+        _, left = psutil.wait_procs(processes, timeout=0)  # which reaps this process' children
+        return [process for process in left if not _is_over(process)]
+
+    return Retrying(
+        retry=retry_if_result(bool),
+        stop=stop_after_delay(most_s),
+        wait=wait_fixed(_POLL_S),
+        retry_error_callback=lambda state: state.outcome.result() if state.outcome else [],
+    )(alive)
+
+
+def _is_over(process: psutil.Process) -> bool:
+    """Return whether a process ended: one whose parent has not taken note of it holds nothing.
+
+    Where only its first thread ended, another one may hold a card's memory.
+    """
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _state(process: psutil.Process) -> str:
+    try:
+        return str(process.status())
+    except psutil.NoSuchProcess:
+        return "gone by now"
 
 
 def _born(pid: int) -> float | None:
@@ -89,10 +152,14 @@ def main() -> None:
     """Run `python -m cloister.takeover RECORD SOCKET COMMAND...`; no socket is ``.
 
     What an earlier run left in the socket's folder, which is there, is removed. Ends with a message
-    when another program serves it.
+    when another program serves it, or a process of the earlier run does not end.
     """
     path, place, command = Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
-    end(leftovers(path))
+    try:
+        end({path.stem: leftovers(path)})
+    except DeploymentError as error:
+        # Its record stays, so that `down` names it as well.
+        sys.exit(f"error: {error}")
     if place:
         try:
             sockets.make_way(Path(place))

@@ -41,7 +41,10 @@ class Order:
 
 @dataclass(frozen=True)
 class Run:
-    """What to send, and where to; `leader` is the process that gives the orders."""
+    """What to send, and where to; `leader` is the process that gives the orders.
+
+    `users` are those whose program the service may be, None where that is not known.
+    """
 
     pages: Path
     question: Question
@@ -53,6 +56,7 @@ class Run:
     run_id: int
     timeout_s: float
     leader: int
+    users: tuple[int, ...] | None
 
     @cached_property
     def headers(self) -> dict[str, str]:

@@ -15,12 +15,14 @@ from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
 from loadtests.course import Course
+from loadtests.guarding import guard
 from loadtests.sender import Sender
 
 FOLDER = Path(os.environ["CLOISTER_LOADTEST"])
 WEB = "CLOISTER_LOADTEST_WEB" in os.environ
 _NO_LIMIT = 10_000
 course = Course(FOLDER)
+guard(course.run.users)
 
 
 class Reader(FastHttpUser):

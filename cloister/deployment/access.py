@@ -66,6 +66,7 @@ def of_this_machine(settings: Settings) -> Pass:
         host=next(iter(gateway.server_names), None),
         fingerprint=pinned,
         client_certificate=gateway.client_certificate,
+        guard=ports.guard(settings.state_dir),
     )
 
 

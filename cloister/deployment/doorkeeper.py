@@ -21,7 +21,7 @@ from cloister.gateway import Place
 from cloister.layout import Layout
 from cloister.nginx import CONFIGURATION
 from cloister.runtimes import GATEWAY, RUNTIMES, Runtime
-from cloister.statefolder import locked
+from cloister.statefolder import closing, locked
 
 _TAKEN_UP_S, _POLL_S, _ASK_S = 20.0, 0.05, 5.0
 _DOOR_S = 3 * _TAKEN_UP_S
@@ -130,10 +130,11 @@ class Doorkeeper:
             running.check_gateway(lambda scratch: _files(after, admitted, scratch))
         except OSError as error:
             raise DeploymentError(f"nginx cannot try its files: {error.strerror}") from error
-        for private in (self._layout.logs, self._layout.run, self._layout.gateway):
-            make_folder(private, _CLOSED)
-        # A container's nginx is another user.
-        self._layout.gateway.chmod(_CLOSED if place.owner is None else _ENTERED)
+        with closing():
+            for private in (self._layout.logs, self._layout.run, self._layout.gateway):
+                make_folder(private, _CLOSED)
+            # A container's nginx is another user.
+            self._layout.gateway.chmod(_CLOSED if place.owner is None else _ENTERED)
         record.write(after)
         _write(self._layout, wanted, place)
         return True
@@ -232,5 +233,6 @@ def _write(layout: Layout, texts: Mapping[str, str], place: Place) -> None:
         else:
             # Only root can give a file away. A container sees the folder that it is given, and
             # everybody else on this machine is stopped by the one above.
-            layout.state.chmod(_CLOSED)
+            with closing():
+                layout.state.chmod(_CLOSED)
             write_atomically(path, text, mode=_READABLE)

@@ -71,7 +71,7 @@ def up(settings: Settings, progress: Progress) -> Up:
         progress("checking the configuration and the ports")
         wanted = target(settings, "up")
         before = record.read(settings)
-        check(wanted, before)
+        check(wanted, before, ends_orphans=True)
         journal = Journal(layout, "up")
         door = Doorkeeper(settings, journal)
         change = Convergence(before, wanted, door, journal, progress)
@@ -82,14 +82,31 @@ def up(settings: Settings, progress: Progress) -> Up:
     return Up(change.planned, started, page)
 
 
-def check(wanted: Record, before: Record | None) -> None:
-    """Raise a CloisterError for whatever is in the way of a deployment; changes nothing."""
+def check(wanted: Record, before: Record | None, *, ends_orphans: bool = False) -> None:
+    """Raise a CloisterError for whatever is in the way of a deployment.
+
+    It changes nothing, but `ends_orphans` ends what a supervisor left that was killed: pages of
+    that are cut, so only a command that is to replace it does so.
+    """
     _require_one_runtime(wanted.settings, before)
     running = runtime(wanted.settings)
     running.check()
     _check_file_system(wanted.settings.state_dir)
     access.read(wanted.settings)
+    if ends_orphans:
+        running.end_orphans()
+    else:
+        require_supervised(running)
     _check_ports(of(wanted), before, running)
+
+
+def require_supervised(running: Runtime) -> None:
+    """Raise DeploymentError where programs run that their supervisor left."""
+    if left := ", ".join(state.name for state in running.orphans()):
+        raise DeploymentError(
+            f"the supervisor does not answer, and left {left}, which only `up` and `down` may end",
+            hint="invoke up",
+        )
 
 
 def finish(door: Doorkeeper) -> None:
@@ -121,7 +138,10 @@ def restart(settings: Settings, names: tuple[str, ...], progress: Progress) -> t
     with locked(layout.lock):
         recorded = record.required(settings)
         planned, running = of(recorded), runtime(recorded.settings)
+        require_supervised(running)
         known = tuple(state.name for state in running.states())
+        if not known:
+            raise DeploymentError("no program runs", hint="invoke up")
         for name in names:
             if name not in known:
                 raise DeploymentError(f"no program `{name}`; there are {', '.join(known)}")

@@ -90,6 +90,7 @@ def back(settings: Settings, progress: Progress) -> tuple[str, ...]:
         now = record.required(settings)
         if now.previous is None:
             raise DeploymentError("no rollout is under way, so there is nothing to go back to")
+        lifecycle.require_supervised(lifecycle.runtime(now.settings))
         journal = Journal(layout, "rollout")
         door = Doorkeeper(settings, journal)
         return _return(settings, now.previous, door, journal, progress)

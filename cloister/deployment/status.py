@@ -211,11 +211,10 @@ def _age_s(path: Path) -> float:
 
 def _healthy(planned: Plan) -> bool:
     try:
-        enter = access.of_this_machine(planned.settings)
+        with chat.session(access.of_this_machine(planned.settings)) as session:
+            return gauges.get(session, f"{planned.url}/health") is not None
     except DeploymentError:
         return False  # another user listens there, and the gateway's own state says that it cannot
-    with chat.session(enter) as session:
-        return gauges.get(session, f"{planned.url}/health") is not None
 
 
 def _whole(number: float | None) -> int | None:

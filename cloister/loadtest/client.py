@@ -158,6 +158,7 @@ def _run(target: Target, pages: Path, question: Question, seed: int) -> dict[str
         "run_id": int.from_bytes(os.urandom(2), "big"),
         "timeout_s": target.settings.gateway.timeout_s + 10,
         "leader": os.getpid(),
+        "users": sorted(target.enter.guard.users) if target.enter.guard else None,
     }
 
 

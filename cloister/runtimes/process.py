@@ -8,7 +8,7 @@ from pathlib import Path
 
 import requests
 
-from cloister import chat, modelstore, nginx, shell, sockets, unixhttp
+from cloister import chat, modelstore, nginx, shell, sockets, statefolder, unixhttp
 from cloister.config import Settings
 from cloister.endpoint import Listener, TcpAddress, UnixSocket
 from cloister.engines import ENGINES
@@ -68,8 +68,6 @@ class ProcessRuntime:
         if engine.serves_model:
             modelstore.require(self._settings)
         nginx.find(self._settings.gateway.nginx)
-        if not self.states():
-            self._supervisor.stop()  # what a killed one left would hold the ports
 
     def require_own(self) -> None:
         """Only this user's supervisor answers in the state folder: there is nobody else."""
@@ -158,6 +156,11 @@ class ProcessRuntime:
         """Return what a supervisor left that was killed, or that is frozen."""
         return self._supervisor.orphans()
 
+    def end_orphans(self) -> None:
+        """End what a supervisor left that was killed: it would hold the gateway's port."""
+        if not self.states():
+            self._supervisor.stop()
+
     def session(self) -> requests.Session:
         """Return a session; the replicas listen on this machine."""
         return chat.session(unixhttp.below(self._layout.sockets))
@@ -184,7 +187,8 @@ class ProcessRuntime:
         for program in programs:
             if program.socket:
                 self._make_folder(program.socket.parent)
-        sockets.keep_out(self._layout.spool)
+        with statefolder.closing():
+            sockets.keep_out(self._layout.spool)
 
     def _remove_foreign_spool(self) -> None:
         """Remove a spool that containers left, to which this user's nginx cannot append."""
@@ -193,8 +197,9 @@ class ProcessRuntime:
             spool.unlink()
 
     def _make_folder(self, folder: Path) -> None:
-        for closed in (self._layout.run, self._layout.sockets, folder):
-            sockets.keep_out(closed)
+        with statefolder.closing():
+            for closed in (self._layout.run, self._layout.sockets, folder):
+                sockets.keep_out(closed)
 
     def _with_nginx(self, programs: tuple[Program, ...]) -> tuple[Program, ...]:
         """Return the programs, with this machine's nginx as the gateway's."""

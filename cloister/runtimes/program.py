@@ -177,6 +177,10 @@ class Runtime(Protocol):
         """Return the programs that run though whoever is to keep them alive does not answer."""
         ...
 
+    def end_orphans(self) -> None:
+        """End those of them that would be in the way of a start; raises DeploymentError."""
+        ...
+
     def session(self) -> requests.Session:
         """Return a session that reaches the replicas, whatever they listen on."""
         ...

@@ -1,13 +1,12 @@
 """One supervisord of our own, as an ordinary user: what it is told, and what it says."""
 
 import contextlib
-import http.client
 import os
 import signal
 import subprocess
 import sys
 import xmlrpc.client
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -30,7 +29,7 @@ from cloister.layout import Layout
 from cloister.runtimes.program import Changes, Program, ProgramState, State
 from cloister.runtimes.reservation import NAMESPACE, reserved
 from cloister.runtimes.supervisord import GROUP_SUFFIX, render
-from cloister.runtimes.transport import Transport
+from cloister.runtimes.transport import StuckError, calls
 
 _START_S = 15.0
 _ANSWER_S = 10.0  # it does nothing but to answer; a frozen one still accepts connections
@@ -56,10 +55,7 @@ _NOT_THERE = {Faults.NOT_RUNNING, Faults.BAD_NAME}
 
 
 class Supervisor:
-    """The supervisord of one state folder, which holds ports for its programs.
-
-    A program of it stops within `longest_stop_s`.
-    """
+    """The supervisord of a state folder, whose programs stop within `longest_stop_s`."""
 
     def __init__(
         self, layout: Layout, longest_stop_s: float, ports: tuple[TcpAddress, ...] = ()
@@ -135,7 +131,7 @@ class Supervisor:
         """Make `only` these programs run as they are described; return those (re)started."""
         found = self.changes(programs)
         there = {state.name for state in self.states()}
-        with self._rpc(answer_s=self._stop_s) as supervisor:
+        with self._stopping(only) as supervisor:
             for name in sorted(found.changed & only):
                 supervisor.stopProcessGroup(name)
                 supervisor.removeProcessGroup(name)
@@ -147,7 +143,7 @@ class Supervisor:
 
     def remove(self, names: AbstractSet[str]) -> None:
         """Stop programs, after the pages in flight, and forget them."""
-        with self._rpc(answer_s=self._stop_s) as supervisor:
+        with self._stopping(names) as supervisor:
             for name in sorted(names):
                 with _unless_gone():
                     supervisor.stopProcessGroup(name)
@@ -158,13 +154,13 @@ class Supervisor:
         pid = self._pid(name)
         if pid:
             _resume(pid)
-        with self._rpc(answer_s=self._stop_s) as supervisor, _unless_gone():
+        with self._stopping({name}) as supervisor, _unless_gone():
             # Told to stop before it is killed, so that it is not started again for having died.
             supervisor.stopProcess(name, not at_once)
         if at_once and pid:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
-        self._until(lambda: self._pid(name) is None)
+        self._require_stopped(name)
 
     def run(self, name: str) -> None:
         """Start a program that was stopped."""
@@ -177,25 +173,30 @@ class Supervisor:
             supervisor.signalProcess(name, number)
 
     def stop(self, first: tuple[str, ...] = ()) -> bool:
-        """Stop `first`, then everything else at once; return False when nothing ran."""
+        """Stop `first`, then the rest at once; return False when nothing ran; raises as `end`."""
         ran = self.alive()
         if ran:
-            states = self.states()
-            for pid in filter(None, (state.pid for state in states)):
-                _resume(pid)
-            with self._rpc(answer_s=self._stop_s) as supervisor:
-                pid = supervisor.getPID()
-                there = {state.name for state in states}
-                for name in [name for name in first if name in there]:
-                    with _unless_gone():
-                        supervisor.stopProcess(name)
-                supervisor.stopAllProcesses()
-                supervisor.shutdown()
-            with contextlib.suppress(psutil.NoSuchProcess):
-                psutil.Process(pid).wait(timeout=self._stop_s)
-        left = [process for processes in self._left().values() for process in processes]
+            # What holds the supervisor up is killed with it, and named where that does not end it.
+            with contextlib.suppress(StuckError, psutil.TimeoutExpired):
+                self._shut_down(first)
+        left = self._left()
         takeover.end(left)
         return ran or bool(left)
+
+    def _shut_down(self, first: tuple[str, ...]) -> None:
+        states = self.states()
+        for pid in filter(None, (state.pid for state in states)):
+            _resume(pid)
+        with self._rpc(answer_s=self._stop_s) as supervisor:
+            pid = supervisor.getPID()
+            there = {state.name for state in states}
+            for name in [name for name in first if name in there]:
+                with _unless_gone():
+                    supervisor.stopProcess(name)
+            supervisor.stopAllProcesses()
+            supervisor.shutdown()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            psutil.Process(pid).wait(timeout=self._stop_s)
 
     def states(self) -> tuple[ProgramState, ...]:
         """Return every program's state, or nothing when the supervisor is down."""
@@ -247,33 +248,38 @@ class Supervisor:
     def _pid(self, name: str) -> int | None:
         return next((state.pid for state in self.states() if state.name == name), None)
 
-    def _until(self, reached: Callable[[], bool]) -> None:
+    def _require_stopped(self, name: str) -> None:
+        """Wait until a program that was killed has no process; raises DeploymentError."""
         Retrying(
-            retry=retry_if_result(lambda done: not done),
-            stop=stop_after_delay(self._stop_s),
+            retry=retry_if_result(bool),
+            stop=stop_after_delay(takeover.KILLED_S),
             wait=wait_fixed(_POLL_S),
-        )(reached)
+            retry_error_callback=lambda _: self._require_over({name}),
+        )(lambda: self._pid(name))
+
+    def _require_over(self, names: AbstractSet[str]) -> None:
+        left = {name: those for name, those in self._left().items() if name in names}
+        takeover.require_over(left, [process for those in left.values() for process in those])
 
     def _ping(self) -> None:
+        log = self._logs / "supervisord.log"
         if not self.alive():
-            log = self._logs / "supervisord.log"
             raise ConnectionError(f"the supervisor does not answer; see `{log}`")
 
+    def _rpc(
+        self, namespace: str = "supervisor", answer_s: float | None = None
+    ) -> contextlib.AbstractContextManager[Any]:
+        return calls(self._socket, namespace, answer_s or _ANSWER_S)
+
     @contextlib.contextmanager
-    def _rpc(self, namespace: str = "supervisor", answer_s: float | None = None) -> Iterator[Any]:
-        """Give a namespace's methods; raises DeploymentError where one takes longer."""
-        transport = Transport(self._socket, answer_s or _ANSWER_S)
+    def _stopping(self, names: AbstractSet[str]) -> Iterator[Any]:
+        """Give the supervisor's methods; raises DeploymentError that names who does not end."""
         try:
-            with xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport) as proxy:
-                yield getattr(proxy, namespace)
-        except (OSError, http.client.HTTPException) as error:
-            raise DeploymentError(
-                f"the supervisor does not answer on `{self._socket}`", hint="invoke up"
-            ) from error
-        except xmlrpc.client.Fault as error:
-            if error.faultCode == Faults.BAD_NAME:
-                raise DeploymentError(f"no such program: {error.faultString}") from error
-            raise DeploymentError(f"the supervisor refused: {error.faultString}") from error
+            with self._rpc(answer_s=self._stop_s) as supervisor:
+                yield supervisor
+        except StuckError:
+            self._require_over(names)
+            raise
 
 
 def _resume(pid: int) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 import requests
+import stubborn
 from deployments import (
     ROOT,
     SAMPLES,
@@ -28,7 +29,7 @@ from deployments import (
 from fleets import Faulty, events, happened, known
 from pages import data_url, encoded, page, request
 
-from cloister import sockets
+from cloister import config, deployment, sockets, takeover
 from cloister.layout import Layout
 from cloister.runtimes.program import socket_folder
 
@@ -183,8 +184,41 @@ def test_a_killed_supervisor_leaves_no_orphans_behind_the_next_up(fresh: Stack) 
     assert before.isdisjoint(process.pid for process in fresh.processes())
 
 
+def test_only_up_and_down_end_what_a_killed_supervisor_left(fresh: Stack) -> None:
+    """A command that is to look or to plan ended a service that read its pages."""
+    fresh.invoke("up")
+    (supervisor,) = [p for p in fresh.processes() if "supervisord" in command_line(p)]
+    supervisor.kill()
+    eventually(lambda: _assert_gone(supervisor))
+    before = {process.pid for process in fresh.processes()}
+    fresh.invoke("status", code=1)
+    found = config.load(flags=("engine=tesseract",), environ=fresh.environment).settings
+    deployment.runtime(found).check()  # as `setup` does
+    fresh.invoke("events")
+    fresh.invoke("config")
+    for command in (("scale", "2", "--plan"), ("scale", "2"), ("rollout", "--plan"), ("restart",)):
+        said = fresh.invoke(*command, code=6).stderr
+        assert "the supervisor does not answer, and left exporter, tesseract-1, vllm-nginx-" in said
+        assert "invoke up" in said
+    assert {process.pid for process in fresh.processes()} == before
+    assert_reads(fresh)
+    fresh.invoke("down")
+    assert fresh.processes() == []
+    assert "invoke up" in fresh.invoke("restart", code=6).stderr
+
+
 def _assert_gone(process: psutil.Process) -> None:
     assert is_over(process)
+
+
+def test_what_is_there_after_it_was_killed_is_named_and_down_did_not_succeed(fresh: Stack) -> None:
+    with stubborn.process() as pid:
+        fresh.invoke("up")
+        takeover.record(fresh.state / "run" / "tesseract-2.group", pid)  # as of an earlier run
+        said = fresh.invoke("down", code=6).stderr
+        assert f"still there: `tesseract-2` (process {pid}, " in said
+        assert [process.pid for process in fresh.processes()] == []
+    fresh.invoke("down")
 
 
 def test_a_taken_port_is_named_with_its_owner(fresh: Stack) -> None:

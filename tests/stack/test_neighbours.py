@@ -19,7 +19,8 @@ import requests
 from deployments import SAMPLES, Stack, deployed, eventually
 from pages import data_url, request
 
-from cloister import canary
+from cloister import canary, chat, config, deployment
+from cloister.errors import DeploymentError
 from cloister.layout import Layout
 from cloister.runtimes import GATEWAY
 
@@ -57,6 +58,30 @@ while not select.select([sys.stdin], [], [], 0.0005)[0]:
     client.sendall(answer)
     client.close()
 print(f"over: {'taken' if server else 'not taken'}, {got} bytes", flush=True)
+"""
+# Accepts nothing before the end: until then the kernel does not know whose the connections are.
+LISTEN_AND_WAIT = """
+import socket, sys, time
+print("begun", flush=True)
+server = socket.socket()
+server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+while True:
+    try:
+        server.bind(("127.0.0.1", int(sys.argv[1])))
+        server.listen()
+        break
+    except OSError:
+        time.sleep(0.001)
+print("taken", flush=True)
+sys.stdin.read()
+server.setblocking(False)
+got = 0
+try:
+    while True:
+        client, _ = server.accept()
+        got += len(client.recv(1 << 20))
+except BlockingIOError:
+    print(f"over: taken, {got} bytes", flush=True)
 """
 # Beside a program that listens on an IPv4 address, as anybody may.
 LISTEN_BY_IPV6 = """
@@ -191,11 +216,29 @@ def test_who_takes_the_port_of_a_service_that_died_gets_no_page() -> None:
         made.invoke("up")
 
 
+@pytest.mark.parametrize("how", [SQUAT, LISTEN_AND_WAIT])
+def test_who_takes_the_port_after_a_command_looked_gets_no_key(how: str) -> None:
+    """A command looked once, and sent its pages to whoever listened later."""
+    with deployed(**PLACE, gateway_keys="true") as made:
+        made.invoke("up")
+        recorded = deployment.required(config.load(environ=made.environment).settings)
+        enter = deployment.of_this_machine(recorded.settings)
+        with chat.session(enter) as session:
+            assert session.get(f"{enter.url}/v1/models", timeout=60).ok
+            made.kill_all()
+            with (
+                squatting(made.port, how, waits=True) as told,
+                pytest.raises(DeploymentError, match=f"a program of user {neighbours.USER} "),
+            ):
+                session.get(f"{enter.url}/v1/models", timeout=60)
+            assert told == ["over: taken, 0 bytes\n"]
+
+
 @contextmanager
-def squatting(port: int, *, waits: bool = False) -> Iterator[list[str]]:
+def squatting(port: int, how: str = SQUAT, *, waits: bool = False) -> Iterator[list[str]]:
     """Let another user take a port once he can; give what he says in the end."""
     told: list[str] = []
-    with neighbours.running(SQUAT, port) as program:
+    with neighbours.running(how, port) as program:
         assert program.stdin
         assert program.stdout
         if waits:

@@ -1,15 +1,22 @@
 """Ports that stay this user's, and whose program listens on one."""
 
+import os
 import socket
-from contextlib import closing
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from deployments import free_ports
+from deployments import free_ports, program
 
-from cloister import ports
+from cloister import chat, ports, sockdiag
 from cloister.errors import DeploymentError
 from cloister.runtimes.reservation import Reservations, reserve, reserved
+from cloister.sockdiag import Guard, find_user
 
 HOST, ANY, ANY_IPV6 = "127.0.0.1", "0.0.0.0", "::"  # noqa: S104  # what is tested
 
@@ -80,6 +87,122 @@ def test_a_program_of_another_user_is_not_taken_for_the_service(
         if address == HOST:
             ports.require_ours("127.0.0.3", port)
         ports.require_ours(HOST, port + 1)
+
+
+OURS, STRANGER = Guard(frozenset({os.geteuid()})), Guard(frozenset({1235}))
+
+
+@pytest.mark.parametrize("accepts", [True, False])
+@pytest.mark.parametrize("shares", [True, False])
+@pytest.mark.parametrize("address", [HOST, ANY, ANY_IPV6, "::1"])
+def test_whose_program_is_at_the_other_end_of_a_connection(
+    address: str,
+    shares: bool,  # noqa: FBT001
+    accepts: bool,  # noqa: FBT001
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While it is not accepted the kernel calls it root's, and the next one could be anybody's."""
+    port = free_ports(1)
+    # The kernel has to know it without /proc/net.
+    monkeypatch.setattr("cloister.sockdiag._listeners", lambda: iter(()))
+    with ExitStack() as opened:
+        server = opened.enter_context(listen(address, port, shares=shares))
+        to = "::1" if address == "::1" else HOST
+        client = opened.enter_context(socket.create_connection((to, port)))
+        if accepts:
+            opened.enter_context(server.accept()[0])
+        assert find_user(client) == os.geteuid()
+        OURS.require(client)
+        with pytest.raises(DeploymentError, match=f"user {os.geteuid()} listens on {to}:{port}"):
+            STRANGER.require(client)
+
+
+def accept(server: socket.socket, opened: ExitStack) -> None:
+    opened.enter_context(server.accept()[0])
+    server.close()
+
+
+def test_who_accepts_and_listens_no_more_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two questions to the kernel: then he is not the one who listens now."""
+    port, asked, asks = free_ports(1), [0], sockdiag._ask
+    with ExitStack() as opened:
+        server = opened.enter_context(listen(HOST, port))
+        client = opened.enter_context(socket.create_connection((HOST, port)))
+
+        def ask(kernel: socket.socket, *which: Any) -> Any:
+            found = asks(kernel, *which)
+            asked[0] += 1
+            if asked[0] == 1:
+                accept(server, opened)
+            return found
+
+        monkeypatch.setattr(sockdiag, "_ask", ask)
+        assert find_user(client) == os.geteuid()
+        assert asked == [3]
+
+
+@pytest.mark.parametrize("number", [99, 31])  # no such protocol, and one of another kind
+def test_without_sock_diag_it_is_asked_who_listens(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sockdiag, "_SOCK_DIAG", number)
+    port = free_ports(1)
+    with listen(HOST, port), socket.create_connection((HOST, port)) as client:
+        assert find_user(client) is None
+        OURS.require(client)
+        with pytest.raises(DeploymentError, match="listens on"):
+            STRANGER.require(client)
+
+
+def test_a_session_sends_nothing_to_another_users_program() -> None:
+    """Each new connection is asked for: the program that listened before may be gone by now."""
+    port = free_ports(1)
+    enter = chat.Pass(f"http://{HOST}:{port}", key="secret", guard=STRANGER)
+    with listen(HOST, port) as server:
+        for url in (enter.url, enter.url.replace("http:", "https:")):
+            with chat.session(enter) as session, pytest.raises(DeploymentError, match="listens on"):
+                session.get(url, timeout=30)
+            with server.accept()[0] as taken:
+                assert taken.recv(4096) == b""
+        answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        with (
+            ThreadPoolExecutor(1) as threads,
+            chat.session(replace(enter, guard=OURS)) as session,
+        ):
+            got = threads.submit(session.get, enter.url, timeout=30)
+            with server.accept()[0] as taken:
+                assert b"Bearer secret" in taken.recv(4096)
+                taken.sendall(answer)
+            assert got.result().ok
+
+
+ASK_AS_LOCUST = """
+import sys
+from geventhttpclient import HTTPClient
+from loadtests import guarding
+guarding.guard(None if sys.argv[2] == "None" else [int(sys.argv[2])])
+try:
+    print(HTTPClient("127.0.0.1", int(sys.argv[1])).get("/").status_code)
+except OSError as error:
+    print(type(error).__name__, error.strerror)
+"""
+
+
+@pytest.mark.parametrize("user", [None, os.geteuid(), 1235])
+def test_a_load_test_sends_nothing_to_another_users_program(user: int | None) -> None:
+    port = free_ports(1)
+    command = [sys.executable, "-c", ASK_AS_LOCUST, str(port), str(user)]
+    with (
+        listen(HOST, port) as server,
+        program(command, stdout=subprocess.PIPE, text=True) as client,
+        server.accept()[0] as taken,
+    ):
+        got = taken.recv(4096)
+        taken.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n" if got else b"")
+        said = client.communicate(timeout=60)[0]
+    refused = f"StrangerError a program of user {os.geteuid()} listens on {HOST}:{port}, not the "
+    assert bool(got) is (user != 1235)
+    assert said.startswith("200" if got else refused)
 
 
 def test_a_kernel_without_ipv6_has_one_list(monkeypatch: pytest.MonkeyPatch) -> None:

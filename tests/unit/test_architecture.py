@@ -14,6 +14,7 @@ ORDER = (
         "cleaning",
         "sandbox",
         "endpoint",
+        "sockdiag",
         "sockets",
         "folders",
         "bounded",

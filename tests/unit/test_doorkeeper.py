@@ -1,5 +1,6 @@
 """The gateway's files: nothing that nginx refuses is ever put in place."""
 
+import errno
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -100,6 +101,20 @@ def test_files_that_are_not_the_planned_ones_are_told(
     path.write_text(planned)
     told[0] = "another"
     assert compare() == ("nginx tells another generation",)
+
+
+def test_a_folder_that_cannot_be_closed_is_told(
+    tmp_path: Path, kept: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """nginx' folder of one `sudo invoke up` is root's."""
+
+    def refused(path: Path, _: int) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted", str(path))
+
+    monkeypatch.setattr(Path, "chmod", refused)
+    named = f"{tmp_path / 'gateway'}` cannot be closed to other users: Operation not permitted"
+    with pytest.raises(DeploymentError, match=named):
+        keeper(kept).adopt(lambda _: kept)
 
 
 def test_nobody_changes_the_files_while_they_are_looked_at(kept: Record) -> None:

@@ -1,5 +1,6 @@
 """Files that are written whole or not at all."""
 
+import contextlib
 import fcntl
 import os
 import stat
@@ -131,6 +132,61 @@ def test_a_command_of_an_earlier_version_keeps_its_lock(tmp_path: Path) -> None:
         with pytest.raises(BusyError), exclusive(path, wait_s=0):
             pass
         assert os.path.samestat(os.fstat(held.fileno()), path.stat())
+
+
+# Takes each lock in turn, and fails where another one of these has it at the same time.
+TAKE = """
+import sys, time
+from pathlib import Path
+from cloister import files
+moved = Path.replace
+
+def move_late(path, to):  # as on a busy machine, so that the others come as far meanwhile
+    time.sleep(0.005)
+    return moved(path, to)
+
+Path.replace = move_late
+files._POLL_S = 0.001
+files._is_locked_by_us = lambda _: False  # whoever holds the old locks is another user
+folder, count = Path(sys.argv[1]), int(sys.argv[2])
+print("begun", flush=True)
+sys.stdin.readline()
+for number in range(count):
+    with files.exclusive(folder / f"{number}.lock", wait_s=120):
+        held = folder / f"{number}.held"
+        held.touch(exist_ok=False)
+        held.unlink()
+"""
+
+
+def test_of_many_commands_that_replace_a_lock_one_holds_it(tmp_path: Path) -> None:
+    """Another user holds the locks of an earlier version, so nothing else keeps them apart."""
+    count, commands, pipe = 60, 6, subprocess.PIPE
+    with contextlib.ExitStack() as stack:
+        for number in range(count):
+            path = tmp_path / f"{number}.lock"
+            path.touch()
+            path.chmod(0o644)
+            fcntl.flock(stack.enter_context(path.open("rb")), fcntl.LOCK_EX)
+        command = [sys.executable, "-c", TAKE, str(tmp_path), str(count)]
+        started = [
+            stack.enter_context(
+                subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+            )
+            for _ in range(commands)
+        ]
+        for process in started:
+            assert process.stdout
+            assert process.stdout.readline() == "begun\n"
+        for process in started:
+            assert process.stdin
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        said = [process.communicate()[1] for process in started]
+    assert said == [""] * commands
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {f"{number}.lock" for number in range(count)}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o027, 0o077])

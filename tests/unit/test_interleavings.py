@@ -143,6 +143,12 @@ class ModelRuntime:
             for name in self.world.there
         )
 
+    def orphans(self) -> tuple[ProgramState, ...]:
+        return ()
+
+    def end_orphans(self) -> None:
+        """Nothing is left here."""
+
     def session(self) -> requests.Session:
         return requests.Session()  # nobody asks anything
 

@@ -1,14 +1,19 @@
 """A state folder that another user can change is refused; what is merely open is closed."""
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from cloister import statefolder
+from cloister import config, statefolder
+from cloister.deployment.plan import plan, programs
 from cloister.errors import DeploymentError
 from cloister.files import BusyError
+from cloister.layout import Layout
+from cloister.runtimes.docker import folders
+from cloister.runtimes.process import ProcessRuntime
 from cloister.statefolder import locked, require_own
 
 STRANGER = 4321
@@ -98,6 +103,53 @@ def test_what_somebody_put_into_an_open_folder_is_told_each_time(
     planted.unlink()
     require_own(tmp_path / "state")
     assert mode(planted.parent) == 0o755
+
+
+def refused(path: Path, _: int) -> None:
+    """As for a folder of another user's, root's among them."""
+    raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(path))
+
+
+def ignored(_: Path, __: int) -> None:
+    """As on a file system without modes, where everybody may write into every folder."""
+
+
+UNCLOSED = {
+    "Operation not permitted; expected a folder of this user": refused,
+    "its file system keeps no modes": ignored,
+}
+
+
+@pytest.mark.parametrize("why", UNCLOSED)
+@pytest.mark.parametrize("name", [".", "gateway"])
+def test_a_folder_that_cannot_be_closed_is_told_with_what_to_do(
+    tmp_path: Path, name: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "state" / name
+    place.mkdir(parents=True)
+    place.chmod(0o777)
+    monkeypatch.setattr(Path, "chmod", UNCLOSED[why])
+    for _ in range(2):
+        with pytest.raises(DeploymentError) as raised:
+            require_own(tmp_path / "state")
+        assert raised.value.message.startswith(f"`{place}` cannot be closed to other users: {why}")
+        assert f"ls -ld {place}" in str(raised.value.hint)
+        assert "state_dir" in str(raised.value.hint)
+
+
+def test_folders_of_sockets_that_cannot_be_closed_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after one `sudo invoke up`: they are root's."""
+    flags, environ = (f"state_dir={tmp_path}", "engine=tesseract"), {"CLOISTER_CONFIG": "/dev/null"}
+    chosen = config.load(flags=flags, environ=environ).settings
+    described = programs(plan(chosen, 2), None)
+    monkeypatch.setattr("cloister.nginx.find", lambda _: "nginx")
+    monkeypatch.setattr(Path, "chmod", refused)
+    with pytest.raises(DeploymentError, match=f"{tmp_path / 'run'}` cannot be closed"):
+        ProcessRuntime(chosen).apply(described, {"tesseract-1"})
+    with pytest.raises(DeploymentError, match=f"{tmp_path / 'run'}` cannot be closed"):
+        folders.make(Layout(tmp_path), described)
 
 
 def test_links_that_lead_to_each_other_are_an_error(tmp_path: Path) -> None:

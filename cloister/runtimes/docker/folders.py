@@ -5,7 +5,7 @@ from pathlib import Path
 
 from docker.models.containers import Container
 
-from cloister import containers, nginx, sockets
+from cloister import containers, nginx, sockets, statefolder
 from cloister.config import DockerSettings
 from cloister.errors import DeploymentError
 from cloister.layout import Layout
@@ -23,10 +23,11 @@ def make(layout: Layout, programs: tuple[Program, ...]) -> None:
 
     A container's user is nobody here, so the folder that keeps everybody out is above them.
     """
-    sockets.keep_out(layout.run)
-    for program in programs:
-        sockets.let_in(layout.sockets / socket_folder(program.name))
-    sockets.let_in(layout.spool)
+    with statefolder.closing():
+        sockets.keep_out(layout.run)
+        for program in programs:
+            sockets.let_in(layout.sockets / socket_folder(program.name))
+        sockets.let_in(layout.spool)
 
 
 def find(layout: Layout, container: Container) -> Path | None:

@@ -193,6 +193,9 @@ class DockerRuntime:
         """Return the watchdog whose supervisor was killed, or is frozen."""
         return self._beside.orphans()
 
+    def end_orphans(self) -> None:
+        """Nothing is left that is in the way of a start; the watchdog's supervisor ends its own."""
+
     def session(self) -> requests.Session:
         """Return a session; the replicas' sockets are in folders of this machine."""
         return chat.session(unixhttp.below(self._layout.sockets))
