@@ -103,10 +103,21 @@ def clean(text: str) -> Cleaned:
     if _is_plain(text):
         return Cleaned(text)
     plain = _SEQUENCE.sub("", text)
-    lines = _LINE_END.sub("\n", plain)
+    cleaned = clean_characters(plain)
+    removed = len(text) - len(plain) + cleaned.removed
+    return Cleaned(cleaned.text, removed, len(_CONTROL.findall(text)))
+
+
+def clean_characters(text: str) -> Cleaned:
+    """Return a text without what is no text, one character at a time: what is between them stays.
+
+    It is for HTML, where a sequence would take elements along; `clean` is for all other texts.
+    """
+    if _is_plain(text):
+        return Cleaned(text)
+    lines = _LINE_END.sub("\n", text)
     kept = _LOST.sub("", _never(lines).sub("", lines))
-    removed = len(text) - len(plain) + len(lines) - len(kept)
-    return Cleaned(kept, removed, len(_CONTROL.findall(text)))
+    return Cleaned(kept, len(lines) - len(kept), len(_CONTROL.findall(text)))
 
 
 def printable(text: str) -> str:
