@@ -20,6 +20,7 @@ ORDER = (
         "datafiles",
         "unixhttp",
         "sessions",
+        "metrics",
         "spool",
         "config",
         "shell",
