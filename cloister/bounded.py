@@ -17,6 +17,15 @@ from typing import Any
 MOST_BYTES = 32 << 20
 # Of one engine's metrics, which take a hundred times as long to parse as to receive.
 MOST_METRICS_BYTES = 4 << 20
+# Of one answer: no model has a context of 16 million tokens.
+_MOST_TOKENS = 1 << 24
+
+
+def tokens(told: object) -> int | None:
+    """Return a count of tokens that an engine told, None where it can be none."""
+    if not isinstance(told, int) or isinstance(told, bool):
+        return None
+    return told if 0 <= told <= _MOST_TOKENS else None
 
 
 class Answer(http.client.HTTPResponse):

@@ -8,7 +8,7 @@ from typing import Any
 
 import requests
 
-from cloister import unixhttp
+from cloister import bounded, unixhttp
 from cloister.cleaning import clean, on_one_line, printable
 from cloister.endpoint import describe
 from cloister.errors import OcrError
@@ -17,16 +17,21 @@ from cloister.sockdiag import Guard
 
 # What makes a request's text come as it is written, with the count of tokens at its end.
 STREAMED = {"stream": True, "stream_options": {"include_usage": True}}
+# What an answer is that has another form; Python's parser raises RecursionError for a deep one.
+_ODD = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A page as an engine read it; `seconds` is from the first byte sent to the last received."""
+    """A page as an engine read it; `seconds` is from the first byte sent to the last received.
+
+    `completion_tokens` is None where the engine does not tell them.
+    """
 
     text: str
     finish_reason: str
     engine: str
-    completion_tokens: int
+    completion_tokens: int | None
     seconds: float
 
 
@@ -139,15 +144,17 @@ def complete(
         )
     try:
         parsed = answer.json()
-        choice = parsed["choices"][0]
+        choice, usage = parsed["choices"][0], parsed.get("usage")
         return Reading(
             text=clean(str(choice["message"]["content"] or "")).text,
             finish_reason=on_one_line(str(choice["finish_reason"])),
             engine=on_one_line(answer.headers.get("X-Cloister-Engine") or str(parsed["model"])),
-            completion_tokens=int(parsed["usage"]["completion_tokens"]),
+            completion_tokens=bounded.tokens(
+                usage.get("completion_tokens") if isinstance(usage, dict) else None
+            ),
             seconds=answer.elapsed.total_seconds(),
         )
-    except (ValueError, LookupError, TypeError) as error:
+    except _ODD as error:
         raise RefusedError(
             f"`{describe(url)}` does not answer like the OpenAI API: {answer.text[:200]!r}",
             answer.status_code,
@@ -164,7 +171,7 @@ def message(answer: requests.Response) -> str:
     """Return what an error of the API says."""
     try:
         return printable(str(answer.json()["error"]["message"]))
-    except (ValueError, LookupError, TypeError):
+    except _ODD:
         return printable(answer.text[:200] or answer.reason)
 
 

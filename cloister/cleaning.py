@@ -58,13 +58,32 @@ _PICTURES = r"\u2194-\u21aa\u231a-\u23ff\u25aa-\u27bf\u2934-\u2b55\U0001f000-\U0
 _EMOJI = rf"(?!(?<=[{_PICTURES}\ufe0f]\u200d)[{_PICTURES}])"
 
 
+# Selectors choose a form of the character before them, one each: in runs, or after what has no
+# other form, they are bytes of a message that nobody sees.
+_SELECTORS = r"\ufe00-\ufe0f\U000e0100-\U000e01ef"
+_IDEOGRAPHS = r"\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_WITH_FORMS = (  # symbols and pictures, ideographs, their punctuation, Myanmar, Phags-pa, and more
+    rf"\u203c\u2049\u2100-\u2bff\u3001-\u303f\u3200-\u32ff{_IDEOGRAPHS}\uff01-\uff60\u1000-\u109f"
+    r"\uaa60-\uaa7f\ua840-\ua877\U00010ac0-\U00010aff\U00013000-\U0001345f\U0001f000-\U0001faff"
+)
+_UNSELECTING = re.compile(
+    rf"(?=[{_SELECTORS}])(?<![{_WITH_FORMS}])(?:(?<![0-9#*\xa9\xae])|(?![\ufe0e\ufe0f]))."
+    rf"|(?<![{_IDEOGRAPHS}])[\U000e0100-\U000e01ef]"
+)
+# Fillers stand in a syllable for a letter that it lacks.
+_JAMO = r"\u1100-\u115e\u1161-\u11ff\ua960-\ua97c\ud7b0-\ud7fb"
+_COMPATIBLE, _HALFWIDTH = r"\u3131-\u3163\u3165-\u318e", r"\uffa1-\uffdc"
+_FILLERS = r"\u115f\u1160\u3164\uffa0"
+_REPEATED = re.compile("(?<=\u034f)\u034f")  # a grapheme joiner says nothing twice
+
+
 def _lost(sign: str, near: str) -> str:
     """Return a pattern of a sign that has none of `near` before it, or after it and no other."""
     return rf"(?<![{near}])(?:(?<=[{_INVISIBLE}]){sign}|{sign}(?![{near}]))"
 
 
 _LOST = re.compile(
-    rf"(?=[{_INVISIBLE}])(?:%s)"
+    rf"(?=[{_INVISIBLE}{_FILLERS}])(?:%s)"
     % "|".join(
         (
             _lost(r"\u200c", _JOINING),
@@ -72,11 +91,15 @@ _LOST = re.compile(
             _lost(r"\u200b", _WITHOUT_SPACES),
             _lost(r"\u180e", r"\u1820-\u18aa"),
             _lost(r"[\U0001bca0-\U0001bca3]", r"\U0001bc00-\U0001bc9f"),
+            rf"(?<![{_JAMO}])\u115f(?!\u1160?[{_JAMO}])",
+            _lost(r"\u1160", _JAMO),
+            _lost(r"\u3164", _COMPATIBLE),
+            _lost(r"\uffa0", _HALFWIDTH),
             _lost(r"[\U0001d173-\U0001d17a]", r"\U0001d100-\U0001d172\U0001d17b-\U0001d1ff"),
         )
     )
 )
-_UNSEEN = re.compile(rf"[{_HIDDEN}{_INVISIBLE}\u2028\u2029]")
+_UNSEEN = re.compile(rf"[{_HIDDEN}{_INVISIBLE}{_SELECTORS}{_FILLERS}\u034f\u2028\u2029]")
 
 
 @dataclass(frozen=True)
@@ -103,10 +126,21 @@ def clean(text: str) -> Cleaned:
     if _is_plain(text):
         return Cleaned(text)
     plain = _SEQUENCE.sub("", text)
-    lines = _LINE_END.sub("\n", plain)
-    kept = _LOST.sub("", _never(lines).sub("", lines))
-    removed = len(text) - len(plain) + len(lines) - len(kept)
-    return Cleaned(kept, removed, len(_CONTROL.findall(text)))
+    cleaned = clean_characters(plain)
+    removed = len(text) - len(plain) + cleaned.removed
+    return Cleaned(cleaned.text, removed, len(_CONTROL.findall(text)))
+
+
+def clean_characters(text: str) -> Cleaned:
+    """Return a text without what is no text, one character at a time: what is between them stays.
+
+    It is for HTML, where a sequence would take elements along; `clean` is for all other texts.
+    """
+    if _is_plain(text):
+        return Cleaned(text)
+    lines = _LINE_END.sub("\n", text)
+    kept = _without_unseen(lines, "")
+    return Cleaned(kept, len(lines) - len(kept), len(_CONTROL.findall(text)))
 
 
 def printable(text: str) -> str:
@@ -117,7 +151,7 @@ def printable(text: str) -> str:
     if _is_plain(text):
         return text
     lines = _LINE_END.sub("\ufffd", text.replace("\r\n", "\n"))
-    return _LOST.sub("\ufffd", _never(lines).sub("\ufffd", lines))
+    return _without_unseen(lines, "\ufffd")
 
 
 def on_one_line(text: str) -> str:
@@ -132,6 +166,13 @@ def printable_json(text: str) -> str:
 
 def _is_plain(text: str) -> bool:
     return text.isascii() and text.replace("\n", "").replace("\t", "").isprintable()
+
+
+def _without_unseen(text: str, instead: str) -> str:
+    """Replace what is no text or shows nothing; what one pattern leaves, the next one relies on."""
+    for pattern in (_never(text), _UNSELECTING, _LOST, _REPEATED):
+        text = pattern.sub(instead, text)
+    return text
 
 
 def _never(text: str) -> re.Pattern[str]:

@@ -22,10 +22,9 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 import requests
 from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from cloister import allowlist, bounded, chat, sockets
+from cloister import allowlist, chat, metrics, sockets
 from cloister.accesslog import AccessLog, Counters, Nginx
 from cloister.endpoint import Endpoint, parse
 
@@ -72,18 +71,15 @@ def scrape(url: str, path: str = "/metrics") -> str | None:
     try:
         with chat.session(f"{url}/") as session:
             answer = session.get(f"{url}{path}", timeout=_SCRAPE_S)
-        answer.raise_for_status()
     except requests.RequestException:
         return None  # told by `cloister_replica_up` or `cloister_gateway_up`
-    return answer.text if len(answer.content) <= bounded.MOST_METRICS_BYTES else None
+    return metrics.text(answer)
 
 
 def _numbers(url: str) -> list[Metric] | None:
+    """Return the families of a replica, None of one that must not take the others' page away."""
     page = scrape(url)
-    try:
-        return None if page is None else list(text_string_to_metric_families(page))
-    except (ValueError, LookupError):  # LookupError is a bug of the parser's
-        return None  # not in Prometheus' format: one replica must not take the others' page away
+    return None if page is None else metrics.parse(page)
 
 
 class _Server(ThreadingMixIn, WSGIServer):

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from cloister.bounded import tokens
 from cloister.cleaning import Cleaned, clean
 
 # A surrogate without its other half is no character, and orjson takes no line with one: another
@@ -17,11 +18,23 @@ _HALF = re.compile(
     rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 )
 _MOST_TEXT = 400_000  # characters: a runaway answer is judged by its end, not kept whole
+_DATA = b"data:"
+# An event has one token, or a few. Without an end of its line it would be kept and looked through
+# again with every piece.
+_LARGEST_EVENT_MIB = 1
+
+
+class _OddError(ValueError):
+    """An event is nothing that the API has; the text says why."""
 
 
 @dataclass
 class Answer:
-    """What came of a request; seconds count from `start`, tokens are what `usage` says."""
+    """What came of a request; seconds count from `start`, tokens are what `usage` says.
+
+    `broken` is why it ended before its end, `odd` that this was an event that the API does not
+    have: the connection was well, and what came before counts.
+    """
 
     start: float
     first_s: float | None = None
@@ -31,6 +44,7 @@ class Answer:
     done: bool = False
     finish_reason: str | None = None
     broken: str | None = None
+    odd: bool = False
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cached_tokens: int | None = None
@@ -57,7 +71,9 @@ class Answer:
         """
         try:
             listen(self._hear)
-            self._hear_line(self._rest, time.perf_counter() - self.start)
+            self._hear_rest(time.perf_counter() - self.start)
+        except _OddError as error:
+            self.broken, self.odd = self.broken or str(error), True
         except (OSError, ValueError, EOFError) as error:
             self.broken = self.broken or of_connection(error)
         except Exception as error:  # the HTTP library's own derive from nothing narrower
@@ -72,25 +88,43 @@ class Answer:
         for line in lines:
             if line:
                 self._hear_line(line, at_s)
+        if len(self._rest) > _LARGEST_EVENT_MIB << 20:
+            raise _OddError(f"an event is larger than {_LARGEST_EVENT_MIB} MiB")
+
+    def _hear_rest(self, at_s: float) -> None:
+        """Take what came after the last line: a whole event, or half of one."""
+        is_begun = _DATA.startswith(self._rest) and self._rest != b""
+        try:
+            if not is_begun:
+                self._hear_line(self._rest, at_s)
+        except _OddError:
+            is_begun = True
+        if is_begun:
+            self.broken = self.broken or "cut short"
 
     def _hear_line(self, line: bytes, at_s: float) -> None:
         if line.startswith(b"data: [DONE]"):
             self.done = True
             return
-        if not line.startswith(b"data:"):
+        if not line.startswith(_DATA):
             if line.strip() and not line.startswith(b":"):
                 self.broken = self.broken or "not a stream"
             return
-        event = _parsed(line[5:])
+        event = _parsed(line[len(_DATA) :])
         if "error" in event:
             self.broken = "an error in the answer"
             return
         self._count(event.get("usage"))
-        self.model = self.model or event.get("model")
-        for choice in event.get("choices", ()):
-            self.finish_reason = choice.get("finish_reason") or self.finish_reason
-            said = (choice.get("delta") or {}).get("content")
-            if said:
+        model = event.get("model")
+        self.model = self.model or (model if isinstance(model, str) else None)
+        for choice in _checked(event.get("choices"), list, "`choices` is no list") or ():
+            if not isinstance(choice, dict):
+                raise _OddError("a choice is no object")
+            delta = _checked(choice.get("delta"), dict, "`delta` is no object") or {}
+            reason = choice.get("finish_reason")
+            _checked(reason, str, "`finish_reason` is no text")
+            self.finish_reason = reason or self.finish_reason
+            if said := _checked(delta.get("content"), str, "`content` is no text"):
                 self._say(said, at_s)
 
     def _say(self, said: str, at_s: float) -> None:
@@ -105,25 +139,38 @@ class Answer:
         if len(self._parts) > _MOST_TEXT:
             del self._parts[: _MOST_TEXT // 2]
 
-    def _count(self, usage: dict[str, object] | None) -> None:
-        if not usage:
+    def _count(self, usage: object) -> None:
+        if not isinstance(usage, dict):
             return
-        self.prompt_tokens = _number(usage.get("prompt_tokens"))
-        self.completion_tokens = _number(usage.get("completion_tokens"))
+        self.prompt_tokens = tokens(usage.get("prompt_tokens"))
+        self.completion_tokens = tokens(usage.get("completion_tokens"))
         details = usage.get("prompt_tokens_details")
         if isinstance(details, dict):
-            self.cached_tokens = _number(details.get("cached_tokens"))
+            self.cached_tokens = tokens(details.get("cached_tokens"))
 
 
-def _parsed(line: bytes) -> Any:
+def _parsed(line: bytes) -> dict[str, Any]:
     try:
-        return orjson.loads(line)
+        event = orjson.loads(line)
     except orjson.JSONDecodeError:
+        event = _repaired(line)
+    if not isinstance(event, dict):
+        raise _OddError("an event is no object")
+    return event
+
+
+def _repaired(line: bytes) -> Any:
+    try:
         return orjson.loads(_HALF.sub(rb"\\ufdd0", line))
+    except orjson.JSONDecodeError as error:
+        raise _OddError("an event is no JSON") from error
 
 
-def _number(value: object) -> int | None:
-    return value if isinstance(value, int) else None
+def _checked(value: Any, kind: type, otherwise: str) -> Any:
+    """Return a value of a kind, or None; raises _OddError for any other."""
+    if value is not None and not isinstance(value, kind):
+        raise _OddError(otherwise)
+    return value
 
 
 def of_connection(error: BaseException) -> str:

@@ -3,9 +3,8 @@
 from collections.abc import Iterable
 
 import requests
-from prometheus_client.parser import text_string_to_metric_families
 
-from cloister.bounded import MOST_METRICS_BYTES
+from cloister import metrics
 from cloister.engines import Replica
 
 RUNNING, WAITING = "vllm:num_requests_running", "vllm:num_requests_waiting"
@@ -23,11 +22,9 @@ def of(session: requests.Session, url: str) -> dict[str, float]:
     What cannot be such a number, as NaN or 1e308, is left out: it is summed, compared and shown.
     """
     sums: dict[str, float] = {}
-    try:
-        families = list(text_string_to_metric_families(get(session, f"{url}/metrics") or ""))
-    except ValueError:
-        return {}  # not in Prometheus' format: as if it had not answered
-    for family in families:
+    page = get(session, f"{url}/metrics")
+    # What is not in Prometheus' format is as good as no answer.
+    for family in (page and metrics.parse(page)) or ():
         for sample in family.samples if family.type in {"gauge", "counter"} else ():
             if 0 <= sample.value <= _MOST:
                 sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
@@ -51,5 +48,4 @@ def get(session: requests.Session, url: str) -> str | None:
         answer = session.get(url, timeout=_ASK_S)
     except requests.RequestException:
         return None  # not reached: the caller's None says so
-    fits = len(answer.content) <= MOST_METRICS_BYTES
-    return answer.text if answer.ok and fits else None
+    return metrics.text(answer)

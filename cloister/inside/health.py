@@ -9,6 +9,7 @@ import argparse
 import base64
 import json
 import os
+import re
 import struct
 import sys
 import time
@@ -30,6 +31,7 @@ _PROGRESS = (
 _LOAD = ("vllm:num_requests_running", "vllm:num_requests_waiting")
 _CANARY_SIDE = 56  # pixels: four tokens for Qwen2.5-VL
 _BUSY = 503
+_NUMBER = re.compile(r"[+-]?[0-9]{1,20}(?:\.[0-9]{0,20})?(?:e[+-]?[0-9]{1,2})?")
 _MEMORY = Path("/tmp/cloister-health.json")  # noqa: S108  # the container's own
 
 
@@ -42,12 +44,14 @@ class Sight:
 
 
 def totals(exposition: str) -> dict[str, float]:
-    """Return each metric of a Prometheus page, summed over its labels."""
+    """Return each metric of a Prometheus page, summed over its labels; other lines are left out."""
     sums: dict[str, float] = {}
     for line in exposition.splitlines():
         if line and not line.startswith("#"):
             name = line.partition("{")[0].partition(" ")[0]
-            sums[name] = sums.get(name, 0.0) + float(line.rsplit(" ", 1)[1])
+            number = line.rpartition(" ")[2]
+            if name and _NUMBER.fullmatch(number):
+                sums[name] = sums.get(name, 0.0) + float(number)
     return sums
 
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 
 import psutil
 import requests
-from prometheus_client.parser import text_string_to_metric_families
 
-from cloister import chat, gpus
+from cloister import chat, gpus, metrics
 from cloister.errors import ToolError
 from cloister.loadtest.result import Cache, Sample
 
@@ -132,10 +131,8 @@ def engine(session: requests.Session, url: str) -> dict[str, float]:
         answer = session.get(f"{url}/metrics", timeout=_ASK_S)
     except requests.RequestException:
         return {}  # shown as a gap
-    if not answer.ok:
-        return {}
     found: dict[str, list[float]] = {}
-    for family in text_string_to_metric_families(answer.text):
+    for family in metrics.read(answer) or ():
         if family.name.startswith(_PREFIX):
             for sample in family.samples:
                 if not sample.name.endswith(("_bucket", "_created")):

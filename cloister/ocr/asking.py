@@ -53,7 +53,8 @@ class Outcome:
     """What a request came to.
 
     `status` is the HTTP status, 0 when there was no answer; `message` is what an error said.
-    `broken` tells that the answer ended before its end, `looped` that we ended it.
+    `broken` tells that the answer ended before its end, `looped` that we ended it, `odd` that it
+    has what the API does not have.
     """
 
     status: int
@@ -64,6 +65,7 @@ class Outcome:
     retry_after_s: float | None = None
     broken: bool = False
     looped: bool = False
+    odd: bool = False
     tokens: int = 0
     engine: str | None = None
     request_id: str | None = None
@@ -71,6 +73,8 @@ class Outcome:
 
     def fault(self) -> Fault | None:
         """Return why a whole answer is not a page's text, None if it is."""
+        if self.odd:
+            return Fault("engine", self.message)
         if self.status == _OK:
             return judging.fault(self.page, self.finish_reason)
         if self.status == _TOO_LARGE:
@@ -152,7 +156,8 @@ def _heard(response: requests.Response, listener: _Listener) -> Outcome:
     answer = listener.answer
     answer.follow(listener.listen)
     cut = listener.looped
-    broken = not cut and (answer.broken is not None or answer.finish_reason is None)
+    odd = answer.odd and not cut
+    broken = not (cut or odd) and (answer.broken is not None or answer.finish_reason is None)
     tokens = answer.completion_tokens
     if tokens is None:
         tokens = round(answer.characters / _CHARACTERS_A_TOKEN)
@@ -162,14 +167,21 @@ def _heard(response: requests.Response, listener: _Listener) -> Outcome:
         seconds=answer.end_s,
         page=answer.page,
         finish_reason="repetition" if cut else _said(answer.finish_reason),
-        message=f"the answer broke off ({answer.broken or 'no end'})" if broken else "",
+        message=_what_broke(answer, odd=odd) if broken or odd else "",
         broken=broken,
         looped=cut,
+        odd=odd,
         tokens=tokens,
         engine=_said(headers.get("X-Cloister-Engine") or answer.model),
         request_id=_said(headers.get("X-Request-ID")),
         replica=_said(headers.get("X-Cloister-Replica")),
     )
+
+
+def _what_broke(answer: Answer, *, odd: bool) -> str:
+    if odd:
+        return f"the answer is not of the API: {answer.broken}"
+    return f"the answer broke off ({answer.broken or 'no end'})"
 
 
 def _said(word: object) -> str | None:

@@ -4,14 +4,25 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from cloister import output
 from cloister.cleaning import Cleaned
+from cloister.ocr.schema import MOST_TOKENS
 from cloister.output import PageText, Style
 
 # Of a ledger, these may be anything.
 _Count = Annotated[int, Field(ge=0, le=1 << 53)]
+
+
+def _told(tokens: object) -> int:
+    """Return a count of tokens, 0 where it can be none: an engine told it, and was believed."""
+    if not isinstance(tokens, int) or isinstance(tokens, bool):
+        return 0
+    return tokens if 0 <= tokens <= MOST_TOKENS else 0
+
+
+_Tokens = Annotated[int, BeforeValidator(_told)]
 _Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -22,7 +33,8 @@ class PageResult:
     Both is a text that is incomplete. `page` counts from 1, and is 0 for a document that could not
     be opened. `seconds`, `replica` and `request_id` are of the last request, `attempts` all
     requests of the page, `tokens` what the engine wrote for it in all of them and `wasted_tokens`
-    what of that was thrown away, by its own count or, where a runaway answer was cut, by ours.
+    what of that was thrown away, by its own count or, where it has none
+    or a runaway answer was cut, by ours; 0 where nobody knows.
     `sha256` is of the page's image. `reused` tells that another page had that image, and was asked
     for instead. `rebuilt` tells that the file is damaged, and was read as far as it goes.
     `removed_characters` came with its text and are none: controls, escapes, invisible orders.
@@ -34,8 +46,8 @@ class PageResult:
     error: str | None = None
     finish_reason: str | None = None
     engine: str | None = None
-    completion_tokens: _Count = 0
-    wasted_tokens: _Count = 0
+    completion_tokens: _Tokens = 0
+    wasted_tokens: _Tokens = 0
     seconds: _Seconds = 0.0
     attempts: _Count = 0
     sha256: str | None = None

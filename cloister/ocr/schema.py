@@ -26,11 +26,24 @@ CREATE TABLE written (
 CREATE TABLE recipes (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
 CREATE TABLE runs (id INTEGER PRIMARY KEY, begun REAL NOT NULL);
 """
-COUNTS = """
+# Of all requests of a page. Until an engine's counts were bounded, it could tell anything.
+MOST_TOKENS = 1 << 32
+
+
+def _known(name: str) -> str:
+    """Return a count of tokens in `facts`, NULL where it can be none: a sum leaves that out."""
+    path = f"facts, '$.{name}'"
+    return (
+        f"CASE WHEN json_type({path}) = 'integer' AND json_extract({path}) BETWEEN 0 "
+        f"AND {MOST_TOKENS} THEN json_extract({path}) END"
+    )
+
+
+COUNTS = f"""
 WITH chosen AS (SELECT * FROM documents WHERE run = ? OR ? IS NULL),
      theirs AS (SELECT * FROM pages WHERE document IN (SELECT id FROM chosen)),
      asked AS (SELECT count(*) AS requests,
-                      ifnull(sum(json_extract(facts, '$.tokens')), 0) AS tokens
+                      ifnull(sum({_known("tokens")}), 0) AS tokens
                FROM requests WHERE document IN (SELECT id FROM chosen))
 SELECT (SELECT count(*) FROM chosen),
        (SELECT count(*) FROM chosen WHERE finished IS NOT NULL
@@ -40,11 +53,11 @@ SELECT (SELECT count(*) FROM chosen),
        ifnull(sum(json_extract(facts, '$.reused')), 0),
        (SELECT requests FROM asked), (SELECT tokens FROM asked),
        (SELECT tokens FROM asked) - ifnull(sum(CASE WHEN state = 'read' THEN
-           json_extract(facts, '$.completion_tokens') - json_extract(facts, '$.wasted_tokens')
+           {_known("completion_tokens")} - {_known("wasted_tokens")}
            ELSE 0 END), 0),
        ifnull(sum(json_extract(facts, '$.removed_characters')), 0)
 FROM theirs
-"""
+"""  # noqa: S608  # of names of ours
 # Version 1 kept pages' texts as they came. Files that were written from such texts are written
 # again by the next run.
 MIGRATIONS = {

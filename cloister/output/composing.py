@@ -4,8 +4,9 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from cloister.cleaning import clean, on_one_line, printable
 from cloister.output import headers, html, markdown, tables, tags, text
-from cloister.output.pages import Format, PageText, Source, Style
+from cloister.output.pages import Format, PageText, Source, Style, removed_characters
 
 SUFFIX: Mapping[Format, str] = {
     "markdown": ".md",
@@ -17,7 +18,14 @@ SUFFIX: Mapping[Format, str] = {
 
 def compose(source: Source, pages: Sequence[PageText], style: Style) -> str:
     """Return the whole text of a document's file; no page goes missing without a word."""
-    named = replace(source, name=_encodable(source.name))
+    named = replace(
+        source,
+        name=_shown(source.name),
+        model=source.model and _shown(source.model),
+        profile=source.profile and _shown(source.profile),
+        engines=tuple(map(_shown, source.engines)),
+        date=_shown(source.date),
+    )
     return _RENDERERS[style.format](named, _styled(pages, style))
 
 
@@ -28,14 +36,7 @@ def body(pages: Sequence[PageText], style: Style) -> str:
 
 def _styled(pages: Sequence[PageText], style: Style) -> list[PageText]:
     """Apply what is the same in all formats: headers, then tables, which they part, then tags."""
-    pages = [
-        replace(
-            page,
-            text=None if page.text is None else _encodable(page.text),
-            error=None if page.error is None else _encodable(page.error),
-        )
-        for page in pages
-    ]
+    pages = list(map(_cleaned, pages))
     texts = [page.text for page in pages]
     if style.headers == "remove" or style.tables == "join":
         running = headers.running(pages)
@@ -48,6 +49,21 @@ def _styled(pages: Sequence[PageText], style: Style) -> list[PageText]:
         change = tags.strip if style.tags == "strip" else tags.to_markdown
         texts = [None if page is None else change(page) for page in texts]
     return _with(pages, texts)
+
+
+def _cleaned(page: PageText) -> PageText:
+    """Return a page of which nothing is obeyed, wherever its text came from."""
+    shown = replace(page, error=page.error and _shown("\n".join(page.error.splitlines())))
+    if page.text is None:
+        return shown
+    cleaned = clean(_encodable(page.text))
+    count = {"removed_characters": removed_characters(page) + cleaned.removed}
+    facts = {**page.facts, **(count if cleaned.removed else {})}
+    return replace(shown, text=cleaned.text, facts=facts)
+
+
+def _shown(text: str) -> str:
+    return printable(_encodable(text))
 
 
 def _without(page: PageText, lines: frozenset[int]) -> str | None:
@@ -68,9 +84,13 @@ def _json_lines(source: Source, pages: Sequence[PageText]) -> str:
 
 
 def _json_line(source: Source, page: PageText) -> str:
+    told = {
+        name: on_one_line(fact) if isinstance(fact, str) else fact
+        for name, fact in page.facts.items()
+    }
     own = {"document": source.name, "page": page.number, "text": page.text, "error": page.error}
     # Its own keys come first, and no fact of that name replaces them.
-    return json.dumps(own | dict(page.facts) | own, ensure_ascii=False)
+    return json.dumps(own | told | own, ensure_ascii=False)
 
 
 _RENDERERS: Mapping[Format, Callable[[Source, Sequence[PageText]], str]] = {

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 
 from cloister.output.markup import to_html
-from cloister.output.pages import PageText, Source, notice, provenance
+from cloister.output.pages import PageText, Source, notice, provenance, removed_characters
 
 _STYLE = """\
 body { max-width: 50rem; margin: 2rem auto; padding: 0 1rem; color: #222; background: #fff;
@@ -25,9 +25,12 @@ header td { overflow-wrap: anywhere; }
 
 def render(source: Source, pages: Sequence[PageText]) -> str:
     """Return a self-contained HTML page, each page of the document in a section of its own."""
-    facts = {name: escape(_value(fact)) for name, fact in provenance(source, pages).items()}
+    parts = [_section(page) for page in pages]
+    removed = sum(count for _, count in parts) + sum(map(removed_characters, pages))
+    told = provenance(source, pages) | ({"removed_characters": removed} if removed else {})
+    facts = {name: escape(_value(fact)) for name, fact in told.items()}
     rows = "\n".join(f"<tr><th>{name}</th><td>{fact}</td></tr>" for name, fact in facts.items())
-    sections = "\n".join(_section(page) for page in pages)
+    sections = "\n".join(section for section, _ in parts)
     return f"""\
 <!doctype html>
 <html>
@@ -55,10 +58,12 @@ def _value(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _section(page: PageText) -> str:
-    parts = [] if page.text is None or not page.text.strip() else [to_html(page.text).strip()]
+def _section(page: PageText) -> tuple[str, int]:
+    """Return a page, and how many characters were removed from it here."""
+    written = to_html(page.text or "")
+    parts = [written.text.strip()] if page.text is not None and page.text.strip() else []
     if (said := notice(page)) is not None:
         parts.append(f'<p class="failed"><strong>{said[0]}</strong> {escape(said[1])}</p>')
     anchor = f' id="page-{page.number}"' if page.number else ""
     content = "\n".join(parts) or f'<p class="empty">Page {page.number}: no text on it</p>'
-    return f"<section{anchor}>\n{content}\n</section>"
+    return f"<section{anchor}>\n{content}\n</section>", written.removed

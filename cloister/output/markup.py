@@ -10,7 +10,7 @@ from markdown_it.rules_block import StateBlock
 from markdown_it.rules_inline import StateInline
 from markdown_it.token import Token
 
-from cloister.cleaning import clean
+from cloister.cleaning import Cleaned, clean_characters
 from cloister.output import tags
 from cloister.output.blocks import CODE_SPAN, FENCE, HTML_TABLE, TAGS
 
@@ -52,14 +52,14 @@ _INLINE_MATH = re.compile(
 _MATH_ENDS = {"$$": "$$", "\\[": "\\]"}
 
 
-def to_html(markdown: str) -> str:
+def to_html(markdown: str) -> Cleaned:
     """Return the HTML of a page: tags as spans, LaTeX as text, links to the web and to mail only.
 
     What is not on the list of allowed elements is shown as the text that it is; attributes go.
     """
     rendered = _PARSER.render(_TABLE_OR_CODE.sub(_own_block, tags.to_spans(markdown)))
     # A character reference of the page, such as `&#27;`, has become the character.
-    return clean(_CLEANER.clean(_OTHER_TAG.sub("&lt;", _COMMENT.sub("", rendered)))).text
+    return clean_characters(_CLEANER.clean(_OTHER_TAG.sub("&lt;", _COMMENT.sub("", rendered))))
 
 
 def _own_block(piece: re.Match[str]) -> str:

@@ -49,6 +49,12 @@ class Style:
     tables: Literal["keep", "join"] = "keep"
 
 
+def removed_characters(page: PageText) -> int:
+    """Return how many characters were removed from a page's text, as far as its facts tell."""
+    count = page.facts.get("removed_characters")
+    return count if isinstance(count, int) else 0
+
+
 def provenance(source: Source, pages: Sequence[PageText]) -> dict[str, object]:
     """Return what a document says about itself: text on one line each, nothing that is unknown."""
     failed = [page.number for page in pages if page.error is not None and page.number]

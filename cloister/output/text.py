@@ -26,7 +26,7 @@ def _page(page: PageText) -> str:
 
 def _plain(markdown: str) -> str:
     reader = _TextReader()
-    reader.feed(to_html(markdown))
+    reader.feed(to_html(markdown).text)
     reader.close()
     lines = "".join(reader.parts).replace("\f", "\n").split("\n")
     return "\n".join(line.rstrip() for line in lines).strip("\n")

@@ -10,10 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import requests
-from prometheus_client.parser import text_string_to_metric_families
 
 import cloister
-from cloister import chat, config, deployment, gpus
+from cloister import chat, config, deployment, gpus, metrics
 from cloister.config import Settings
 from cloister.deployment import Plan
 from cloister.engines import ENGINES
@@ -97,8 +96,8 @@ class Server:
         with chat.session(self.target.enter) as session:
             answer = session.get(f"{self.target.enter.url}/metrics", timeout=_ASK_S)
         total = 0.0
-        for family in text_string_to_metric_families(answer.text):
-            for sample in family.samples if answer.ok else ():
+        for family in metrics.read(answer) or ():
+            for sample in family.samples:
                 if sample.name == _CACHE:
                     labels = sample.labels
                     told = labels.get("kv_cache_size_tokens", "")

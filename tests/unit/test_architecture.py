@@ -21,6 +21,7 @@ ORDER = (
         "datafiles",
         "unixhttp",
         "sessions",
+        "metrics",
         "spool",
         "config",
         "shell",

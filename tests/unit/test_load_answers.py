@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import pytest
 from geventhttpclient.response import HTTPConnectionClosed
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cloister.loadtest import faults
 from cloister.sse import Answer
@@ -78,7 +80,7 @@ def test_an_end_without_an_empty_line_is_read_too() -> None:
         ((event("One"), ConnectionResetError()), "reset"),
         ((event("One"), HTTPConnectionClosed("closed")), "cut short"),
         ((event("One"), TimeoutError()), "timed out"),
-        ((event("One"), b"data: {broken\n"), "JSONDecodeError"),
+        ((event("One"), b"data: {broken\n"), "an event is no JSON"),
         ((event(""), event(reason="stop"), DONE), "empty"),
         ((event(" \n"), event(reason="stop"), DONE), "empty"),
         ((event("One"), event(reason="length"), DONE), "truncated"),
@@ -116,3 +118,102 @@ def test_half_a_character_costs_no_answer() -> None:
     answer.follow(lambda hear: hear(line))
     assert answer.broken is None
     assert answer.page.text == "\U0001f600 \U0001f600 x"
+
+
+DEEP = b"data: " + b'{"choices":' * 5_000 + b"[" * 5_000 + b"\n"
+ODD = {
+    b"data: nonsense\n": "an event is no JSON",
+    b"data: \xff\xfe\n": "an event is no JSON",
+    b"data:\n": "an event is no JSON",
+    DEEP: "an event is no JSON",
+    b"data: 7\n": "an event is no object",
+    b"data: null\n": "an event is no object",
+    b'data: ["error"]\n': "an event is no object",
+    b'data: {"choices": 7}\n': "`choices` is no list",
+    b'data: {"choices": {"delta": {}}}\n': "`choices` is no list",
+    b'data: {"choices": "text"}\n': "`choices` is no list",
+    b'data: {"choices": [null]}\n': "a choice is no object",
+    b'data: {"choices": [7]}\n': "a choice is no object",
+    b'data: {"choices": [{"delta": []}]}\n': "`delta` is no object",
+    b'data: {"choices": [{"delta": 7}]}\n': "`delta` is no object",
+    b'data: {"choices": [{"delta": {"content": 7}}]}\n': "`content` is no text",
+    b'data: {"choices": [{"delta": {"content": ["a"]}}]}\n': "`content` is no text",
+    b'data: {"choices": [{"delta": {"content": true}}]}\n': "`content` is no text",
+    b'data: {"choices": [{"finish_reason": {"a": 1}}]}\n': "`finish_reason` is no text",
+    b'data: {"choices": [{"finish_reason": 7}]}\n': "`finish_reason` is no text",
+    b"data: " + b" " * (1 << 20): "an event is larger than 1 MiB",
+}
+
+
+@pytest.mark.parametrize(("line", "fault"), ODD.items(), ids=range(len(ODD)))
+def test_an_odd_event_ends_its_answer_with_a_name(line: bytes, fault: str) -> None:
+    answer = heard(event("One"), line, event("two", "stop"), DONE)
+    assert (answer.broken, answer.odd, answer.raw) == (fault, True, "One")
+    assert faults.fault(200, answer, blank=False, length_wanted=False) == fault
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'data: {"choices": null}\n',
+        b'data: {"choices": [], "usage": 7, "model": {"a": 1}}\n',
+        b'data: {"choices": [{"delta": null, "finish_reason": null}]}\n',
+        b'data: {"choices": [{"delta": {"content": null}}]}\n',
+        b'data: {"choices": [{}], "usage": {"prompt_tokens_details": "x"}}\n',
+        b"data: {}\n",
+    ],
+)
+def test_what_an_event_leaves_out_is_no_fault(line: bytes) -> None:
+    answer = heard(event("One"), line, event(reason="stop"), DONE)
+    assert (answer.broken, answer.odd, answer.raw, answer.model) == (None, False, "One", None)
+
+
+@pytest.mark.parametrize(
+    "count", [-1, 10**30, 1 << 25, 7.0, 7.5, "7", None, True, [7], float("nan"), {"a": 7}]
+)
+def test_a_count_of_tokens_that_can_be_none_is_unknown(count: object) -> None:
+    usage = dict.fromkeys(("prompt_tokens", "completion_tokens"), count)
+    usage["prompt_tokens_details"] = {"cached_tokens": count}
+    line = b"data: " + json.dumps({"choices": [], "usage": usage}).encode() + b"\n\n"
+    if count != count:  # noqa: PLR0124  # JSON has no NaN
+        assert heard(event("One"), line).broken == "an event is no JSON"
+        return
+    answer = heard(event("One"), event(reason="stop"), line, DONE)
+    assert answer.broken is None
+    assert {answer.prompt_tokens, answer.completion_tokens, answer.cached_tokens} == {None}
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(
+                    ("choices", "delta", "content", "usage", "model", "error", "finish_reason", "x")
+                ),
+                inner,
+                max_size=4,
+            )
+        ),
+    )
+)
+def test_no_event_ends_more_than_its_answer(value: object) -> None:
+    answer = heard(b"data: " + json.dumps(value).encode() + b"\n\n", event("a", "stop"), DONE)
+    faults.fault(200, answer, blank=False, length_wanted=False)
+    assert isinstance(answer.raw, str)
+    assert isinstance(answer.model, str | None)
+    assert isinstance(answer.finish_reason, str | None)
+
+
+WHOLE = b"".join((event("One"), event(" two"), event(reason="stop"), DONE.strip()))
+
+
+@given(st.integers(1, len(WHOLE) - len(b" [DONE]")))
+def test_a_stream_that_ends_in_the_middle_of_an_event_is_told_as_cut(end: int) -> None:
+    answer = heard(WHOLE[:end])
+    assert faults.fault(200, answer, blank=False, length_wanted=False) == "cut short"
+    assert not answer.odd
+    half = WHOLE[:end].rpartition(b"\n")[2]
+    is_half = half not in WHOLE.split(b"\n")
+    assert answer.broken == ("cut short" if is_half else None)

@@ -1,13 +1,16 @@
 import json
+import re
 import time
 from collections.abc import Callable
+from html import unescape
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cloister import corpus
+from cloister.cleaning import clean, printable
 from cloister.output import SUFFIX, Format, PageText, Source, Style, body, compose
 
 SOURCE = Source(
@@ -122,7 +125,7 @@ def test_front_matter_leaves_out_what_is_not_known() -> None:
 def test_a_hostile_name_or_reason_stays_on_its_line(text: str) -> None:
     source = Source(text, None, 1, text, text, (text,), text)
     lines = compose(source, [PageText(1, None, text)], Style()).split("\n")
-    folded = " ".join(text.split())
+    folded = " ".join(printable(text).split())
     assert front("\n".join(lines))["source"] == folded
     assert [len(lines), lines[8], lines[9], lines[10]] == [14, "---", "", '<a id="page-1"></a>']
     assert lines[12].startswith("> **Page 1 was not read:** ")
@@ -163,9 +166,10 @@ def test_json_lines_say_all_of_a_page(texts: list[str | None]) -> None:
         {
             "document": SOURCE.name,
             "page": page.number,
-            "text": page.text,
+            "text": None if page.text is None else clean(page.text).text,
             "error": None,
             "n": page.number,
+            **({"removed_characters": count} if (count := clean(page.text or "").removed) else {}),
         }
         for page in pages
     ]
@@ -232,3 +236,105 @@ def test_pages_of_a_model_that_ran_away_take_seconds(name: Format) -> None:
         started = time.process_time()
         compose(SOURCE, pages, Style(name, "map", "remove", "join"))
         assert time.process_time() - started < 5, piece
+
+
+# Controls but for tabs and line feeds, overrides and isolates of a direction, line separators.
+OBEYED = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\U000e0001-\U000e007f]"
+)
+CODES = (
+    0,
+    7,
+    8,
+    9,
+    0xB,
+    0xD,
+    0x1B,
+    0x7F,
+    0x80,
+    0x85,
+    0x90,
+    0x9B,
+    0x9C,
+    0x9D,
+    0x2028,
+    0x202E,
+    0xE0041,
+)
+REFERENCES = st.builds(
+    str.format,
+    st.sampled_from(("&#{0}", "&#{0};", "&#x{0:x}", "&#X{0:X};", "&#000{0};", "{0:c}")),
+    st.sampled_from(CODES),
+)
+PIECES = (
+    *("<p>", "</p>", "<div>", "</div>", "<ul><li>", "</li></ul>", "<b>", "</b>", "\n", "\n\n", "`"),
+    *(
+        "<table><tr><td>",
+        "</td></tr></table>",
+        '<a href="http://a.example/',
+        '">',
+        "- a",
+        "    ",
+        "```",
+    ),
+    *(
+        "[x](http://a.example/",
+        ")",
+        '<span class="img',
+        "]0;",
+        "[31m",
+        "P",
+        "\\",
+        "&amp;",
+        "$",
+        "<img>",
+    ),
+)
+HOSTILE = st.lists(REFERENCES | st.sampled_from(PIECES) | st.text(max_size=3), max_size=20).map(
+    "".join
+)
+
+
+@given(HOSTILE)
+@example("<p>&#27;]one</p>\n\n<p>two &#7;</p>")
+@example("<ul><li>a &#x1b;P b</li></ul><ol><li>c&#x9c;</li></ol>")
+@example('<a href="http://a.example/&#x202e;gpj&#27 x">&#0;&#x80;&#x1b</a>')
+def test_no_format_ever_holds_what_is_obeyed(text: str) -> None:
+    source = Source(text, None, 1, text, text, (text,), text)
+    pages = [
+        PageText(1, text, facts={"engine": text}),
+        PageText(2, None, text),
+        PageText(3, text, text),
+    ]
+    for name in FORMATS:
+        for style in (Style(name), Style(name, "map", "remove", "join"), Style(name, "strip")):
+            made = compose(source, pages, style)
+            assert not OBEYED.search(made.replace("\f", "")), name
+            assert made.count("\f") == 2 * (name == "txt")
+            if name == "html":
+                assert not OBEYED.search(unescape(made))
+            if name == "jsonl":
+                values = [json.loads(line) for line in made.splitlines()]
+                assert not [v for line in values for v in line.values() if OBEYED.search(str(v))]
+    assert not OBEYED.search(body(pages, Style()))
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("<p>&#27;]one</p>\n\n<p>two &#7;end</p>", "]one\n\ntwo end"),
+        ("<ul><li>a &#x9d;b</li></ul>\n\n<p>c&#x1b;\\d</p>", "- a b\n\nc\\d"),
+        ("<table><tr><td>a&#x1b;[</td><td>b</td></tr></table>", "a[\tb"),
+        ("<p>invoice &#x202e;gpj.exe&#27</p>", "invoice gpj.exe"),
+    ],
+)
+def test_a_reference_to_a_control_character_takes_no_element_along(text: str, plain: str) -> None:
+    assert compose(SOURCE, [PageText(1, text)], Style("txt")) == plain + "\n"
+
+
+def test_what_was_removed_from_a_page_is_told() -> None:
+    pages = [PageText(1, "<p>a&#27;b&#x202e;c</p>", facts={"removed_characters": 3})]
+    assert "<tr><th>removed_characters</th><td>5</td></tr>" in compose(SOURCE, pages, Style("html"))
+    assert "removed_characters" not in compose(SOURCE, PAGES, Style("html"))
+    line = compose(SOURCE, [PageText(1, "a\x1b[1mb")], Style("jsonl"))
+    assert json.loads(line)["removed_characters"] == 4
