@@ -121,17 +121,20 @@ def check_yaml(text: str, *, once: bool = True) -> None:
 
 def parse_json(content: bytes | str, *, most_values: int = _JSON_VALUES) -> Any:
     """Return what a text holds as plain objects. Raises DataError."""
-    check_json(content, most_values=most_values)
+    text = _json_text(content)
+    check_json(text, most_values=most_values)
     try:
-        return json.loads(content, object_pairs_hook=_once)
+        return json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise DataError(f"it is not JSON: {error}") from error
 
 
 def check_json(content: bytes | str, *, most_values: int = _JSON_VALUES) -> None:
-    """Raise DataError for what has too many values, or is nested too deeply; builds nothing."""
-    binary = content.encode(errors="replace") if isinstance(content, str) else content
-    plain = _STRING.sub(b"", binary)
+    """Raise DataError for what is not UTF-8, has too many values, or is nested too deeply.
+
+    Nothing is built of it.
+    """
+    plain = _STRING.sub(b"", _json_text(content).encode(errors="replace"))
     if sum(map(plain.count, (b",", b"[", b"{"))) > most_values:
         raise DataError(f"it has more than {most_values:,} values")
     depth = 0
@@ -139,6 +142,14 @@ def check_json(content: bytes | str, *, most_values: int = _JSON_VALUES) -> None
         depth += 1 if bracket[0] in b"[{" else -1
         if depth > _DEPTH:
             raise DataError(f"it is nested in more than {_DEPTH}")
+
+
+def _json_text(content: bytes | str) -> str:
+    """Return JSON's text: parsers take UTF-16 and UTF-32 too, whose brackets are not counted."""
+    text = _decoded(content) if isinstance(content, bytes) else content
+    if "\0" in text:
+        raise DataError("it has NUL characters, expected JSON in UTF-8")
+    return text
 
 
 class _Open:

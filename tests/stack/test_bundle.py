@@ -368,10 +368,10 @@ def test_ctrl_c_on_a_terminal_ends_the_verification(far: Far) -> None:
 def test_a_verification_that_does_not_end_is_no_forged_bundle(far: Far) -> None:
     """As of a file that grows, or of a medium that stopped."""
     hold_verification(far)
-    real = shutil.which("timeout")
     far.program(
         "timeout",
-        f'#!/usr/bin/bash\nwhile [[ "$1" != sha256sum ]]; do shift; done\nexec "{real}" --foreground 0.2 "$@"\n',
+        '#!/usr/bin/bash\nwhile [[ "$1" != sha256sum ]]; do shift; done\n'
+        f'exec "{shutil.which("timeout")}" --foreground 0.2 "$@"\n',
     )
     done = far.run("verify", "bundle", "--key", "key.pub")
     said = far.refused(done)

@@ -66,6 +66,9 @@ JSON: dict[str, str | bytes] = {
     "a number of a million digits": "1" * 1_000_000,
     "a million quotes": '"\\' * 1_000_000,
     "no text": b"\xff\xfe",
+    "three million values in UTF-16": f"[{'1,' * 3_000_000}1]".encode("utf-16"),
+    "nested too deeply in UTF-16": ("[" * 500 + "]" * 500).encode("utf-16-le"),
+    "nested too deeply in UTF-32": ("[" * 500 + "]" * 500).encode("utf-32-be"),
     "a name that is there twice": '{"a": 1, "a": 2}',
     "an empty file": "",
     "a list": "[]",
@@ -183,6 +186,17 @@ def test_a_hostile_file_of_a_model_is_a_line_and_a_code(tmp_path: Path, kind: st
 def test_what_is_no_file_of_a_model_is_refused(tmp_path: Path, name: str, kind: str) -> None:
     FILES[kind](tmp_path / name)
     assert bounded(lambda: contents.check(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"])
+def test_json_is_utf_8(name: str) -> None:
+    """Whose brackets and commas are counted are those that the parser reads."""
+    for text in ("{}", '["\u5b5b"]', f"[{'1,' * 3_000_000}1]", "[" * 500 + "]" * 500):
+        for read in (datafiles.check_json, datafiles.parse_json):
+            with pytest.raises(DataError, match="UTF-8"):
+                read(text.encode(name))
+    assert datafiles.parse_json(b'\xef\xbb\xbf{"a": 1}') == {"a": 1}
+    assert datafiles.parse_json('["\N{EURO SIGN}"]'.encode()) == ["\N{EURO SIGN}"]
 
 
 def test_what_we_write_is_read(tmp_path: Path) -> None:
