@@ -1,5 +1,6 @@
 """A hub, a store and an environment that mean no good: nothing is taken, shown or left hanging."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -167,6 +168,17 @@ def test_a_store_that_leads_elsewhere_is_not_written_to(
     assert is_dangling or {path.name: path.read_text() for path in elsewhere.iterdir()} == {
         "mine.txt": "mine"
     }
+
+
+@pytest.mark.parametrize("name", ["config.json", "config.json.part"])
+def test_a_pipe_in_the_place_of_what_came_before_holds_nobody_up(
+    hub: Hub, store: Store, name: str
+) -> None:
+    staging = store.staging(NAME, COMMIT)
+    staging.mkdir(parents=True)
+    os.mkfifo(staging / name)
+    bring(hub, store)
+    assert store.verify(NAME, COMMIT)
 
 
 @pytest.mark.parametrize("step", ["write_synced", "add", "rename"])
