@@ -7,12 +7,14 @@ regular file of a bounded size, no aliases and no tags, every name once, and a b
 number of values, which are counted before an object is made.
 """
 
+import contextlib
 import json
 import os
 import re
+import select
 import stat
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,8 +22,10 @@ import yaml
 
 YAML_BYTES, JSON_BYTES = 4 << 20, 64 << 20
 CONFIG_BYTES = 4 << 20  # of a model: a list of every layer is some 100 KB
+PIPE_S = 30.0  # the longest that a pipe is read, from its opening to its end
 _YAML_NODES, _JSON_VALUES = 200_000, 2_000_000
 _DEPTH = 64
+_CHUNK_BYTES = 1 << 16
 _LONGEST_NUMBER = 400  # characters
 # Without O_NONBLOCK a pipe waits for somebody who writes into it.
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
@@ -34,7 +38,7 @@ class DataError(ValueError):
     """A file's content is not what can be read; the text is one line that says why."""
 
 
-@contextmanager
+@contextlib.contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
     """Open a regular file. Raises DataError for anything else, or OSError."""
     number = os.open(path, _FLAGS)
@@ -61,6 +65,46 @@ def read(path: Path, most_bytes: int = JSON_BYTES) -> bytes:
     if max(len(content), size) > most_bytes:
         raise DataError(f"it is larger than {most_bytes:,} bytes")
     return content
+
+
+def read_pipe(path: Path, most_bytes: int) -> bytes:
+    """Return all that comes through a pipe that the user named, such as bash's `<(...)`.
+
+    Raises DataError for anything else, for what is larger, or does not end within PIPE_S seconds,
+    and for nothing: a pipe gives its content once. Raises OSError as well.
+    """
+    number = os.open(path, _FLAGS)
+    try:
+        if not stat.S_ISFIFO(os.fstat(number).st_mode):
+            raise DataError("it is not a pipe any more")
+        content = b"".join(_chunks(number, most_bytes))
+    finally:
+        os.close(number)
+    if len(content) > most_bytes:
+        raise DataError(f"it is larger than {most_bytes:,} bytes")
+    if not content:
+        raise DataError("nothing came through it; a pipe can be read only once")
+    return content
+
+
+def _chunks(pipe: int, most_bytes: int) -> Iterator[bytes]:
+    """Yield what comes until the end, or until it is too much; raises DataError when none comes."""
+    ends, size = time.monotonic() + PIPE_S, 0
+    poller = select.poll()
+    poller.register(pipe, select.POLLIN)
+    while size <= most_bytes:
+        with contextlib.suppress(BlockingIOError):
+            chunk = os.read(pipe, _CHUNK_BYTES)
+            size += len(chunk)
+            yield chunk
+            if size and not chunk:
+                return
+        left_s = ends - time.monotonic()
+        events = poller.poll(left_s * 1000) if left_s > 0 else []
+        if not events and size:
+            raise DataError(f"it did not end within {PIPE_S:g} s")
+        if not events or not events[0][1] & select.POLLIN:
+            return  # nobody writes, or has it open
 
 
 def read_text(path: Path, most_bytes: int = YAML_BYTES) -> str:

@@ -98,6 +98,11 @@ TAKES = {
 }
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datafiles, "PIPE_S", 0.2)
+
+
 def _resumed(path: Path) -> object:
     """Resume a tuning of which the state folder has a mark, whatever it says."""
     state = path.parent.parent / f"state of {path.parent.name}"
