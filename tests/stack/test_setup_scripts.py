@@ -546,7 +546,7 @@ def test_each_package_manager_is_asked_for_its_own_name(
     said = with_manager(tmp_path, manager, script, 10)
     who = "" if manager == "brew" else "as root: "
     assert said[-1] == f"hint: {who}{manager} {command}"
-    assert (tmp_path / "asked").read_text().splitlines()[-1].endswith(command.split()[-1])
+    assert (tmp_path / "asked").read_text().endswith(f"{command.rpartition(' ')[2]}\n")
 
 
 @pytest.mark.parametrize("manager", ["dnf", "yum", "zypper", "pacman", "brew", None])
