@@ -7,12 +7,14 @@ regular file of a bounded size, no aliases and no tags, every name once, and a b
 number of values, which are counted before an object is made.
 """
 
+import contextlib
 import json
 import os
 import re
+import select
 import stat
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,8 +22,10 @@ import yaml
 
 YAML_BYTES, JSON_BYTES = 4 << 20, 64 << 20
 CONFIG_BYTES = 4 << 20  # of a model: a list of every layer is some 100 KB
+PIPE_S = 30.0  # the longest that a pipe is read, from its opening to its end
 _YAML_NODES, _JSON_VALUES = 200_000, 2_000_000
 _DEPTH = 64
+_CHUNK_BYTES = 1 << 16
 _LONGEST_NUMBER = 400  # characters
 # Without O_NONBLOCK a pipe waits for somebody who writes into it.
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
@@ -34,7 +38,7 @@ class DataError(ValueError):
     """A file's content is not what can be read; the text is one line that says why."""
 
 
-@contextmanager
+@contextlib.contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
     """Open a regular file. Raises DataError for anything else, or OSError."""
     number = os.open(path, _FLAGS)
@@ -61,6 +65,46 @@ def read(path: Path, most_bytes: int = JSON_BYTES) -> bytes:
     if max(len(content), size) > most_bytes:
         raise DataError(f"it is larger than {most_bytes:,} bytes")
     return content
+
+
+def read_pipe(path: Path, most_bytes: int) -> bytes:
+    """Return all that comes through a pipe that the user named, such as bash's `<(...)`.
+
+    Raises DataError for anything else, for what is larger, or does not end within PIPE_S seconds,
+    and for nothing: a pipe gives its content once. Raises OSError as well.
+    """
+    number = os.open(path, _FLAGS)
+    try:
+        if not stat.S_ISFIFO(os.fstat(number).st_mode):
+            raise DataError("it is not a pipe any more")
+        content = b"".join(_chunks(number, most_bytes))
+    finally:
+        os.close(number)
+    if len(content) > most_bytes:
+        raise DataError(f"it is larger than {most_bytes:,} bytes")
+    if not content:
+        raise DataError("nothing came through it; a pipe can be read only once")
+    return content
+
+
+def _chunks(pipe: int, most_bytes: int) -> Iterator[bytes]:
+    """Yield what comes until the end, or until it is too much; raises DataError when none comes."""
+    ends, size = time.monotonic() + PIPE_S, 0
+    poller = select.poll()
+    poller.register(pipe, select.POLLIN)
+    while size <= most_bytes:
+        with contextlib.suppress(BlockingIOError):
+            chunk = os.read(pipe, _CHUNK_BYTES)
+            size += len(chunk)
+            yield chunk
+            if size and not chunk:
+                return
+        left_s = ends - time.monotonic()
+        events = poller.poll(left_s * 1000) if left_s > 0 else []
+        if not events and size:
+            raise DataError(f"it did not end within {PIPE_S:g} s")
+        if not events or not events[0][1] & select.POLLIN:
+            return  # nobody writes, or has it open
 
 
 def read_text(path: Path, most_bytes: int = YAML_BYTES) -> str:
@@ -121,17 +165,20 @@ def check_yaml(text: str, *, once: bool = True) -> None:
 
 def parse_json(content: bytes | str, *, most_values: int = _JSON_VALUES) -> Any:
     """Return what a text holds as plain objects. Raises DataError."""
-    check_json(content, most_values=most_values)
+    text = _json_text(content)
+    check_json(text, most_values=most_values)
     try:
-        return json.loads(content, object_pairs_hook=_once)
+        return json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise DataError(f"it is not JSON: {error}") from error
 
 
 def check_json(content: bytes | str, *, most_values: int = _JSON_VALUES) -> None:
-    """Raise DataError for what has too many values, or is nested too deeply; builds nothing."""
-    binary = content.encode(errors="replace") if isinstance(content, str) else content
-    plain = _STRING.sub(b"", binary)
+    """Raise DataError for what is not UTF-8, has too many values, or is nested too deeply.
+
+    Nothing is built of it.
+    """
+    plain = _STRING.sub(b"", _json_text(content).encode(errors="replace"))
     if sum(map(plain.count, (b",", b"[", b"{"))) > most_values:
         raise DataError(f"it has more than {most_values:,} values")
     depth = 0
@@ -139,6 +186,14 @@ def check_json(content: bytes | str, *, most_values: int = _JSON_VALUES) -> None
         depth += 1 if bracket[0] in b"[{" else -1
         if depth > _DEPTH:
             raise DataError(f"it is nested in more than {_DEPTH}")
+
+
+def _json_text(content: bytes | str) -> str:
+    """Return JSON's text: parsers take UTF-16 and UTF-32 too, whose brackets are not counted."""
+    text = _decoded(content) if isinstance(content, bytes) else content
+    if "\0" in text:
+        raise DataError("it has NUL characters, expected JSON in UTF-8")
+    return text
 
 
 class _Open:

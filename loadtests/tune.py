@@ -1,8 +1,10 @@
 """`nox -s tune -- ...`: the flags, and what is printed."""
 
 import argparse
+import os
 import re
 import signal
+import stat
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +23,7 @@ from loadtests.__main__ import INTERRUPTED, count, positive
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 _REPORTS = Path("reports")
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def _duration(text: str) -> float:
@@ -91,9 +94,10 @@ def parser() -> argparse.ArgumentParser:
 
 def run(flags: argparse.Namespace) -> None:
     """Do what the flags say; raises CloisterError and KeyboardInterrupt."""
-    book = _resumed(flags) if flags.resume else _begun(flags)
+    os.umask(_umask() | _OTHERS_WRITE)  # what others can change is not resumed
+    book, begun = _resumed(flags) if flags.resume else _begun(flags)
     with console.steps() as progress:
-        session = Tuner(book, progress, console.bar)
+        session = Tuner(book, begun, progress, console.bar)
         try:
             found = session.run()
         except KeyboardInterrupt:
@@ -101,13 +105,20 @@ def run(flags: argparse.Namespace) -> None:
             raise
         progress("drawing the pages of the report")
         report.write_tuning(book.folder, found)
+        book.end(begun)
         for part in sorted(book.folder.glob("*/*/report.json")):
             report.write(part.parent, report.load(part), report.records(part))
     tuner.require_choice(found)
-    _keep(flags, session.begun.base, found, book)
+    _keep(flags, begun.base, found, book)
 
 
-def _begun(flags: argparse.Namespace) -> Ledger:
+def _umask() -> int:
+    present = os.umask(0o077)
+    os.umask(present)
+    return present
+
+
+def _begun(flags: argparse.Namespace) -> tuple[Ledger, Begun]:
     loaded = config.load(flags=flags.set, hardware=hardware.of)
     base = deployment.resolve(loaded.settings)
     mix = workload.load(flags.workload)
@@ -139,17 +150,15 @@ def _begun(flags: argparse.Namespace) -> Ledger:
     for configuration in begun.given or (pruned.space.first,):
         server.Bench(base, pruned.space).settings(configuration)  # refused before anything stops
     book = Ledger(_folder(flags.out))
-    book.begin(begun)
-    return book
+    return book, book.begin(begun)
 
 
-def _resumed(flags: argparse.Namespace) -> Ledger:
+def _resumed(flags: argparse.Namespace) -> tuple[Ledger, Begun]:
     folder: Path = flags.resume
     book = ledger.last_unfinished(folder) if folder == _REPORTS else Ledger(folder)
     if book.finished:
         raise TuningError(f"`{folder}` is finished", hint=f"invoke tune.show {folder}")
-    book.require_own(config.load(flags=flags.set).settings.state_dir)
-    return book
+    return book, book.resume(config.load(flags=flags.set).settings.state_dir)
 
 
 def _keep(flags: argparse.Namespace, base: Settings, found: Tuning, book: Ledger) -> None:
@@ -178,7 +187,10 @@ def _overruled(flags: list[str], settings: dict[str, object]) -> list[Setting]:
 def _folder(out: Path | None) -> Path:
     folder = out or _REPORTS / datetime.now().astimezone().strftime("tune-%Y-%m-%d-%H%M%S")
     if folder.exists() and any(folder.iterdir()):
-        raise TuningError(f"`{folder}` is not empty", hint="another --out, or --resume")
+        raise TuningError(
+            f"`{folder}` is not empty",
+            hint=f"another --out, or --resume {folder} where a tuning was begun in it",
+        )
     return folder
 
 

@@ -49,7 +49,8 @@ verify() {
             fail "\`$BUNDLE\` has no SIZES: an older Cloister made it" \
                 "make it again, or use the bundle.sh that came with it"
         [ -f "$BUNDLE/$name" ] || fail "\`$BUNDLE\` is no bundle: it has no $name"
-        head -c "$((LIST_BYTES + 1))" -- "$BUNDLE/$name" >"$WORK/$name"
+        head -c "$((LIST_BYTES + 1))" -- "$BUNDLE/$name" >"$WORK/$name" ||
+            fail "\`$BUNDLE/$name\` could not be copied to $WORK" "make room, or set TMPDIR"
         [ "$(stat -c %s -- "$WORK/$name")" -le "$LIST_BYTES" ] ||
             fail "\`$BUNDLE/$name\` has more than $LIST_BYTES bytes; nothing of it was used"
     done
@@ -83,10 +84,28 @@ verify() {
     done <"$WORK/SIZES"
     SIZES[SIZES]="$(stat -c %s -- "$WORK/SIZES")"
     require_sizes
-    # The sizes are right, and a file may grow now: its hash is not waited for without an end.
-    (cd "$BUNDLE" && timeout "$((total / BYTES_A_SECOND + 600))" \
-        sha256sum --check --strict --quiet "$WORK/SHA256SUMS" >&2) || not_signed
+    hash_all "$((total / BYTES_A_SECOND + 600))"
     say "verified: ${#SUMS[@]} files are what was signed"
+}
+
+# The sizes are right, and a file may grow now: its hash is not waited for without an end. In a
+# process group of its own, which `timeout` makes without --foreground, nothing gets Ctrl-C.
+hash_all() { # seconds
+    local code=0
+    (cd "$BUNDLE" && timeout --foreground "$1" \
+        sha256sum --check --strict --quiet "$WORK/SHA256SUMS" >&2) || code=$?
+    case "$code" in
+        0) ;;
+        1) not_signed ;;
+        124)
+            fail "reading \`$BUNDLE\` did not end within $1 s; nothing of it was used" \
+                "copy it to a disk that reads $((BYTES_A_SECOND / 1000000)) MB/s, and run this again"
+            ;;
+        *)
+            fail "sha256sum ended with code $code; nothing of \`$BUNDLE\` was used" \
+                "run this again"
+            ;;
+    esac
 }
 
 not_signed() {
@@ -105,26 +124,31 @@ require_sizes() {
     done <"$WORK/sizes"
 }
 
-room() { # where, what comes there
-    local where="$1" needed free
-    shift
+room() { # where, KiB more than what comes there, what comes there
+    local where="$1" more="$2" needed free
+    shift 2
     needed="$(du -skc "$@" | tail -n 1 | cut -f1)"
+    needed=$((needed + more))
     free="$(df -k --output=avail "$where" | tail -n 1)"
     [ "$((free))" -gt "$needed" ] ||
         fail "$where has $((free)) KiB free, and $needed KiB are needed" "make room"
 }
 
 require_room() {
-    local beside root rest=("$BUNDLE/project")
+    local beside root name part=0 rest=("$BUNDLE/project")
+    for name in "${!SIZES[@]}"; do
+        [[ "$name" != images.tar* || "${SIZES[$name]}" -le "$part" ]] || part="${SIZES[$name]}"
+    done
+    part=$((part / 1024 + 1)) # the copy that is given to Docker
     beside="$(dirname "$INTO")"
     [ ! -d "$BUNDLE/model" ] || rest+=("$BUNDLE/model")
     root="$(docker info --format '{{.DockerRootDir}}')"
     [ -d "$root" ] || root="$beside" # an engine that does not show its disk
     if [ "$(df --output=target "$root")" = "$(df --output=target "$beside")" ]; then
-        room "$beside" "$BUNDLE"
+        room "$beside" "$part" "$BUNDLE"
     else
-        room "$root" "$BUNDLE"/images.tar*
-        room "$beside" "${rest[@]}"
+        room "$root" 0 "$BUNDLE"/images.tar*
+        room "$beside" "$part" "${rest[@]}"
     fi
 }
 
@@ -147,8 +171,8 @@ require_docker() {
         fail "what is installed in $INTO is up" "cd $INTO && .venv/bin/invoke down"
 }
 
-# Prints a payload, which may be in parts: those that were signed, in their order, and of each as many
-# bytes as were signed.
+# Prints a payload, which may be in parts: those that were signed, in their order, and of each as
+# many bytes as were signed.
 payload() { # name, how a part is printed
     local number
     if [ -n "${SUMS[$1]:-}" ]; then
@@ -166,28 +190,32 @@ part() { # name
 }
 
 # What is read a second time from a medium need not be what was verified: the copy is, and is used.
+# It has up to 256 MiB, which TMPDIR, often in memory, need not have.
 checked_part() { # name
-    part "$1" >"$WORK/part" || return
-    [ "$(sha256sum <"$WORK/part")" = "${SUMS[$1]}  -" ] || {
+    part "$1" >"$STAGED/part" || return
+    [ "$(sha256sum <"$STAGED/part")" = "${SUMS[$1]}  -" ] || {
         say "$1 is not what was verified"
         return 1
     }
-    cat "$WORK/part"
+    cat "$STAGED/part"
 }
 
 load_images() {
     local kind reference id digest found
     say "loading the images"
+    rm -rf "$STAGED"
+    mkdir -m 700 "$STAGED"
     payload images.tar checked_part | docker load --quiet >/dev/null ||
         fail "the images could not be loaded"
-    rm -f "$WORK/part"
+    rm -f "$STAGED/part"
     while IFS=$'\t' read -r kind reference id digest; do
         [ "$kind" = image ] || continue
         found="$(docker image inspect --format '{{.Id}}' "$reference")" ||
             fail "\`$reference\` was not in the images"
         # A classic engine names an image by its configuration, a containerd store by its manifest.
         [ "$found" = "$id" ] || [ "$found" = "$digest" ] ||
-            fail "\`$reference\` is $found after loading, and was $id" "remove it, and copy the bundle again"
+            fail "\`$reference\` is $found after loading, and was $id" \
+                "remove it, and copy the bundle again"
     done <"$WORK/CONTENTS"
 }
 
@@ -211,7 +239,8 @@ copy_project() { # into
             fail "CONTENTS has a model's file that belongs nowhere: $target"
         mkdir -p "$(dirname "$1/$target")"
         payload "$name" part >"$1/$target" ||
-            fail "the model could not be copied; nothing was changed" "make room, and run this again"
+            fail "the model could not be copied; nothing was changed" \
+                "make room, and run this again"
         [ "${target##*/}" != READY ] ||
             printf '%s  %s\n' "${SUMS[$name]:-${SUMS[$name.000]}}" "$target" >>"$WORK/copied"
     done <"$WORK/CONTENTS"
@@ -255,7 +284,8 @@ make_environment() {
         fi
     done
     [ -n "$python" ] || {
-        say "no Python $version here, which the packages are for: install it for \`invoke\`, then run this again"
+        say "no Python $version here, which the packages are for"
+        say "hint: install it for \`invoke\`, then run this again"
         return
     }
     say "making the Python environment"
@@ -271,17 +301,17 @@ make_environment() {
 
 # Every step can be killed and all of it run again.
 install() {
-    local staged="$INTO.installing" earlier="$INTO" aside="$INTO.previous"
+    local earlier="$INTO" aside="$INTO.previous"
     require_docker
     require_room
     load_images
-    rm -rf "$staged"
-    copy_project "$staged"
-    touch "$staged/.unfinished"
+    rm -rf "$STAGED"
+    copy_project "$STAGED"
+    touch "$STAGED/.unfinished"
     if [ ! -e "$INTO" ]; then earlier="$INTO.previous"; fi # killed between the two moves below
     if [ -e "$earlier" ]; then
         say "keeping the settings and the state of $earlier"
-        keep "$earlier" "$staged"
+        keep "$earlier" "$STAGED"
     fi
     if [ -e "$INTO" ]; then
         # Killed after them: the one that worked stays where it is.
@@ -290,7 +320,7 @@ install() {
         mv "$INTO" "$aside"
         say "the earlier installation is kept as $aside"
     fi
-    mv "$staged" "$INTO"
+    mv "$STAGED" "$INTO"
     say "installed in $INTO"
     make_environment
     rm "$INTO/.unfinished"
@@ -328,7 +358,11 @@ done
     exit 1
 }
 WORK="$(mktemp -d)"
-trap 'rm -rf "$WORK"' EXIT
+STAGED="$INTO.installing"
+trap 'rm -rf "$WORK"; [ -z "$INTO" ] || rm -f "$STAGED/part"' EXIT
+# Without these, a program that handles Ctrl-C itself ends, and the script continues after it.
+trap 'exit 130' INT
+trap 'exit 129' HUP
 case "$COMMAND" in
     verify) verify ;;
     install)

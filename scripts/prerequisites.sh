@@ -3,8 +3,8 @@
 # Works with bash 3.2, which macOS still has.
 
 MINIMUM_PYTHON="3.11"
-# An ordinary PATH, and that of root after `su`, lack the folders of system programs: nginx, dockerd,
-# ip and what dpkg calls.
+# An ordinary PATH, and that of root after `su`, lack the folders of system programs: nginx,
+# dockerd, ip and what dpkg calls.
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 # Networks that inspect TLS put their authority into the system's store, which uv ignores by default.
 export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-1}"
@@ -62,8 +62,55 @@ install_command() { # packages...
         apk) printf 'apk add %s' "$*" ;;
         pacman) printf 'pacman -S --noconfirm %s' "$*" ;;
         brew) printf 'brew install %s' "$*" ;;
-        *) printf 'install these with your package manager: %s' "$*" ;;
+        *) printf 'your package manager, for %s' "$*" ;;
     esac
+}
+
+# Prints the name of what is wanted in the repositories of this machine's distribution, or nothing
+# where none is known: nginx' Lua module is in the AUR alone on Arch, and in no repository of
+# Fedora, openSUSE and Homebrew.
+package_for() { # what
+    case "$1:$(package_manager)" in
+        python:apk) printf python3 ;;
+        python:pacman) printf python ;;
+        python:dnf | python:yum) printf python3.11 ;;
+        python:zypper) printf python311 ;;
+        python:brew) printf python@3.13 ;;
+        nginx-lua:apt-get) printf libnginx-mod-http-lua ;;
+        nginx-lua:apk) printf nginx-mod-http-lua ;;
+        nginx-lua:*) ;;
+        poppler:brew | poppler:pacman) printf poppler ;;
+        poppler:zypper) printf poppler-tools ;;
+        poppler:*) printf poppler-utils ;;
+        ip:dnf | ip:yum) printf iproute ;;
+        ip:brew) printf iproute2mac ;;
+        ip:*) printf iproute2 ;;
+        docker-registry:apt-get | docker-registry:apk) printf docker-registry ;;
+        docker-registry:zypper) printf distribution-registry ;;
+        docker-registry:*) ;;
+        *) printf '%s' "$1" ;;
+    esac
+}
+
+# Prints what a person types to install packages.
+install_hint() { # packages...
+    case "$(package_manager)" in
+        "") printf 'install it with your package manager: %s' "$*" ;;
+        brew) install_command "$@" ;; # which refuses root
+        *) printf 'as root: %s' "$(install_command "$@")" ;;
+    esac
+}
+
+# Says that a program of the tests is missing, and how to install it.
+say_missing() { # program, what is left out
+    local package
+    package="$(package_for "$1")"
+    say "no $1 here: $2"
+    if [ -n "$package" ]; then
+        say "hint: $(install_hint "$package")"
+    else
+        say "hint: no package of it is known for $(package_manager)"
+    fi
 }
 
 # Runs a command as root. Asks for a password only where somebody sits.
@@ -92,7 +139,7 @@ install() { # what it is, packages...
     fi
     # shellcheck disable=SC2046  # the command is a list of plain words
     if [ -z "$manager" ] || ! as_root $(install_command "$@") >&2; then
-        fail 10 "$what is missing and could not be installed" "as root: $(install_command "$@")"
+        fail 10 "$what is missing and could not be installed" "$(install_hint "$@")"
     fi
 }
 
@@ -134,10 +181,11 @@ explain_apt() { # what it is, packages...
             ;;
     esac
     if is_locked; then
-        fail 10 "$what is missing, and another package manager held its lock for $APT_LOCK_TIMEOUT_S s" \
+        fail 10 \
+            "$what is missing: another package manager held its lock for $APT_LOCK_TIMEOUT_S s" \
             "wait until it ends, then run this again"
     fi
-    fail 10 "$what is missing and could not be installed" "as root: $(install_command "$@")"
+    fail 10 "$what is missing and could not be installed" "$(install_hint "$@")"
 }
 
 is_new_enough() { # python
@@ -161,9 +209,7 @@ require_python() {
     if [ -z "$PYTHON" ]; then
         case "$(package_manager)" in
             apt-get) install "Python" python3 python3-venv ;;
-            apk | pacman) install "Python" python ;;
-            dnf | yum | zypper) install "Python" python3.11 ;;
-            brew) install "Python" python@3.13 ;;
+            ?*) install "Python" "$(package_for python)" ;;
         esac
         PYTHON="$(find_python)"
     fi
@@ -263,10 +309,13 @@ has_nginx_lua() {
 }
 
 require_nginx() {
+    local package
+    package="$(package_for nginx-lua)"
+    has_nginx_lua || [ -n "$package" ] || fail 10 \
+        "nginx' Lua module is missing, and no package of it is known for this machine" \
+        "use the docker runtime (invoke up --set runtime=docker), or build the module"
     install_nginx
     has_nginx_lua && return
-    local package=nginx-mod-http-lua
-    [ "$(package_manager)" != apt-get ] || package=libnginx-mod-http-lua
     install "nginx' Lua module" "$package"
     has_nginx_lua || fail 10 "nginx' Lua module was installed but is not found" \
         "use the docker runtime: invoke up --set runtime=docker"
@@ -286,13 +335,8 @@ install_nginx() {
 
 # curl is a client under test, and olmOCR, another, draws pages with poppler.
 require_client_tools() {
-    local poppler="poppler-utils"
-    case "$(package_manager)" in
-        brew | pacman) poppler="poppler" ;;
-        zypper) poppler="poppler-tools" ;;
-    esac
     command -v curl >/dev/null 2>&1 || install curl curl
-    command -v pdftoppm >/dev/null 2>&1 || install poppler "$poppler"
+    command -v pdftoppm >/dev/null 2>&1 || install poppler "$(package_for poppler)"
 }
 
 has_docker() { command -v docker >/dev/null 2>&1 && docker info >/dev/null 2>&1; }
@@ -404,7 +448,7 @@ require_docker() { # yes, or empty to ask
 require_ip() { # yes, or empty to do without
     command -v ip >/dev/null 2>&1 && return
     if [ -z "$1" ] || ! is_root_on_debian; then
-        say "no ip here (Debian: apt-get install iproute2): some container tests will fail"
+        say_missing ip "some container tests will fail"
         return
     fi
     install iproute2 iproute2
@@ -414,8 +458,7 @@ require_ip() { # yes, or empty to do without
 require_registry() { # yes, or empty to do without
     command -v docker-registry >/dev/null 2>&1 && return
     if [ -z "$1" ] || ! is_root_on_debian; then
-        say "no docker-registry here (Debian: apt-get install docker-registry):"
-        say "the tests that push and pull will be skipped"
+        say_missing docker-registry "the tests that push and pull will be skipped"
         return
     fi
     install "a registry" docker-registry
@@ -428,7 +471,7 @@ require_registry() { # yes, or empty to do without
 require_skopeo() { # yes, or empty to do without
     command -v skopeo >/dev/null 2>&1 && return
     if [ -z "$1" ] || ! is_root_on_debian; then
-        say "no skopeo here (Debian: apt-get install skopeo): the tests of publishing will be skipped"
+        say_missing skopeo "the tests of publishing will be skipped"
         return
     fi
     install skopeo skopeo

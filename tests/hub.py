@@ -9,7 +9,7 @@ import struct
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -57,7 +57,8 @@ class Hub:
     cut for ever, `cuts` says after which share of a file each connection is cut, `statuses` are
     answered one after the other before the file itself (also for `api`). `stalls`, by a part of the
     address, holds the answer back, or drips the `head` or the `body` of one. `pace` is in bytes a
-    second, of each connection. While `hold` bytes are `sent` in all, no more are.
+    second, of each connection. `raw`, by a part of the address, is the headers and the content that
+    are answered until the client goes. While `hold` bytes are `sent` in all, no more are.
     `connections` counts the open ones.
     """
 
@@ -72,6 +73,7 @@ class Hub:
     statuses: dict[str, list[int]] = field(default_factory=dict)
     stalls: dict[str, str] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
+    raw: dict[str, tuple[dict[str, str], Iterable[bytes]]] = field(default_factory=dict)
     ranges: bool = True
     token: str | None = None
     gated: bool = False
@@ -138,8 +140,11 @@ class _Handler(BaseHTTPRequestHandler):
         found = re.fullmatch(rf"/{re.escape(hub.name)}/resolve/([^/]+)/(.+)", path)
         key = found[2] if found else "api"
         stalls = [stall for part, stall in hub.stalls.items() if part in path]
+        raw = [answer for part, answer in hub.raw.items() if part in path]
         if stalls:
             self._stall(stalls[0])
+        elif raw:
+            self._raw(*raw[0])
         elif hub.token and self.headers.get("Authorization") != f"Bearer {hub.token}":
             self._refuse(401, "GatedRepo" if hub.gated else "RepoNotFound")
         elif hub.gated:
@@ -173,6 +178,16 @@ class _Handler(BaseHTTPRequestHandler):
                 if self.hub.closed.wait(0.2):
                     return
             self.hub.closed.wait()
+
+    def _raw(self, headers: Mapping[str, str], content: Iterable[bytes]) -> None:
+        self.close_connection = True
+        self.send_response(200)
+        for name, value in {"Content-Type": "application/json", **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            for part in content:
+                self.wfile.write(part)
 
     def _next_status(self, key: str) -> int | None:
         with self.hub.guard:

@@ -16,9 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from cloister import containers
+from cloister import containers, datafiles
+from cloister.cleaning import on_one_line
+from cloister.containers import archives
 
 _CHUNK_BYTES = 1 << 20
+_MOST_MEMBERS = 20_000  # an engine saves some four files a layer
+_MOST_LAYERS = 1000  # an image can have 127
+_MOST_LINKS = 16
+_MOST_JSON_BYTES = 4 << 20  # as registries take of a manifest
+_DESCRIBED = "manifest.json"
+_SHOWN = 100  # characters of a name
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _OCI = "application/vnd.oci.image"
 _COMPRESSED = {b"\x1f\x8b": "+gzip", b"\x28\xb5": "+zstd"}
@@ -59,28 +67,59 @@ class Saved:
 
 
 def unpack(reference: str, stream: Iterable[bytes], scratch: Path) -> Saved:
-    """Take what `docker save` writes apart into blobs below `scratch`."""
+    """Take what `docker save` writes apart into blobs below `scratch`.
+
+    Raises ImageError for what is no archive of one image, or is beyond its bounds.
+    """
     blobs: dict[str, Blob] = {}
     links: dict[str, str] = {}
-    described: list[dict[str, Any]] = []
-    with tarfile.open(fileobj=containers.file_of(stream), mode="r|") as archive:
-        for member in archive:
+    described: Any = None
+    what = f"what Docker saves of `{reference}`"
+    with archives.reading(what, containers.file_of(stream)) as archive:
+        for member in archives.members(archive, _MOST_MEMBERS):
             content = archive.extractfile(member) if member.isfile() else None
             if member.issym():
                 links[member.name] = str(Path(member.name).parent / member.linkname)
-            elif member.name == "manifest.json" and content is not None:
-                described = json.load(content)
+            elif content is not None and (member.name in blobs or member.name in links):
+                raise archives.UnfitError(f"it has `{on_one_line(member.name[:_SHOWN])}` twice")
+            elif member.name == _DESCRIBED and content is not None:
+                described = _described(content, described)
             elif content is not None:
                 blobs[member.name] = _kept(content, scratch)
+        config, layers = _parts(described, blobs, links)
+    return Saved(reference, config, layers, _manifest(config, layers))
+
+
+def _described(content: IO[bytes], before: Any) -> Any:
+    text = content.read(_MOST_JSON_BYTES + 1)
+    if before is not None or len(text) > _MOST_JSON_BYTES:
+        raise archives.UnfitError(f"its {_DESCRIBED} is there twice, or is too large")
+    return datafiles.parse_json(text)
+
+
+def _parts(
+    described: Any, blobs: dict[str, Blob], links: dict[str, str]
+) -> tuple[Blob, tuple[Blob, ...]]:
+    """Return the configuration and the layers; raises UnfitError for no description of one image.
+
+    Its names are looked up, and never are paths.
+    """
 
     def found(name: str) -> Blob:
-        target = links.get(name)
-        return blobs[name] if target is None else found(_plain(target))
+        for _ in range(_MOST_LINKS):
+            if name not in links:
+                return blobs[name]
+            name = _plain(links[name])
+        raise archives.UnfitError("it has links that lead to each other")
 
-    (entry,) = described
-    config = found(entry["Config"])
-    layers = tuple(found(layer) for layer in entry["Layers"])
-    return Saved(reference, config, layers, _manifest(config, layers))
+    try:
+        (entry,) = described
+        layers = tuple(entry["Layers"])
+        if len(layers) > _MOST_LAYERS:
+            raise archives.UnfitError(f"it has more than {_MOST_LAYERS:,} layers")
+        return found(entry["Config"]), tuple(found(layer) for layer in layers)
+    except (LookupError, TypeError, ValueError) as error:
+        raise archives.UnfitError(f"its {_DESCRIBED} describes no image that is there") from error
 
 
 def write(images: Iterable[Saved], out: IO[bytes]) -> None:

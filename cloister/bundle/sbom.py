@@ -1,6 +1,5 @@
 """What is in a bundle, as a CycloneDX list: images, Debian and Python packages, the model."""
 
-import tarfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from packaging.utils import parse_wheel_filename
 
 import cloister
 from cloister.bundle.archive import Saved
+from cloister.containers import archives
 from cloister.images.packages import Package, Records
 from cloister.modelstore import Pin
 
@@ -90,6 +90,6 @@ def _packages(image: Saved) -> tuple[Package, ...]:
     """Return every package that the image's own records name."""
     records = Records()
     for layer in image.layers:
-        with tarfile.open(layer.path) as archive:
+        with archives.reading(f"a layer of `{image.reference}`", layer.path) as archive:
             records.add(archive)
     return records.packages()

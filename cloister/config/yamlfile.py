@@ -3,6 +3,8 @@
 Nothing is constructed from the document but text, lists of text and null.
 """
 
+import functools
+import stat
 from pathlib import Path
 
 import yaml
@@ -55,7 +57,7 @@ def _name(path: Path) -> str:
 
 def _text(path: Path, name: str, given_by: str | None) -> str:
     try:
-        return datafiles.read(path, datafiles.YAML_BYTES).decode("utf-8-sig")
+        return _content(path, named=given_by is not None).decode("utf-8-sig")
     except FileNotFoundError:
         if given_by is None and not path.is_symlink():
             return ""
@@ -69,6 +71,20 @@ def _text(path: Path, name: str, given_by: str | None) -> str:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"the configuration file `{name}` cannot be read: {reason}") from None
+
+
+def _content(path: Path, *, named: bool) -> bytes:
+    """Return a file's content, or a pipe's where the user `named` it, such as by `<(...)`."""
+    about = path.stat()
+    if named and stat.S_ISFIFO(about.st_mode):
+        return _piped(path, about.st_dev, about.st_ino)
+    return datafiles.read(path, datafiles.YAML_BYTES)
+
+
+@functools.cache
+def _piped(path: Path, _device: int, _inode: int) -> bytes:
+    """Return a pipe's content, which comes once; a command may load its configuration twice."""
+    return datafiles.read_pipe(path, datafiles.YAML_BYTES)
 
 
 def _compose(text: str, name: str) -> yaml.Node | None:

@@ -12,13 +12,17 @@ def file_of(chunks: Iterable[bytes]) -> IO[bytes]:
 class _Stream:
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
-        self._rest = b""
+        self._rest = memoryview(b"")
 
     def read(self, size: int) -> bytes:
-        parts, missing = [self._rest], size - len(self._rest)
-        while missing > 0 and (chunk := next(self._chunks, None)) is not None:
-            parts.append(chunk)
-            missing -= len(chunk)
-        whole = b"".join(parts)
-        self._rest = whole[size:]
-        return whole[:size]
+        parts = []
+        while size > 0:
+            if not self._rest:
+                chunk = next(self._chunks, None)
+                if chunk is None:
+                    break
+                self._rest = memoryview(chunk)  # of megabytes, read in pieces of kilobytes
+            parts.append(self._rest[:size])
+            self._rest = self._rest[size:]
+            size -= len(parts[-1])
+        return b"".join(parts)

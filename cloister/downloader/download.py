@@ -4,6 +4,7 @@ import datetime as dt
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass
@@ -133,10 +134,15 @@ def _changed(locked: Pin) -> ModelStoreError:
 
 
 def _tidy(staging: Path, files: Sequence[Remote]) -> None:
-    """Remove what does not belong: other files, and links, which must not be written through."""
+    """Remove what does not belong: other files, links, which would be written through, and pipes.
+
+    Reading a pipe would wait for somebody who writes into it.
+    """
     known = {file.name for file in files} | {file.name + PART for file in files}
     for path in sorted(staging.rglob("*"), reverse=True):
-        if path.is_symlink() or (path.is_file() and str(path.relative_to(staging)) not in known):
+        kind = path.lstat().st_mode
+        is_known = stat.S_ISREG(kind) and str(path.relative_to(staging)) in known
+        if not is_known and not stat.S_ISDIR(kind):
             path.unlink()
 
 

@@ -14,6 +14,7 @@ from huggingface_hub.errors import OfflineModeIsEnabled
 from huggingface_hub.hf_api import ModelInfo, RepoFile
 from huggingface_hub.utils import get_session  # type: ignore[attr-defined]
 
+from cloister.downloader import session
 from cloister.downloader.asking import (
     TOKEN_HINT,
     Patience,
@@ -26,7 +27,10 @@ from cloister.errors import ModelStoreError
 from cloister.modelstore.contents import SUFFIXES
 from cloister.modelstore.pins import NAME, REVISION, SHA256
 
-_LONGEST = 200  # of what a card declares
+_LONGEST = 200  # characters of what a card declares, and of a name that is shown
+# The largest models have some 200 files, of 1.5 TB together.
+_MOST_ENTRIES, _MOST_FILES, _LONGEST_NAME = 20_000, 2_000, 500
+_MOST_BYTES = 4 << 40  # of a file
 _Answer = TypeVar("_Answer")
 
 
@@ -151,19 +155,24 @@ def _declared(value: object) -> str | None:
 def _listed(tree: Iterable[object]) -> list[Remote]:
     """Return the files of a tree that may be taken; raises ModelStoreError for a strange one."""
     found: dict[str, Remote] = {}
-    for entry in tree:
+    for number, entry in enumerate(tree, 1):
+        if number > _MOST_ENTRIES:
+            raise ModelStoreError(f"the hub lists more than {_MOST_ENTRIES:,} entries; refused")
         if not isinstance(entry, RepoFile) or not entry.path.endswith(SUFFIXES):
             continue
-        if not NAME.fullmatch(entry.path):
-            raise ModelStoreError(f"`{entry.path!r}` is no name for a model's file; refused")
+        if len(entry.path) > _LONGEST_NAME or not NAME.fullmatch(entry.path):
+            shown = f"{entry.path[:_LONGEST]!r}"
+            raise ModelStoreError(f"`{shown}` is no name for a model's file; refused")
         sha256 = entry.lfs.sha256 if entry.lfs else None
-        sized = type(entry.size) is int and entry.size >= 0
+        sized = type(entry.size) is int and 0 <= entry.size <= _MOST_BYTES
         if not sized or not (sha256 is None or SHA256.fullmatch(sha256)):
             raise ModelStoreError(f"the hub gives `{entry.path}` no size or hash that can be one")
         # Two entries would be written to one file, and on some disks names have no case.
         if entry.path.casefold() in found:
             raise ModelStoreError(f"the hub lists `{entry.path}` twice; refused")
         found[entry.path.casefold()] = Remote(entry.path, entry.size, sha256, entry.blob_id)
+        if len(found) > _MOST_FILES:
+            raise ModelStoreError(f"the hub lists more than {_MOST_FILES:,} files; refused")
     return list(found.values())
 
 
@@ -186,6 +195,7 @@ def _token() -> str | None:
 
 def _require_session() -> None:
     """Require proxies and certificates that connections can be made with."""
+    session.begin()
     try:
         get_session()
     except (ImportError, ValueError) as error:

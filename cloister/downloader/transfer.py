@@ -13,6 +13,7 @@ from typing import BinaryIO
 import httpx2
 from huggingface_hub.utils import get_session, hf_raise_for_status  # type: ignore[attr-defined]
 
+from cloister.downloader import session
 from cloister.downloader.asking import Patience, asked_s, explained, passes
 from cloister.downloader.hub import Hub, Remote
 from cloister.errors import ModelStoreError
@@ -127,7 +128,9 @@ def _more(
     url = source.hub.url(source.model, source.commit, file.name)
     wait_s = min(source.patience.stall_s, source.left_s())
     timeout = httpx2.Timeout(wait_s, connect=min(_CONNECT_S, wait_s))
-    with get_session().stream("GET", url, headers=headers, timeout=timeout) as response:
+    with get_session().stream(
+        "GET", url, headers=headers, timeout=timeout, extensions=session.FILE
+    ) as response:
         hf_raise_for_status(response)
         if digest.size and response.status_code != httpx2.codes.PARTIAL_CONTENT:
             # This hub has no ranges: all comes once more.

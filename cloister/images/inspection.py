@@ -9,6 +9,7 @@ import docker
 from docker.errors import ImageNotFound
 
 from cloister import containers
+from cloister.containers import archives
 from cloister.errors import ImageError
 from cloister.images.catalogue import LABEL, Image
 from cloister.images.packages import Package, Records
@@ -114,8 +115,8 @@ def _contents(
     members, records = [], Records()
     try:
         exported = cast("Iterable[bytes]", container.export())
-        with tarfile.open(fileobj=containers.file_of(exported), mode="r|") as archive:
-            for member in archive:
+        with archives.reading(f"`{reference}`", containers.file_of(exported)) as archive:
+            for member in archives.members(archive):
                 records.take(archive, member)
                 if not member.isdir():
                     members.append(member)

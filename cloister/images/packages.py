@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
 
+from cloister.containers import archives
+
 _STATUS = "var/lib/dpkg/status"
 _STATUS_FOLDER = "var/lib/dpkg/status.d/"  # a file a package, where there is no dpkg
+# vLLM's image has some 600 records, of which dpkg's is the largest, of 1 MB.
+_MOST_RECORDS, _MOST_BYTES = 50_000, 256 << 20
 _METADATA = ".dist-info/METADATA"
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 
@@ -23,41 +27,68 @@ class Package:
 
 
 class Records:
-    """The files that name packages, gathered from a file system or from layer upon layer."""
+    """The files that name packages, gathered from a file system or from layer upon layer.
+
+    What takes from archives raises UnfitError for more records than any image has.
+    """
 
     def __init__(self) -> None:
         self._texts: dict[str, str] = {}
+        self._number = self._bytes = 0
 
     def add(self, archive: tarfile.TarFile) -> None:
-        """Take what one archive has; of a layer, also what it removes."""
+        """Take what one layer has, and remove what it removes of those below it."""
         layer: dict[str, str] = {}
-        for member in archive:
-            self.take(archive, member, layer)
-        self._texts |= layer
+        gone: set[str] = set()
+        for member in archives.members(archive):
+            path = _path(member)
+            if path.name.startswith(_WHITEOUT):
+                gone.add(self._counted(str(_removed(path)), number=0))
+            else:
+                self.take(archive, member, layer)
+        self._texts = {
+            path: text
+            for path, text in self._texts.items()
+            if gone.isdisjoint(map(str, (PurePosixPath(path), *PurePosixPath(path).parents)))
+        } | layer
 
     def take(
         self, archive: tarfile.TarFile, member: tarfile.TarInfo, into: dict[str, str] | None = None
     ) -> None:
         """Take one member of an archive, if it matters."""
-        path = PurePosixPath("/", member.name).relative_to("/")
-        if path.name.startswith(_WHITEOUT):
-            self._remove(path)
+        path = str(_path(member))
+        if not _matters(path) or not member.isfile():
             return
-        content = archive.extractfile(member) if _matters(str(path)) and member.isfile() else None
+        self._bytes += member.size
+        texts = self._texts if into is None else into
+        content = archive.extractfile(member) if self._counted(path) else None
         if content is not None:
-            texts = self._texts if into is None else into
-            texts[str(path)] = content.read().decode(errors="replace")
+            texts[path] = content.read().decode(errors="replace")
 
     def packages(self) -> tuple[Package, ...]:
         """Return every package that the records name, sorted."""
         return named(self._texts)
 
-    def _remove(self, mark: PurePosixPath) -> None:
-        gone = mark.parent
-        if mark.name != _OPAQUE:
-            gone /= mark.name.removeprefix(_WHITEOUT)
-        for path in [path for path in self._texts if PurePosixPath(path).is_relative_to(gone)]:
-            del self._texts[path]
+    def _counted(self, path: str, number: int = 1) -> str:
+        """Return the path of something that is kept, unless too much is."""
+        self._number += number
+        self._bytes += len(path)
+        if self._number > _MOST_RECORDS or self._bytes > _MOST_BYTES:
+            raise archives.UnfitError(
+                f"it has more than {_MOST_RECORDS:,} records of packages, or {_MOST_BYTES:,} bytes"
+            )
+        return path
+
+
+def _path(member: tarfile.TarInfo) -> PurePosixPath:
+    return PurePosixPath("/", member.name).relative_to("/")
+
+
+def _removed(mark: PurePosixPath) -> PurePosixPath:
+    """Return what a whiteout stands for: one path, or all that was in its folder."""
+    if mark.name == _OPAQUE:
+        return mark.parent
+    return mark.parent / mark.name.removeprefix(_WHITEOUT)
 
 
 def named(records: Mapping[str, str]) -> tuple[Package, ...]:

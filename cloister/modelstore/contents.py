@@ -60,7 +60,7 @@ def tensors(path: Path) -> dict[str, Any]:
 
     Raises ModelStoreError when a number in it does not fit the others or the file.
     """
-    with _opened(path) as file:
+    with opened(path) as file:
         size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
         if not length <= min(_MAX_HEADER_BYTES, size - _LENGTH_BYTES):
@@ -109,12 +109,13 @@ def _product(shape: list[int]) -> int:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a file of a model; raises ModelStoreError for what is none or cannot be read."""
     try:
         with datafiles.opened(path) as file:
             yield file
     except (DataError, OSError) as error:
-        raise _refused(path, f"cannot be read: {error}") from None
+        raise ModelStoreError(f"`{path}` cannot be read: {error}") from error
 
 
 def _refused(path: Path, why: str) -> ModelStoreError:

@@ -3,9 +3,9 @@
 It lies in the store beside the models, so that the container that downloads can write it too.
 """
 
-import fcntl
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,10 @@ from cloister import datafiles
 from cloister.datafiles import DataError
 from cloister.errors import DeploymentError, ModelStoreError
 from cloister.files import write_atomically
+from cloister.modelstore import guards
 
 FILE_NAME = "models.lock.yaml"
+_WAIT_S = 60.0  # another command writes a small file
 _HEADER = """\
 # Written by `invoke download`: the bytes that every later download and `invoke models.verify` have
 # to find again. Keep it under version control, or carry it on a way of its own.
@@ -86,16 +88,14 @@ def find(store: Path, model: str, revision: str | None = None) -> Pin | None:
 
 def add(store: Path, pin: Pin) -> None:
     """Lock a revision, as the last one of its model; an entry of the same revision gives way."""
-    with (store / f".{FILE_NAME}").open("w", encoding="utf-8") as guard:
-        fcntl.flock(guard, fcntl.LOCK_EX)  # two downloads may end at the same time
+    with _locked(store):
         others = [p for p in read(store) if (p.model, p.revision) != (pin.model, pin.revision)]
         _write(store, [*others, pin])
 
 
 def remove(store: Path, model: str, revision: str) -> None:
     """Forget a revision."""
-    with (store / f".{FILE_NAME}").open("w", encoding="utf-8") as guard:
-        fcntl.flock(guard, fcntl.LOCK_EX)
+    with _locked(store):
         _write(store, [p for p in read(store) if (p.model, p.revision) != (model, revision)])
 
 
@@ -103,6 +103,12 @@ def render(pins: Sequence[Pin]) -> str:
     """Return the text of the file; pure."""
     text = yaml.safe_dump({"models": [asdict(pin) for pin in pins]}, sort_keys=False, width=200)
     return _HEADER + text
+
+
+def _locked(store: Path) -> AbstractContextManager[None]:
+    """Hold the file's lock: two downloads may end at the same time."""
+    path = store / f".{FILE_NAME}"
+    return guards.locked(path, wait_s=_WAIT_S, busy=f"another command writes `{path}`")
 
 
 def _write(store: Path, pins: list[Pin]) -> None:

@@ -5,7 +5,6 @@ there is whole. `READY` can be checked without us: `sha256sum --check READY`.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
@@ -13,12 +12,10 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
-from cloister import datafiles
-from cloister.datafiles import DataError
 from cloister.errors import ModelStoreError
-from cloister.modelstore import contents, pins
+from cloister.modelstore import contents, guards, pins
 from cloister.modelstore.pins import File, Pin
 
 READY = "READY"
@@ -71,13 +68,7 @@ class Store:
                     hint=f"rm {path}, or set `model.store` to where it leads",
                 )
         staging.parent.mkdir(parents=True, exist_ok=True)
-        with open(lock, "w", encoding="ascii", opener=_unlinked) as guard:
-            try:
-                fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise ModelStoreError(
-                    f"another download of `{model}` is under way", hint="wait for that one"
-                ) from error
+        with guards.locked(lock, wait_s=0, busy=f"another download of `{model}` is under way"):
             if staging.is_symlink():
                 staging.unlink()
             staging.mkdir(exist_ok=True)
@@ -188,22 +179,13 @@ class Store:
 def digest(path: Path, advance: Advance) -> str:
     """Return the SHA-256 of a file in hexadecimal."""
     hashed = hashlib.sha256()
-    with _opened(path) as file:
+    with contents.opened(path) as file:
         left = os.fstat(file.fileno()).st_size
         while chunk := file.read(min(left, _CHUNK_BYTES)):  # one that grows has an end too
             left -= len(chunk)
             hashed.update(chunk)
             advance(len(chunk))
     return hashed.hexdigest()
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
-    try:
-        with datafiles.opened(path) as file:
-            yield file
-    except (DataError, OSError) as error:
-        raise ModelStoreError(f"`{path}` cannot be read: {error}") from error
 
 
 def used(folder: Path) -> int:
@@ -224,10 +206,6 @@ def write_synced(path: Path, text: str) -> None:
     """Write a small file to the disk."""
     path.write_text(text, encoding="utf-8")
     sync(path)
-
-
-def _unlinked(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def _files(folder: Path) -> Iterator[tuple[str, int]]:

@@ -1,7 +1,6 @@
 """Signatures and attestations, by cosign: with a key of one's own, or keyless where CI vouches."""
 
 import base64
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,8 +121,11 @@ def attested(
     lines = [line for line in result.stdout.splitlines() if line.startswith("{")]
     if result.code != 0 or not lines:
         return None, tools.why(result)
-    payload = json.loads(base64.b64decode(json.loads(lines[-1])["payload"]))
-    predicate: Mapping[str, Any] = payload["predicate"]
+    what = f"the {kind} attestation of `{repository.at(digest)}`"
+    envelope = tools.parsed(what, lines[-1])
+    with tools.expecting(what):
+        payload = tools.parsed(what, base64.b64decode(envelope["payload"]))
+        predicate: Mapping[str, Any] = payload["predicate"]
     return predicate, ""
 
 

@@ -6,6 +6,7 @@ does not name. So the configuration is taken over to the letter, as a bundle doe
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from cloister.images.bake import MAX_LAYER_BYTES
 from cloister.publishing import tools
 
 _TYPE = "application/vnd.oci.image.manifest.v1+json"
+_DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
+_MOST_BYTES = 1 << 50
 _GB = 1_000_000_000
 
 
@@ -60,12 +63,16 @@ def export(
 
 def annotated(folder: Path, annotations: Mapping[str, str]) -> tuple[str, int]:
     """Put annotations into the manifest of a layout; return its new digest and its size."""
-    index = json.loads((folder / "index.json").read_text())
-    (entry,) = index["manifests"]
     blobs = folder / "blobs" / "sha256"
-    before = blobs / entry["digest"].removeprefix("sha256:")
-    manifest = json.loads(before.read_text())
-    require_small(manifest)
+    what = f"the layout in `{folder}`"
+    index = tools.loaded(what, folder / "index.json", tools.MANIFEST_BYTES)
+    with tools.expecting(what):
+        (entry,) = index["manifests"]
+        before = blobs / _hash(entry["digest"])
+    manifest = tools.loaded(what, before, tools.MANIFEST_BYTES)
+    with tools.expecting(what):
+        _require_sizes(manifest)
+        require_small(manifest)
     manifest = {**manifest, "mediaType": _TYPE, "annotations": dict(annotations)}
     content = json.dumps(manifest, separators=(",", ":"), sort_keys=True).encode()
     hashed = hashlib.sha256(content).hexdigest()
@@ -86,6 +93,20 @@ def require_small(manifest: Mapping[str, Any]) -> None:
                 f"{MAX_LAYER_BYTES / _GB:.0f} at most",
                 hint="split it; a model into smaller safetensors shards, each of which is a layer",
             )
+
+
+def _hash(digest: object) -> str:
+    """Return the name of a blob's file; raises PublishError for what could lead elsewhere."""
+    found = _DIGEST.fullmatch(str(digest))
+    if found is None:
+        raise PublishError(f"{str(digest)[:100]!r} is no digest of a manifest")
+    return found[1]
+
+
+def _require_sizes(manifest: Mapping[str, Any]) -> None:
+    for number, layer in enumerate(manifest["layers"], 1):
+        if type(layer["size"]) is not int or not 0 <= layer["size"] <= _MOST_BYTES:
+            raise PublishError(f"layer {number} has no size that can be one")
 
 
 def _counted(stream: Iterable[bytes], advance: Any) -> Iterator[bytes]:

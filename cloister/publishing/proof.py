@@ -1,13 +1,12 @@
 """The proof that an image is what its publisher signed: signature, both lists, provenance."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from cloister.errors import PublishError
 from cloister.images.catalogue import LABEL
-from cloister.publishing import cosign, provenance, sbom
+from cloister.publishing import cosign, provenance, sbom, tools
 from cloister.publishing.registry import Repository
 
 KINDS = (*sbom.FILES, provenance.KIND)
@@ -50,7 +49,10 @@ def prove(repository: Repository, digest: str, trust: cosign.Trust) -> Proof:
             )
         stated[kind] = found
     proof = told(reference, digest, trust.told, stated)
-    annotated = json.loads(manifest).get("annotations", {}).get(f"{LABEL}revision")
+    what = f"the manifest of `{reference}`"
+    described = tools.parsed(what, manifest)
+    with tools.expecting(what):
+        annotated = described.get("annotations", {}).get(f"{LABEL}revision")
     if proof.revision != annotated:
         raise PublishError(
             f"`{reference}` says that it is of {annotated}, its provenance {proof.revision}",
@@ -62,7 +64,17 @@ def prove(repository: Repository, digest: str, trust: cosign.Trust) -> Proof:
 def told(
     reference: str, digest: str, signed_by: str, stated: Mapping[str, Mapping[str, Any]]
 ) -> Proof:
-    """Return what attestations say, by their kinds; pure."""
+    """Return what attestations say, by their kinds; pure.
+
+    Raises PublishError for values of other kinds than they have.
+    """
+    with tools.expecting(f"what is attested of `{reference}`"):
+        return _told(reference, digest, signed_by, stated)
+
+
+def _told(
+    reference: str, digest: str, signed_by: str, stated: Mapping[str, Mapping[str, Any]]
+) -> Proof:
     made = stated[provenance.KIND]
     source, base = (provenance.material(made, name) for name in ("source", "base"))
     definition = made.get("buildDefinition", {})

@@ -1,7 +1,6 @@
 """A repository of a registry, by skopeo: what is there, pushing by digest, and tags."""
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from cloister.publishing import tools
 
 _PREFIX = re.compile(r"[a-z0-9\[][a-z0-9.:\[\]-]*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*")
 _LOOPBACK = re.compile(r"(?:localhost|127(?:\.\d+){3}|\[::1\])(?::\d+)?")
+_TAGS_BYTES = 16 << 20  # a tag has 128 characters at most
 # What registries say of a manifest or a repository that is not there. skopeo has no code for it.
 _ABSENT = re.compile(r"manifest unknown|name unknown|404 \(?Not Found", re.IGNORECASE)
 
@@ -34,7 +34,12 @@ class Repository:
         """Return the manifest that a tag or a digest names, None where there is none."""
         result = tools.run("skopeo", "inspect", "--raw", *self._tls(""), self._url(reference))
         if result.code == 0:
-            return result.stdout.encode()
+            content = result.stdout.encode()
+            if len(content) > tools.MANIFEST_BYTES:
+                raise PublishError(
+                    f"{self.name} has a manifest of more than {tools.MANIFEST_BYTES:,} bytes"
+                )
+            return content
         if _ABSENT.search(result.stderr):
             return None
         raise PublishError(
@@ -52,7 +57,12 @@ class Repository:
         result = tools.run("skopeo", "list-tags", *self._tls(""), f"docker://{self.name}")
         if result.code != 0 and not _ABSENT.search(result.stderr):
             raise PublishError(f"{self.name} has no list of tags: {tools.why(result)}")
-        return tuple(json.loads(result.stdout)["Tags"]) if result.code == 0 else ()
+        if result.code != 0:
+            return ()
+        what = f"the list of tags of {self.name}"
+        listed = tools.parsed(what, result.stdout, _TAGS_BYTES)
+        with tools.expecting(what):
+            return tuple(map(str, listed["Tags"]))
 
     def push(self, layout: Path, digest: str) -> None:
         """Send what the registry lacks of an OCI layout, and name it by its digest alone."""

@@ -1,6 +1,5 @@
 """What is in an image, as syft reads it from the very bytes that are pushed: CycloneDX and SPDX."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,11 @@ def write(layout: Layout, name: str, folder: Path) -> None:
     )
     if result.code != 0:
         raise PublishError(f"syft did not list {name}: {tools.why(result)}")
-    if packages(json.loads(beside["cyclonedx"].read_text())) == 0:
+    what = f"what syft lists of {name}"
+    listed = tools.loaded(what, beside["cyclonedx"])
+    with tools.expecting(what):
+        number = packages(listed)
+    if number == 0:
         raise PublishError(f"syft found no package in {name}, which cannot be")
     for kind, path in beside.items():
         path.rename(folder / FILES[kind])

@@ -1,6 +1,5 @@
 """The gate for known vulnerabilities, where a scanner is installed: grype or trivy."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,10 +38,10 @@ def check(cyclonedx: Path, fail_on: str) -> str:
         return "not scanned: there is no grype and no trivy on PATH"
     arguments = [word.format(cyclonedx) for word in _COMMANDS[program]]
     result = tools.require(f"{program} did not scan", program, arguments)
-    try:
-        found = tuple(sorted(set(findings(program, json.loads(result.stdout)))))
-    except (ValueError, KeyError, TypeError) as error:
-        raise PublishError(f"{program} printed something else than its report") from error
+    what = f"the report of {program}"
+    report = tools.parsed(what, result.stdout)
+    with tools.expecting(what):
+        found = tuple(sorted(set(findings(program, report))))
     return judged(program, found, fail_on)
 
 

@@ -1,16 +1,21 @@
 """The door to skopeo, cosign and syft: found early, run without a terminal, failing in a line."""
 
+import contextlib
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from cloister import shell
+from cloister import datafiles, shell
+from cloister.datafiles import DataError
 from cloister.errors import PublishError
 
 _LONG_S = 4 * 3600.0  # 20 GB over a slow line
 _AGAIN = "run the same command again; it goes on where it stopped"
 _FATAL = re.compile(r'level=fatal msg="(.*)"$')
+MANIFEST_BYTES = 4 << 20  # as registries take
+_LIST_BYTES, _LIST_VALUES = 128 << 20, 5_000_000  # vLLM's list of packages has some 200,000 values
 _SAID = 300  # characters of what a program said
 
 
@@ -44,6 +49,37 @@ def require(
     if result.code != 0:
         raise PublishError(f"{what}: {why(result)}", hint=hint)
     return result
+
+
+def parsed(what: str, content: str | bytes, most_bytes: int = _LIST_BYTES) -> Any:
+    """Return JSON that one of them printed, which a registry or an image may have had a say in.
+
+    Raises PublishError for what is none, or is beyond its bounds of size, depth and values.
+    """
+    if len(content) > most_bytes:
+        raise PublishError(f"{what} is larger than {most_bytes:,} bytes")
+    try:
+        return datafiles.parse_json(content, most_values=_LIST_VALUES)
+    except DataError as error:
+        raise PublishError(f"{what} cannot be read: {str(error)[:_SAID]}") from error
+
+
+def loaded(what: str, path: Path, most_bytes: int = _LIST_BYTES) -> Any:
+    """Return JSON that one of them wrote; raises PublishError as `parsed`."""
+    try:
+        content = datafiles.read(path, most_bytes)
+    except (DataError, OSError) as error:
+        raise PublishError(f"{what} cannot be read: {error}") from error
+    return parsed(what, content, most_bytes)
+
+
+@contextlib.contextmanager
+def expecting(what: str) -> Iterator[None]:
+    """Turn the errors of a reader that finds other kinds of values into a PublishError."""
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise PublishError(f"{what} is not what it has to be") from error
 
 
 def why(result: shell.Result) -> str:

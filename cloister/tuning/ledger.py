@@ -3,16 +3,18 @@
 import hashlib
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from cloister import datafiles
+from cloister import datafiles, statefolder
 from cloister.config import Settings
 from cloister.errors import TuningError
 from cloister.files import write_atomically
-from cloister.folders import Folder
+from cloister.folders import Folder, shown
 from cloister.hardware import Hardware
 from cloister.layout import Layout
 from cloister.loadtest.result import Slo
@@ -20,9 +22,11 @@ from cloister.tuning.knobs import Space, Value
 from cloister.tuning.result import NAME, Turn
 from cloister.tuning.trial import Trial
 
-_BEGUN, _TRIAL, _TURN = "begun.json", "trial.json", "turn.json"
+_BEGUN, _TRIAL, _TURN, _VERSION = "begun.json", "trial.json", "turn.json", "version"
 _LEVELS = 16
-_TRIALS = TypeAdapter(Trial)
+_VERSION_BYTES = 4096  # an engine's version is some 20
+_TRIALS, _TURNS = TypeAdapter(Trial), TypeAdapter(tuple[Turn, ...])
+_Parsed = TypeVar("_Parsed")
 
 
 class Begun(BaseModel):
@@ -63,37 +67,46 @@ class Ledger:
         """Whether it has its result."""
         return (self.folder / NAME).exists()
 
-    def begin(self, begun: Begun) -> None:
-        """Note what was asked for, in this folder and, by its hash, in the state folder."""
+    def begin(self, begun: Begun) -> Begun:
+        """Note what was asked for, in the state folder by its hash, then in this folder.
+
+        Returns what `resume` would. Killed in between, it leaves an empty mark, which nothing
+        uses, and no tuning.
+        """
         content = (begun.model_dump_json(indent=2) + "\n").encode()
-        write_atomically(self.folder / _BEGUN, content, mode=0o600)
+        statefolder.require_own(begun.base.state_dir)
         write_atomically(_mark(begun.base.state_dir, content), b"", mode=0o600)
+        write_atomically(self.folder / _BEGUN, content, mode=0o600)
+        return _begun(content)
 
-    def require_own(self, state: Path) -> None:
-        """Raise TuningError unless it was begun with this state folder, and has no links.
+    def resume(self, state: Path) -> Begun:
+        """Return what was asked for, from the very bytes whose hash the state folder has.
 
-        A tuning's settings name programs to start, and its folder may come from somebody else.
+        A tuning's settings name programs to start, and its folder may come from somebody else:
+        raises TuningError unless it was begun with this state folder, is this user's alone and
+        has no links, DeploymentError for a state folder that others can change.
         """
         if not (self.folder / _BEGUN).exists():
             raise self._no_tuning(f"it has no {_BEGUN}")
         with Folder.open(self.folder, TuningError) as folder:
             require_plain(folder)
             content = folder.read(_BEGUN, datafiles.JSON_BYTES)
+        statefolder.require_own(state)
         if not _mark(state, content).is_file():
             raise TuningError(
                 f"`{self.folder}` was not begun with the state folder `{state}`, expected a tuning "
                 "of this deployment; nothing of it was used",
                 hint="go on with it where it was begun, with the same `state_dir`",
             )
-
-    def begun(self) -> Begun:
-        """Return what was asked for; raises TuningError when this folder is of no tuning."""
-        path = self.folder / _BEGUN
         try:
-            # Settings take text and numbers, not what pydantic makes of JSON by itself.
-            return Begun.model_validate(datafiles.load_json(path))
-        except (OSError, ValidationError, ValueError) as error:
+            return _begun(content)
+        except ValueError as error:
             raise self._no_tuning(str(error).splitlines()[0]) from error
+
+    def end(self, begun: Begun) -> None:
+        """Forget in the state folder that it was begun: it has its result, or never gets one."""
+        content = datafiles.read(self.folder / _BEGUN)
+        _mark(begun.base.state_dir, content).unlink(missing_ok=True)
 
     def _no_tuning(self, why: str) -> TuningError:
         return TuningError(
@@ -113,32 +126,32 @@ class Ledger:
         path = self.trial_folder(number) / _TRIAL
         write_atomically(path, _TRIALS.dump_json(trial, indent=2) + b"\n")
         if version:
-            write_atomically(self.folder / "version", version)
+            write_atomically(self.folder / _VERSION, version)
 
     def trials(self) -> list[Trial]:
         """Return the trials that are over, in their order."""
         found, number = list[Trial](), 1
         while (path := self.trial_folder(number) / _TRIAL).exists():
-            found.append(_TRIALS.validate_json(datafiles.read_json(path)))
+            found.append(_kept(path, _trial))
             number += 1
         return found
 
     def version(self) -> str | None:
         """Return the engine's version, None while no engine told it."""
-        path = self.folder / "version"
-        return path.read_text(encoding="utf-8") if path.exists() else None
+        path = self.folder / _VERSION
+        return _kept(path, _version) if path.exists() else None
 
     def keep_turns(self, number: int, turns: tuple[Turn, ...]) -> None:
         """Keep what a finalist's start served."""
         path = self.turn_folder(number) / _TURN
-        write_atomically(path, TypeAdapter(tuple[Turn, ...]).dump_json(turns, indent=2) + b"\n")
+        write_atomically(path, _TURNS.dump_json(turns, indent=2) + b"\n")
 
     def turns(self, number: int) -> tuple[Turn, ...] | None:
         """Return what a finalist's start served, None when it was not started yet."""
         path = self.turn_folder(number) / _TURN
         if not path.exists():
             return None
-        return TypeAdapter(tuple[Turn, ...]).validate_json(datafiles.read_json(path))
+        return _kept(path, _turns)
 
 
 def require_plain(folder: Folder, *, levels: int = _LEVELS) -> None:
@@ -146,11 +159,7 @@ def require_plain(folder: Folder, *, levels: int = _LEVELS) -> None:
 
     Paths below it may then be opened without it: nobody else can change what they lead to.
     """
-    if os.fstat(folder.fileno()).st_mode & stat.S_IWOTH:
-        raise TuningError(
-            f"`{folder.path}` is everybody's to write into, expected a folder of this user",
-            hint=f"chmod o-w {folder.path}",
-        )
+    _require_closed(folder.path, os.fstat(folder.fileno()))
     if not levels:
         raise TuningError(f"`{folder.path}` is deeper than {_LEVELS} levels of folders")
     for name in folder.names():
@@ -158,8 +167,50 @@ def require_plain(folder: Folder, *, levels: int = _LEVELS) -> None:
         if about is not None and stat.S_ISDIR(about.st_mode):
             with folder.sub(name) as inner:
                 require_plain(inner, levels=levels - 1)
-        else:
-            folder.has_own_file(name)
+        elif folder.has_own_file(name) and about is not None:
+            _require_closed(folder.path / name, about)
+
+
+def _require_closed(path: Path, about: os.stat_result) -> None:
+    """Raise TuningError for what others may change.
+
+    The group counts as others even where it has the user's name: who else is in it, a directory of
+    users (LDAP) need not tell. A tuning's own files never are the group's to change.
+    """
+    if about.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        who = "everybody" if about.st_mode & stat.S_IWOTH else "its group"
+        raise TuningError(
+            f"`{shown(path)}` can be changed by {who}, expected by this user alone",
+            hint=f"if nobody did: chmod go-w {shown(path)}, or chmod -R go-w for all of the tuning",
+        )
+
+
+def _begun(content: bytes) -> Begun:
+    # Settings take text and numbers, not what pydantic makes of JSON by itself.
+    return Begun.model_validate(datafiles.parse_json(content))
+
+
+def _trial(path: Path) -> Trial:
+    return _TRIALS.validate_json(datafiles.read_json(path))
+
+
+def _turns(path: Path) -> tuple[Turn, ...]:
+    return _TURNS.validate_json(datafiles.read_json(path))
+
+
+def _version(path: Path) -> str:
+    return datafiles.read_text(path, _VERSION_BYTES)
+
+
+def _kept(path: Path, read: Callable[[Path], _Parsed]) -> _Parsed:
+    """Return what a file of an earlier session has; raises TuningError where that is nothing."""
+    try:
+        return read(path)
+    except (OSError, ValueError) as error:
+        raise TuningError(
+            f"`{path}` is not what a tuning keeps: {str(error).splitlines()[0]}",
+            hint="remove the folder of this start, and it is made again; or begin another tuning",
+        ) from error
 
 
 def _mark(state: Path, content: bytes) -> Path:

@@ -31,19 +31,18 @@ Bar = Callable[[int, str], AbstractContextManager[Callable[[], None]]]
 
 @dataclass
 class Tuner:
-    """One session of a tuning; `bar` shows how far the pages are drawn."""
+    """One session of a tuning that was begun; `bar` shows how far the pages are drawn."""
 
     ledger: Ledger
+    begun: Begun
     progress: Progress
     bar: Bar
-    begun: Begun = field(init=False)
     work: Work = field(init=False)
     bench: Bench = field(init=False)
     _session_s: float = field(init=False)
     _before_s: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self.begun = self.ledger.begun()
         self.bench = Bench(self.begun.base, self.begun.space)
         self.work = self._work()
         self._session_s = time.monotonic()

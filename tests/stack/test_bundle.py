@@ -1,6 +1,8 @@
 """scripts/bundle.sh on a far side that has bash, coreutils and openssl, and says it has Docker."""
 
+import contextlib
 import os
+import pty
 import random
 import shutil
 import signal
@@ -8,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from deployments import ROOT
+from deployments import ROOT, eventually
 from hub import COMMIT, Hub, model, serving
 from repetitions import REPETITIONS
 
@@ -55,10 +57,20 @@ class Far:
         (self.bin / name).write_text(text)
         (self.bin / name).chmod(0o755)
 
+    @property
+    def environment(self) -> dict[str, str]:
+        (self.folder / "tmp").mkdir(exist_ok=True)
+        return {
+            "PATH": str(self.bin),
+            "FAR": str(self.folder),
+            "CDPATH": "/usr",
+            "TMPDIR": str(self.folder / "tmp"),
+        }
+
     def run(self, *arguments: str, umask: int = -1) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [str(self.folder / "bundle.sh"), *arguments],
-            env={"PATH": str(self.bin), "FAR": str(self.folder), "CDPATH": "/usr"},
+            env=self.environment,
             cwd=self.folder,
             capture_output=True,
             text=True,
@@ -312,6 +324,93 @@ def test_a_bundle_that_a_stranger_changed_is_refused(far: Far, kind: str) -> Non
     assert far.refused(far.install())
     assert not (far.folder / "asked").exists(), "Docker was asked before all was verified"
     assert not far.into.exists()
+
+
+def hold_verification(far: Far) -> None:
+    """Let the reading of the whole bundle never end, and `reading` tell that it began."""
+    far.program(
+        "sha256sum",
+        '#!/usr/bin/bash\ncase "$*" in *lists.sum) exec '
+        f'"{shutil.which("sha256sum")}" "$@" ;; esac\n'
+        '/usr/bin/touch "$FAR/reading"\nexec /usr/bin/sleep 60\n',
+    )
+
+
+def test_ctrl_c_on_a_terminal_ends_the_verification(far: Far) -> None:
+    hold_verification(far)
+    controller, terminal = pty.openpty()
+    # The leader of a session gets the first terminal that it opens as its own.
+    command = 'exec <"$0" ./bundle.sh verify bundle --key key.pub'
+    with subprocess.Popen(
+        ["/usr/bin/bash", "-c", command, os.ttyname(terminal)],
+        env=far.environment,
+        cwd=far.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as program:
+        try:
+            eventually((far.folder / "reading").stat)
+            os.write(controller, b"\x03")
+            said, _ = program.communicate(timeout=30)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(program.pid, signal.SIGKILL)
+            os.close(controller)
+            os.close(terminal)
+    assert program.returncode == 130, said
+    assert "verified" not in said
+    assert "error: " not in said
+    assert not list((far.folder / "tmp").iterdir())
+
+
+def test_a_verification_that_does_not_end_is_no_forged_bundle(far: Far) -> None:
+    """As of a file that grows, or of a medium that stopped."""
+    hold_verification(far)
+    far.program(
+        "timeout",
+        '#!/usr/bin/bash\nwhile [[ "$1" != sha256sum ]]; do shift; done\n'
+        f'exec "{shutil.which("timeout")}" --foreground 0.2 "$@"\n',
+    )
+    done = far.run("verify", "bundle", "--key", "key.pub")
+    said = far.refused(done)
+    assert "did not end within" in said
+    assert "not what was signed" not in said
+    assert "hint: " in said
+
+
+def test_a_program_that_fails_is_no_forged_bundle(far: Far) -> None:
+    far.program("timeout", "#!/usr/bin/bash\nkill -9 $$\n")
+    said = far.refused(far.run("verify", "bundle", "--key", "key.pub"))
+    assert "code 137" in said
+    assert "not what was signed" not in said
+
+
+def test_room_for_the_copy_of_a_part_is_required_where_it_is_made(far: Far) -> None:
+    """A full `$TMPDIR`, often in memory, is asked for the lists alone."""
+    with (far.bundle / "images.tar.000").open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+    largest = max(path.stat().st_size for path in far.bundle.glob("images.tar.*"))
+    assert size == largest
+    du = "#!/usr/bin/bash\necho $'1000\\ttotal'\n"
+    far.program("du", du)
+    for free, enough in ((1000 + largest // 1024, False), (1002 + largest // 1024, True)):
+        far.program("df", f'#!/usr/bin/bash\n[ "$1" = -k ] && echo {free} || echo /\n')
+        done = far.install()
+        assert (done.returncode == 0) == enough, done.stderr
+        assert ("KiB are needed" in done.stderr) != enough
+    assert not list((far.folder / "tmp").iterdir())
+
+
+def test_the_copy_of_a_part_lies_where_room_was_required(far: Far) -> None:
+    (far.folder / "on-load").write_text(
+        'for name in "$FAR"/tmp/*/part "$FAR"/cloister.*/part; do [ -e "$name" ] && '
+        'echo "${name#"$FAR"/}"; done >"$FAR/copies"; true\n'
+    )
+    assert far.install().returncode == 0
+    assert (far.folder / "copies").read_text() == "cloister.installing/part\n"
+    far.assert_installed()
 
 
 def test_images_that_change_after_they_were_checked_are_not_loaded(far: Far) -> None:

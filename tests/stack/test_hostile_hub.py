@@ -1,11 +1,15 @@
 """A hub, a store and an environment that mean no good: nothing is taken, shown or left hanging."""
 
+import gzip
+import itertools
+import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +29,7 @@ from cloister.modelstore.store import READY, Store
 NAME = "acme/Reader"
 SHARD = "model-00002-of-00003.safetensors"
 QUICK = Patience(tries=2, stall_s=1.0, deadline_s=6.0, first_wait_s=0.05, longest_wait_s=0.2)
+PATIENT = replace(QUICK, stall_s=60.0, deadline_s=120.0)  # the answer comes, whatever it is
 SILENT = Progress(lambda _: None, lambda _: None, lambda _: None)
 SECRET = "sekret"  # noqa: S105  # the one that must not be seen
 
@@ -40,13 +45,13 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "models")
 
 
-def bring(hub: Hub, store: Store, revision: str = "main") -> pins.Pin:
-    return download(Client(hub.url, QUICK), store, NAME, revision, QUICK, SILENT)
+def bring(hub: Hub, store: Store, revision: str = "main", patience: Patience = QUICK) -> pins.Pin:
+    return download(Client(hub.url, patience), store, NAME, revision, patience, SILENT)
 
 
-def refused(hub: Hub, store: Store) -> str:
+def refused(hub: Hub, store: Store, patience: Patience = QUICK) -> str:
     with pytest.raises(ModelStoreError) as caught:
-        bring(hub, store)
+        bring(hub, store, patience=patience)
     assert len(str(caught.value).splitlines()) <= 2
     return str(caught.value)
 
@@ -88,6 +93,9 @@ def test_a_name_twice_cannot_bring_other_bytes_than_the_lock(
         {"path": "a" * 300 + ".json"},
         {"lfs": {"oid": "../x", "size": 1, "pointerSize": 1}},
         {"lfs": {}, "oid": 7},
+        {"size": 10**400},
+        {"size": 1 << 50},
+        {"path": "/".join(["a"] * 400) + ".json"},
     ],
 )
 def test_a_listing_that_makes_no_sense_is_refused(
@@ -96,6 +104,58 @@ def test_a_listing_that_makes_no_sense_is_refused(
     hub.entries = [*hub.tree(), {**hub.entry("config.json"), "path": "more.json", **wrong}]
     refused(hub, store)
     assert not list(store.root.rglob(READY))
+
+
+PAGE = b'[{"type": "directory", "path": "a", "oid": "0"}]'
+ANSWERS: dict[str, tuple[dict[str, str], Iterable[bytes]]] = {
+    "an endless one": ({}, itertools.repeat(b" " * (1 << 16))),
+    "100 MB, packed": ({"Content-Encoding": "gzip"}, [gzip.compress(b" " * (100 << 20))]),
+    "a million brackets": ({}, [b"[" * 1_000_000]),
+    "a million mappings": ({}, [b'{"a":' * 1_000_000]),
+    "three million values": ({}, [b"[" + b"1," * 3_000_000 + b"1]"]),
+    "three million values in UTF-16": ({}, [f"[{'1,' * 3_000_000}1]".encode("utf-16")]),
+    "no JSON": ({}, [b"<html>"]),
+}
+
+
+@pytest.mark.parametrize("kind", ANSWERS)
+@pytest.mark.parametrize("part", ["/revision/", "/tree/"])
+def test_an_answer_beyond_all_bounds_is_not_read(
+    hub: Hub, store: Store, part: str, kind: str
+) -> None:
+    hub.raw = {part: ANSWERS[kind]}
+    assert "does not answer like a model hub" in refused(hub, store, PATIENT)
+    assert len([path for path in hub.asked if part in path]) == 1, "it was asked again"
+    hub.raw = {}
+    bring(hub, store, patience=PATIENT)
+    assert store.verify(NAME, COMMIT)
+
+
+@pytest.mark.parametrize("page", [b"[]", PAGE])
+def test_a_listing_of_pages_without_an_end_is_refused(hub: Hub, store: Store, page: bytes) -> None:
+    link = f'<{hub.url}/api/models/{NAME}/tree/{COMMIT}>; rel="next"'
+    hub.raw = {"/tree/": ({"Link": link}, [page])}
+    assert "more than 1,000 answers" in refused(hub, store, PATIENT)
+
+
+@pytest.mark.parametrize(
+    ("entries", "said"),
+    [
+        ([{"type": "directory", "path": "a", "oid": "0"}] * 20_001, "more than 20,000 entries"),
+        (
+            [
+                {"type": "file", "path": f"{n}.json", "size": 1, "oid": "0" * 40}
+                for n in range(2_001)
+            ],
+            "more than 2,000 files",
+        ),
+    ],
+)
+def test_a_listing_of_too_much_is_refused(
+    hub: Hub, store: Store, entries: list[dict[str, Any]], said: str
+) -> None:
+    hub.entries = [*hub.tree(), *entries]
+    assert said in refused(hub, store, PATIENT)
 
 
 def test_a_card_is_shown_as_one_line(hub: Hub, store: Store) -> None:
@@ -167,6 +227,17 @@ def test_a_store_that_leads_elsewhere_is_not_written_to(
     assert is_dangling or {path.name: path.read_text() for path in elsewhere.iterdir()} == {
         "mine.txt": "mine"
     }
+
+
+@pytest.mark.parametrize("name", ["config.json", "config.json.part"])
+def test_a_pipe_in_the_place_of_what_came_before_holds_nobody_up(
+    hub: Hub, store: Store, name: str
+) -> None:
+    staging = store.staging(NAME, COMMIT)
+    staging.mkdir(parents=True)
+    os.mkfifo(staging / name)
+    bring(hub, store)
+    assert store.verify(NAME, COMMIT)
 
 
 @pytest.mark.parametrize("step", ["write_synced", "add", "rename"])

@@ -513,6 +513,71 @@ def test_a_machine_without_a_python_that_is_new_enough_is_told_so(
     ]
 
 
+def with_manager(tmp_path: Path, manager: str | None, script: str, code: int) -> list[str]:
+    """Return what a script prints where there is that package manager, and next to nothing else."""
+    machine = Machine(tmp_path)
+    for name in ("nginx", "pdftoppm", "skopeo", "ip"):
+        (machine.programs / name).unlink()
+    if manager:
+        machine.program(machine.programs / manager, f'echo "{manager} $*" >>"$NOTES/asked"; exit 1')
+    source = f". scripts/prerequisites.sh; PATH=$ONLY; has_nginx_lua() {{ false; }}; {script}"
+    environment = {**machine.environment, "ONLY": str(machine.programs), "APT_RETRIES": "0"}
+    return machine.copy.run(*SOURCED, source, code=code, env=environment).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("manager", "script", "command"),
+    [
+        ("apt-get", "install_nginx() { :; }; require_nginx", "install -y libnginx-mod-http-lua"),
+        ("apk", "install_nginx() { :; }; require_nginx", "add nginx-mod-http-lua"),
+        ("dnf", "install_nginx() { :; }; require_client_tools", "install -y poppler-utils"),
+        ("zypper", "require_client_tools", "--non-interactive install poppler-tools"),
+        ("pacman", "require_client_tools", "-S --noconfirm poppler"),
+        ("brew", "require_client_tools", "install poppler"),
+        ("apk", "find_python() { :; }; require_python", "add python3"),
+        ("pacman", "find_python() { :; }; require_python", "-S --noconfirm python"),
+        ("zypper", "find_python() { :; }; require_python", "--non-interactive install python311"),
+        ("dnf", "find_python() { :; }; require_python", "install -y python3.11"),
+    ],
+)
+def test_each_package_manager_is_asked_for_its_own_name(
+    tmp_path: Path, manager: str, script: str, command: str
+) -> None:
+    said = with_manager(tmp_path, manager, script, 10)
+    who = "" if manager == "brew" else "as root: "
+    assert said[-1] == f"hint: {who}{manager} {command}"
+    assert (tmp_path / "asked").read_text().endswith(f"{command.rpartition(' ')[2]}\n")
+
+
+@pytest.mark.parametrize("manager", ["dnf", "yum", "zypper", "pacman", "brew", None])
+def test_a_package_that_nobody_has_is_not_asked_for(tmp_path: Path, manager: str | None) -> None:
+    said = with_manager(tmp_path, manager, "require_nginx", 10)
+    assert said[-2].startswith("error: nginx' Lua module is missing, and no package of it is known")
+    assert "invoke up --set runtime=docker" in said[-1]
+    assert not (tmp_path / "asked").exists(), "not even nginx is installed"
+
+
+@pytest.mark.parametrize(
+    ("manager", "script", "told"),
+    [
+        ("dnf", "require_ip ''", "as root: dnf install -y iproute"),
+        ("pacman", "require_ip ''", "as root: pacman -S --noconfirm iproute2"),
+        ("apk", "require_ip ''", "as root: apk add iproute2"),
+        ("zypper", "require_registry ''", "zypper --non-interactive install distribution-registry"),
+        ("dnf", "require_registry ''", "no package of it is known for dnf"),
+        ("brew", "require_skopeo ''", "brew install skopeo"),
+        (None, "require_skopeo ''", "install it with your package manager: skopeo"),
+    ],
+)
+def test_what_the_tests_lack_is_told_with_the_manager_s_own_name(
+    tmp_path: Path, manager: str | None, script: str, told: str
+) -> None:
+    said = with_manager(tmp_path, manager, script, 0)
+    assert told in "\n".join(said)
+    assert "Debian" not in "\n".join(said)
+    assert all(len(line) <= 100 for line in said)
+
+
 class Apt:
     """The real apt-get, with a database of its own."""
 

@@ -1,6 +1,9 @@
 """The configuration: sources, origins, and errors that say what to type."""
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +13,9 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cloister import config, userfile
+from cloister import config, datafiles, userfile
 from cloister.config import Settings
+from cloister.datafiles import DataError
 from cloister.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -190,6 +194,56 @@ def test_a_file_that_cannot_be_read_is_said_so(tmp_path: Path) -> None:
     (tmp_path / "latin1").write_bytes(b"replicas: \xe9\n")
     with pytest.raises(ConfigError, match="UTF-8"):
         config.load(environ={}, config_file=tmp_path / "latin1")
+
+
+def shell(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a script of bash, in which `show` loads the configuration twice and prints both."""
+    program = (
+        "from cloister import config; "
+        "print(*(config.load().settings.replicas for _ in range(2)), flush=True)"
+    )
+    return subprocess.run(
+        ["bash", "-c", f"show() {{ '{sys.executable}' -c '{program}'; }}; {script}"],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "CLOISTER_CONFIG=<(echo replicas: 7) show",
+        "echo replicas: 7 | CLOISTER_CONFIG=/dev/stdin show",
+        "CLOISTER_CONFIG=/dev/stdin show <<<'replicas: 7'",
+        "mkfifo named; CLOISTER_CONFIG=named show & echo replicas: 7 >named; wait",
+    ],
+)
+def test_a_pipe_that_the_user_named_is_read(tmp_path: Path, script: str) -> None:
+    done = shell(f"cd '{tmp_path}'; {script}")
+    assert done.stdout == "7 7\n", done.stderr
+
+
+def test_a_pipe_that_is_too_large_or_does_not_end_is_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datafiles, "PIPE_S", 0.2)
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with path.open("r+b", buffering=0) as writer:
+        writer.write(b"replicas: 7\n")
+        assert "did not end within 0.2 s" in error(CLOISTER_CONFIG=str(path))
+    assert "nothing came" in error(CLOISTER_CONFIG=str(path))
+    done = shell("CLOISTER_CONFIG=<(exec yes) show")
+    assert "it is larger than 4,194,304 bytes" in done.stderr
+
+
+def test_a_pipe_that_nobody_named_is_no_configuration(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "profile.yaml")
+    with pytest.raises(DataError, match="not a regular file"):
+        datafiles.load_yaml(tmp_path / "profile.yaml")
 
 
 def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:

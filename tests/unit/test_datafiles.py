@@ -1,5 +1,6 @@
 """YAML and JSON from strangers: each a line and a code, in bounded time and memory."""
 
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -66,6 +67,9 @@ JSON: dict[str, str | bytes] = {
     "a number of a million digits": "1" * 1_000_000,
     "a million quotes": '"\\' * 1_000_000,
     "no text": b"\xff\xfe",
+    "three million values in UTF-16": f"[{'1,' * 3_000_000}1]".encode("utf-16"),
+    "nested too deeply in UTF-16": ("[" * 500 + "]" * 500).encode("utf-16-le"),
+    "nested too deeply in UTF-32": ("[" * 500 + "]" * 500).encode("utf-32-be"),
     "a name that is there twice": '{"a": 1, "a": 2}',
     "an empty file": "",
     "a list": "[]",
@@ -82,7 +86,7 @@ YAML_READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
 JSON_READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "a report": ("report.json", reading.load),
     "a tuning": ("tuning.json", result.load),
-    "a tuning that was begun": ("begun.json", lambda path: Ledger(path.parent).begun()),
+    "a tuning that was begun": ("begun.json", lambda path: _resumed(path)),  # noqa: PLW0108  # below
     "a model's configuration": ("config.json", lambda path: sanity._config(path.parent)),
     "the keys": ("keys.json", lambda path: keys.read(Layout(path.parent))),
 }
@@ -92,6 +96,21 @@ TAKES = {
     "nothing": {"cloister.yaml", "images.lock.yaml"},
     "a wrong date": set[str](),
 }
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datafiles, "PIPE_S", 0.2)
+
+
+def _resumed(path: Path) -> object:
+    """Resume a tuning of which the state folder has a mark, whatever it says."""
+    state = path.parent.parent / f"state of {path.parent.name}"
+    if not path.is_symlink() and path.is_file() and path.stat().st_size < 10 << 20:
+        marks = Layout(state).tunings
+        marks.mkdir(parents=True, exist_ok=True)
+        (marks / hashlib.sha256(path.read_bytes()).hexdigest()).touch()
+    return Ledger(path.parent).resume(state)
 
 
 def _sparse(path: Path) -> None:
@@ -183,6 +202,17 @@ def test_a_hostile_file_of_a_model_is_a_line_and_a_code(tmp_path: Path, kind: st
 def test_what_is_no_file_of_a_model_is_refused(tmp_path: Path, name: str, kind: str) -> None:
     FILES[kind](tmp_path / name)
     assert bounded(lambda: contents.check(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"])
+def test_json_is_utf_8(name: str) -> None:
+    """Whose brackets and commas are counted are those that the parser reads."""
+    for text in ("{}", '["\u5b5b"]', f"[{'1,' * 3_000_000}1]", "[" * 500 + "]" * 500):
+        for read in (datafiles.check_json, datafiles.parse_json):
+            with pytest.raises(DataError, match="UTF-8"):
+                read(text.encode(name))
+    assert datafiles.parse_json(b'\xef\xbb\xbf{"a": 1}') == {"a": 1}
+    assert datafiles.parse_json('["\N{EURO SIGN}"]'.encode()) == ["\N{EURO SIGN}"]
 
 
 def test_what_we_write_is_read(tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
+from bounds import bounded
 from hub import COMMIT, safetensors
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +21,7 @@ from cloister.deployment import record
 from cloister.deployment.record import Record
 from cloister.engines.vllm.options import _LOOPBACK, _OFFLINE
 from cloister.errors import ModelStoreError
-from cloister.modelstore import File, Pin, Store, contents, pins, sanity
+from cloister.modelstore import File, Pin, Store, contents, guards, pins, sanity
 
 NAME = "nanonets/Nanonets-OCR2-3B"
 QWEN = "Qwen2_5_VLForConditionalGeneration"
@@ -349,3 +351,34 @@ def test_a_chosen_model_is_written_into_the_users_own_file(tmp_path: Path, befor
     assert {line for line in before.splitlines() if "#" in line and ":" not in line} <= set(
         after.splitlines()
     )
+
+
+PLACES: dict[str, Callable[[Path], object]] = {
+    "a pipe": os.mkfifo,
+    "a folder": Path.mkdir,
+    "a link": lambda path: path.symlink_to(path.parent / "elsewhere"),
+}
+
+
+@pytest.mark.parametrize("kind", PLACES)
+@pytest.mark.parametrize("name", [f".staging/acme--Reader-{COMMIT}.lock", f".{pins.FILE_NAME}"])
+def test_a_lock_that_is_no_file_holds_nobody_up(tmp_path: Path, name: str, kind: str) -> None:
+    store = Store(tmp_path)
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    (path.parent / "elsewhere").write_text("mine")
+    PLACES[kind](path)
+    assert str(path) in bounded(lambda: store.remove("acme/Reader", COMMIT))
+    assert (path.parent / "elsewhere").read_text() == "mine"
+
+
+def test_a_lock_that_is_held_is_waited_for_a_while(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with (
+        guards.locked(path, wait_s=0, busy=""),
+        pytest.raises(ModelStoreError, match="is held"),
+        guards.locked(path, wait_s=0.1, busy="it is held"),
+    ):
+        pass
+    with guards.locked(path, wait_s=0, busy=""):
+        pass
