@@ -5,6 +5,7 @@ A journal may name any file, which SQLite then removes. Here the folder is held 
 file of the ledger does not exist for SQLite, and what it does with a file from anywhere is limited.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,11 @@ _BUSY_MS = 5_000
 # A count over the ledger of a million pages takes seconds; a hostile one would have no end.
 _LONGEST_S = 600.0
 _LOOK_STEPS = 100_000  # of SQLite's machine, a millisecond or so
+# Rows of a hostile file may share their pages: an answer says no more than the file can hold, which
+# UTF-16 halves, and this much of what is not written yet.
+_UNWRITTEN_BYTES, _MOST_A_BYTE = 16 << 20, 4
+_MOST_BYTES = 1 << 30  # of an answer, however large the file: it may be a sparse one
+_ROW_BYTES, _NUMBER_BYTES = 16, 8  # at least, to be counted for a row and for each value
 _LIMITS = {
     apsw.SQLITE_LIMIT_LENGTH: 64 << 20,  # bytes of a row; an answer has 32 MiB at most
     apsw.SQLITE_LIMIT_SQL_LENGTH: 100_000,
@@ -92,6 +98,7 @@ class Database:
 
     def __init__(self, folder: Folder | None, *, look: bool) -> None:
         self.name = "the ledger" if folder is None else f"`{shown(folder.path / LEDGER)}`"
+        self._folder = folder
         self._files = None
         self._unchanged: Callable[[], bool] = lambda: True
         self._until_s = time.monotonic() + _LONGEST_S
@@ -165,9 +172,30 @@ class Database:
             raise OcrError(f"{self.name} is no ledger of pages: {error}") from error
 
     def execute(self, statement: str, values: Sequence[object] = ()) -> Rows:
-        """Return all rows that a statement has; raises OcrError."""
+        """Return all rows that a statement has; raises OcrError, as for more than can be there."""
+        rows, left_bytes = Rows(), None
         with self._explained():
-            return Rows(self._base.execute(statement, values).fetchall())
+            found = self._base.execute(statement, values)
+            for row in found:
+                if rows:  # one has a limit of its own
+                    left_bytes = self._most_bytes() if left_bytes is None else left_bytes
+                    left_bytes -= _bytes(row)
+                    if left_bytes < 0:
+                        found.close(True)  # noqa: FBT003  # though there are further rows
+                        raise OcrError(
+                            f"{self.name} has more in its rows than its size allows",
+                            hint="another --out",
+                        )
+                rows.append(row)
+        return rows
+
+    def _most_bytes(self) -> float:
+        """Return how much an answer may say in bytes; no limit for a file of no name."""
+        if self._folder is None:
+            return math.inf
+        found = (self._folder.find(name) for name in (LEDGER, _LOG))
+        size = sum(about.st_size for about in found if about)
+        return min(_MOST_BYTES, _UNWRITTEN_BYTES + _MOST_A_BYTE * size)
 
     def executemany(self, statement: str, values: Iterable[Sequence[object]]) -> None:
         """Execute a statement with each of some values; raises OcrError."""
@@ -216,6 +244,11 @@ class Database:
     def _unregister(self) -> None:
         if self._files is not None:
             self._files.unregister()
+
+
+def _bytes(row: Row) -> int:
+    sizes = (len(one) if isinstance(one, str | bytes) else _NUMBER_BYTES for one in row)
+    return _ROW_BYTES + sum(sizes)
 
 
 def _state(folder: Folder) -> tuple[int, int] | None:

@@ -284,6 +284,10 @@ WHEN_COUNTED = {
     ),
     "tokens of less than none": sql("UPDATE requests SET facts = '{\"tokens\": -5}'"),
     "tokens that are text": sql('UPDATE requests SET facts = \'{"tokens": "1e999"}\''),
+    "facts that are huge": page(facts="json_set(facts, '$.x', printf('%.*c', 2000000, 'x'))"),
+    "requests that are huge": sql(
+        "UPDATE requests SET facts = json_set(facts, '$.x', printf('%.*c', 2000000, 'x'))",
+    ),
     "facts that are no object": page(facts="'[]'"),
     "facts that are a number": page(facts="7"),
     "a page of no number": page(number="'x' || document"),

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -328,3 +329,28 @@ def test_texts_of_a_ledger_from_elsewhere_are_cleaned_when_they_are_read(ledger:
     (page,) = ledger.pages(entry)
     assert (page.text, page.error, page.removed_characters) == ("ab", "why\ufffd", 6)
     assert "\x07" not in str(ledger.failed(limit=1)[0].error)
+
+
+def test_what_an_engine_says_of_itself_is_kept_in_a_bounded_length(ledger: Ledger) -> None:
+    ledger.register(named("a.pdf"))
+    (entry,) = ledger.entries()
+    ledger.opened(entry.id, "signature", "hash", 1)
+    long = "x" * (2 << 20)
+    ledger.asked(entry.id, 1, {"message": long, "tokens": 3})
+    ledger.finish(entry.id, replace(result(1, long, long), engine=long), 1)
+    (page,) = ledger.pages(entry)
+    assert (page.text, page.engine) == (long, long[:2_000])
+    assert ledger.requests(entry.id, 1) == [{"message": long[:2_000], "tokens": 3}]
+    assert ledger.summary().tokens == 3
+
+
+def test_an_answer_of_all_that_a_ledger_has_is_whole(ledger: Ledger) -> None:
+    """Its bound is for rows that share their pages, and holds for no ledger that we wrote."""
+    ledger.register(named("a.pdf"))
+    (entry,) = ledger.entries()
+    ledger.opened(entry.id, "signature", "hash", 60)
+    with ledger.together():
+        for number in range(1, 61):
+            ledger.finish(entry.id, result(number, "\U0001f600" * (1 << 18)), 1)  # 60 MiB
+    assert len(ledger.pages(entry)) == 60
+    assert ledger.retry_failed() == 0
