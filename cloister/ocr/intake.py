@@ -200,19 +200,23 @@ class Intake:
 
     def _ended(self, entry: Entry, future: "Future[bool]") -> None:
         self._ending -= 1
+        same, reason = False, None
         try:
             same = future.result()
-        except RefusedError:
-            same = True  # nobody answers now: it is gone
+        except RefusedError as error:  # its pages may be of two files: nobody knows
+            reason = str(error)
         if same:
             self._release(entry)
             self._events.append(DocumentDone(entry))
-        elif entry.id in self._anew:  # its pages may be of two files
+        elif entry.id in self._anew:
             self._ledger.opened(entry.id, "", "", 0)
-            self._fail(self._ledger.entry(entry.id), "it changed again while it was read")
+            again = self._ledger.entry(entry.id)
+            self._fail(again, reason or "it changed again while it was read")
         else:
             self._release(entry)
             self._anew.add(self._ledger.again(entry.document))
+            if reason is not None:
+                self._events.append(DocumentGone(entry, f"{reason}; it is read again"))
 
     def _release(self, entry: Entry) -> None:
         file = self._files.pop(entry.id, None)

@@ -119,9 +119,13 @@ def _compare(client: socket.socket, request: dict[str, Any], file: int) -> None:
         by_path = None
     found = os.fstat(file)
     same = _signature(found) == request["known"]
-    if not same:  # a new name of it, or none, changes its times too
+    # A new name of it, or none, changes its times too, and not its size.
+    if not same and request["known"].partition(":")[0] == str(found.st_size):
         os.lseek(file, 0, os.SEEK_SET)
-        same = _hashed(client, file, found.st_size) == request["sha256"]
+        try:
+            same = _hashed(client, file, found.st_size) == request["sha256"]
+        except _Refused:
+            same = False  # somebody writes it
     _answer(client, {"path": by_path, "same": same})
 
 
