@@ -4,8 +4,8 @@ A file may lie on a mount that hangs, never end, or not be a file at all. Whoeve
 it may wait without an end, and not even Ctrl-C wakes it then. So this process does it, and the
 client ends it, or leaves it behind.
 
-A request is a line of JSON, with or without an open file; so is the answer. Dots in between say
-that bytes come.
+A request is a line of JSON, with or without an open file; so is the answer. Dots in between, one a
+second, say that bytes come.
 """
 
 import ctypes
@@ -16,11 +16,13 @@ import signal
 import socket
 import stat
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
-_CHUNK = 1 << 20
-_A_DOT = 16 << 20  # bytes
+# A slow share gives one of these before it looks dead: 2 KB a second are enough.
+_CHUNK = 1 << 16
+_A_DOT_S = 1.0
 _REQUEST_BYTES = 1 << 16  # of a path, which the system holds to 4096 bytes
 _PR_SET_PDEATHSIG = 1
 
@@ -97,14 +99,14 @@ def _require_beneath(file: int, path: str, root: str | None) -> None:
 
 
 def _hashed(client: socket.socket, file: int, size: int) -> str:
-    hashed, read, told = hashlib.sha256(), 0, 0
+    hashed, read, told_s = hashlib.sha256(), 0, time.monotonic()
     while chunk := os.read(file, _CHUNK):
         read += len(chunk)
         if read > size:  # it grows, or it is one of the kernel's that have no size
             raise _Refused("it has more bytes than its size says")
         hashed.update(chunk)
-        if read - told >= _A_DOT:
-            told = read
+        if time.monotonic() - told_s >= _A_DOT_S:
+            told_s = time.monotonic()
             client.send(b".")
     if read < size:
         raise _Refused("it has fewer bytes than its size says")

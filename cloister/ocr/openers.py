@@ -161,16 +161,12 @@ class _Opener:
     ) -> tuple[dict[str, Any], int | None]:
         """Return the answer, and the file that came with it. Raises RefusedError."""
         client = self._socket or self._start()
-        until_s = time.monotonic() + timeout_s
         try:
             socket.send_fds(client, [json.dumps(request).encode() + b"\n"], _listed(file))
-            answer, received = _received(client, until_s)
+            answer, received = _received(client, timeout_s)
         except TimeoutError as error:
             self.end()
-            limit = f"{timeout_s:g} s"
-            raise RefusedError(
-                f"it was not read within {limit}, or gave nothing for 30 s"
-            ) from error
+            raise RefusedError(str(error)) from error
         except OSError as error:
             self.end()
             raise RefusedError(f"the process that opens files ended ({error})") from error
@@ -217,19 +213,31 @@ def _listed(file: int | None) -> tuple[int, ...]:
     return () if file is None else (file,)
 
 
-def _received(client: socket.socket, until_s: float) -> tuple[dict[str, Any], int | None]:
-    """Return an answer and its file. Raises TimeoutError, or OSError when the process ended."""
-    told, files = b"", []
+def _received(client: socket.socket, timeout_s: float) -> tuple[dict[str, Any], int | None]:
+    """Return an answer and its file.
+
+    Raises TimeoutError, which says whether bytes still came, or OSError when the process ended.
+    """
+    told, files, came = b"", [], False
+    until_s = time.monotonic() + timeout_s
     while not told.endswith(b"\n"):
-        left_s = min(_STALLED_S, until_s - time.monotonic())
+        silent_s = min(_STALLED_S, until_s - time.monotonic())
         waiting = select.poll()  # `select.select` knows no descriptor above 1023
         waiting.register(client, select.POLLIN)
-        if left_s <= 0 or not waiting.poll(left_s * 1000):
-            raise TimeoutError
+        if silent_s <= 0 or not waiting.poll(silent_s * 1000):
+            raise TimeoutError(_late(timeout_s, came=came and silent_s < _STALLED_S))
         more, found, _, _ = socket.recv_fds(client, _ANSWER_BYTES, 1, _CLOSED_IN_CHILDREN)
         files += found
         if not more:
             raise ConnectionResetError("no answer")
+        came = True
         told = (told + more).lstrip(b".")
     answer: dict[str, Any] = json.loads(told)
     return answer, files[0] if files else None
+
+
+def _late(timeout_s: float, *, came: bool) -> str:
+    if came:
+        return f"it is slow: not read within {timeout_s:g} s, which `ocr.file_timeout_s` allows"
+    silent_s = min(_STALLED_S, timeout_s)
+    return f"it hangs: nothing came of it for {silent_s:g} s, as from a server that is gone"
