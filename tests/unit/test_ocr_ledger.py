@@ -195,7 +195,6 @@ def test_a_document_that_changed_while_it_was_read_is_read_again_when_that_is_ov
         return future
 
     monkeypatch.setattr(background, "begin", at_once)
-    monkeypatch.setattr(background, "call", lambda function, *_: function())
     inbox = tmp_path / "inbox"
     inbox.mkdir()
     watch = watching.Watch(inbox, tmp_path / "out", ledger, None)
