@@ -2,10 +2,13 @@
 
 `hung` and `drip` are on a mount whose server is gone or slow, which nobody can make without being
 root; `longer`, `shorter` and `other` are written by somebody else while they are read. With
-`late` it happens when the file is compared at its document's end.
+`late` it happens when the file is compared at its document's end. For `full` the system has no
+further open files.
 """
 
+import errno
 import importlib.util
+import os
 import signal
 import socket
 import time
@@ -46,6 +49,8 @@ def happen(opener: Any, client: socket.socket, path: str) -> None:
     while "drip" in path:
         client.send(b".")
         time.sleep(0.01)
+    if "full" in path:
+        raise OSError(errno.ENFILE, os.strerror(errno.ENFILE))
     for name, content in CHANGES.items():
         if name in path:
             change(opener, Path(path), content)

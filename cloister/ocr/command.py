@@ -11,7 +11,7 @@ from typing import cast
 from cloister import console
 from cloister.config import OcrSettings, Settings
 from cloister.errors import ConfigError, OcrError
-from cloister.ocr import documents, folder, present, run, service, targets
+from cloister.ocr import descriptors, documents, folder, present, run, service, targets
 from cloister.ocr.client import in_order
 from cloister.ocr.events import DocumentDone, DocumentGone, DocumentOpened, Event, PageDone
 from cloister.ocr.folder import Writer
@@ -98,6 +98,7 @@ def read(settings: Settings, wish: Wish) -> None:
     known = wish.out is not None and (wish.out / targets.LEDGER).exists()
     if not (wish.paths or wish.watch or known):
         raise ConfigError("there is nothing to read", hint="invoke ocr PATH...")
+    descriptors.raise_limit()
     if wish.out is None:
         _to_standard_output(settings, wish)
     else:

@@ -9,6 +9,7 @@ second, say that bytes come.
 """
 
 import ctypes
+import errno
 import hashlib
 import json
 import os
@@ -48,11 +49,12 @@ def main() -> None:
             if request["do"] == "inspect":
                 _inspect(client, request)
             else:
-                _compare(client, request, files[0])
+                _compare(client, request, _received(files))
         except _Refused as error:
             _answer(client, {"refused": str(error)})
         except OSError as error:
-            _answer(client, {"refused": error.strerror or str(error)})
+            reason = error.strerror or str(error)
+            _answer(client, {"refused": reason, "errno": error.errno})
         for file in files:
             os.close(file)
 
@@ -111,6 +113,13 @@ def _hashed(client: socket.socket, file: int, size: int) -> str:
     if read < size:
         raise _Refused("it has fewer bytes than its size says")
     return hashed.hexdigest()
+
+
+def _received(files: list[int]) -> int:
+    """Return the file that came with a request; the kernel drops it where too many are open."""
+    if not files:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    return files[0]
 
 
 def _compare(client: socket.socket, request: dict[str, Any], file: int) -> None:

@@ -11,12 +11,14 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cloister.errors import OcrError
 from cloister.ocr.documents import Entry
+from cloister.rendering.opening import no_descriptor, require_descriptors
 
 _PROGRAM = Path(__file__).with_name("opener.py")
 _ANSWER_BYTES = 1 << 16
@@ -77,8 +79,8 @@ class Openers:
 
         def inspect(opener: _Opener) -> Inspected:
             answer, file = opener.ask(request, self._limits.timeout_s)
-            if file is None:
-                raise RefusedError("no open file came of it")
+            if file is None:  # the kernel drops it
+                raise no_descriptor()
             return Inspected(file, answer["signature"], answer["sha256"])
 
         return self._submit(inspect)
@@ -159,7 +161,10 @@ class _Opener:
     def ask(
         self, request: dict[str, Any], timeout_s: float, file: int | None = None
     ) -> tuple[dict[str, Any], int | None]:
-        """Return the answer, and the file that came with it. Raises RefusedError."""
+        """Return the answer, and the file that came with it.
+
+        Raises RefusedError, or OcrError where no file is why: no process or descriptor is left.
+        """
         client = self._socket or self._start()
         try:
             socket.send_fds(client, [json.dumps(request).encode() + b"\n"], _listed(file))
@@ -171,6 +176,7 @@ class _Opener:
             self.end()
             raise RefusedError(f"the process that opens files ended ({error})") from error
         if "refused" in answer:
+            require_descriptors(answer.get("errno"))
             raise RefusedError(answer["refused"])
         return answer, received
 
@@ -192,9 +198,20 @@ class _Opener:
             process.wait(_LAST_BREATH_S)
 
     def _start(self) -> socket.socket:
+        try:
+            return self._started()
+        except OSError as error:
+            require_descriptors(error.errno)
+            raise OcrError(
+                f"the process that opens files does not start: {error.strerror}",
+                hint="ulimit -u, and free memory; then the same command",
+            ) from error
+
+    def _started(self) -> socket.socket:
         ours, theirs = socket.socketpair()
         environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
-        with theirs:
+        with theirs, ExitStack() as ended:
+            ended.enter_context(ours)
             self._process = subprocess.Popen(
                 # Nothing but the standard library: there is one for every file under way.
                 [sys.executable, "-S", "-s", "-P", str(_PROGRAM)],
@@ -203,6 +220,7 @@ class _Opener:
                 env=environment,
                 process_group=0,  # Ctrl-C is the client's business
             )
+            ended.pop_all()
         self._socket = ours
         if self._killed:  # meanwhile
             self._process.kill()

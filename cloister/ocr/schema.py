@@ -29,7 +29,7 @@ CREATE TABLE written (
 CREATE TABLE recipes (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
 CREATE TABLE runs (id INTEGER PRIMARY KEY, begun REAL NOT NULL);
 """
-_FACTS = f"iif(octet_length(facts) <= {MOST_FACTS_BYTES}, facts, 'too long')"
+_FACTS = f"iif(octet_length(facts) > {MOST_FACTS_BYTES}, 'too long', facts)"  # open pages: NULL
 # No copies of rows, of which a hostile file may have any number.
 COUNTS = f"""
 WITH chosen AS NOT MATERIALIZED (

@@ -16,7 +16,7 @@ from typing import Any
 
 from cloister.errors import OcrError
 from cloister.rendering.drawing import Drawing, Drawn, Part, UnreadableError
-from cloister.rendering.opening import open_document
+from cloister.rendering.opening import open_with_pipe
 
 _ROOT = Path(__file__).parents[2]  # where `cloister` is found
 # What some Pythons do not start without; the worker forgets it as soon as it runs.
@@ -162,8 +162,7 @@ class Process:
         self, path: Path, job: dict[str, Any], shape: dict[str, Any]
     ) -> tuple[dict[str, Any], bytes]:
         deadline = time.monotonic() + self._limits.page_timeout_s
-        document = open_document(path)
-        answers, inner = os.pipe()
+        document, answers, inner = open_with_pipe(path)
         try:
             try:
                 self._send(job, [document, inner])

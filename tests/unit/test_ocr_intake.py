@@ -12,7 +12,7 @@ from typing import Any, cast
 import hung_opener
 import pytest
 
-from cloister.ocr import openers
+from cloister.ocr import descriptors, openers
 from cloister.ocr.documents import Document, Entry
 from cloister.ocr.events import DocumentDone, DocumentGone, Event, PageDone
 from cloister.ocr.intake import Intake
@@ -130,6 +130,24 @@ def test_a_document_that_cannot_be_compared_is_told_and_read_again_and_then_fail
     (reason,) = reasons(desk)
     assert "it hangs" in str(reason)
     assert not desk.intake.next()
+
+
+def test_few_descriptors_mean_few_open_documents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(descriptors, "most", lambda: 8)
+    desk = Desk(FileLimits())
+    for number in range(6):
+        (tmp_path / f"{number}.pdf").write_bytes(b"x")
+    desk.ledger.register([Document(path, Path(path.name)) for path in sorted(tmp_path.iterdir())])
+    with closing(desk.ledger):
+        for number in range(6):
+            entry = desk.page()
+            assert entry.document.path.name == f"{number}.pdf"
+            assert desk.intake._under_way <= 2
+            desk.finish(entry)
+        assert not desk.intake.next()
+        desk.intake.stop()
 
 
 def test_nothing_is_left_open(desk: Desk, tmp_path: Path) -> None:

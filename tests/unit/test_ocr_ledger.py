@@ -80,6 +80,7 @@ def test_a_page_is_open_until_it_is_finished_and_ends_its_document(ledger: Ledge
     assert ledger.open_pages(entry.id) == [1, 2]
     assert not ledger.finish(entry.id, result(2), 1)
     assert ledger.open_pages(entry.id) == [1]
+    assert (ledger.summary().read, ledger.summary().unfinished) == (1, 1)
     assert ledger.finish(entry.id, result(1, None, "the reason"), 1)
     for tokens in (7, 20):
         ledger.asked(entry.id, 2, {"tokens": tokens})
