@@ -11,8 +11,10 @@ from typing import cast
 from cloister import console
 from cloister.config import OcrSettings, Settings
 from cloister.errors import ConfigError, OcrError
-from cloister.ocr import descriptors, documents, folder, present, run, service, targets
+from cloister.folders import Folder, shown
+from cloister.ocr import descriptors, documents, folder, origins, present, run, service, targets
 from cloister.ocr.client import in_order
+from cloister.ocr.documents import Document
 from cloister.ocr.events import DocumentDone, DocumentGone, DocumentOpened, Event, PageDone
 from cloister.ocr.folder import Writer
 from cloister.ocr.ledger import Ledger
@@ -108,7 +110,7 @@ def read(settings: Settings, wish: Wish) -> None:
 def _into_folder(settings: Settings, wish: Wish, out: Path) -> None:
     with folder.opened(out) as (place, ledger):
         ledger.begin()
-        more = _gathered(ledger, wish, out)
+        more = _gathered(settings.state_dir, place, ledger, wish)
         asked = _reached(settings, wish)
         recipe = _recipe(ledger, settings, asked)
         writer = Writer.of(place, ledger, style(settings.ocr, wish.format), asked)
@@ -132,18 +134,31 @@ def _into_folder(settings: Settings, wish: Wish, out: Path) -> None:
         _require_all(ledger, hint=f"invoke ocr --out {shlex.quote(str(out))} --retry-failed")
 
 
-def _gathered(ledger: Ledger, wish: Wish, out: Path) -> Callable[[], bool]:
+def _gathered(state: Path, place: Folder, ledger: Ledger, wish: Wish) -> Callable[[], bool]:
     """Register what was named, or all that is known; return what gives further documents."""
+    out, watched = place.path, [wish.watch] if wish.watch else []
     with console.steps() as report:
         report("looking for documents")
-        if wish.paths or wish.watch:
+        if wish.paths or watched:
+            origins.note(state, place, [*wish.paths, *watched])
             ledger.register(documents.walk(wish.paths, beside=out, only=wish.only))
         else:
-            known = ledger.documents(wish.only)
-            if wish.only and not known:
-                raise OcrError(f"no document's name fits `{wish.only}`")
-            ledger.register(known)
+            ledger.register(_known(state, place, ledger, wish.only))
     return Watch(wish.watch, out, ledger, wish.only).look if wish.watch else lambda: False
+
+
+def _known(state: Path, place: Folder, ledger: Ledger, only: str | None) -> list[Document]:
+    """Return the documents that a ledger names; raises OcrError for one that nobody gave here."""
+    known = ledger.documents(only)
+    if only and not known:
+        raise OcrError(f"no document's name fits `{only}`")
+    if (document := origins.strange(state, place, known)) is not None:
+        raise OcrError(
+            f"`{shown(place.path)}` names `{shown(document.path)}`, which was not given for this "
+            "folder here: a ledger from elsewhere may name any file of yours",
+            hint=f"invoke ocr PATH... --out {shlex.quote(str(place.path))}",
+        )
+    return known
 
 
 def _reached(settings: Settings, wish: Wish) -> Service:

@@ -129,6 +129,17 @@ def walk(
         raise OcrError(f"no document's name fits `{only}`")
 
 
+def origin(given: Path) -> tuple[bool, Path] | None:
+    """Return whether a folder or a pattern was given, and the folder, or else the file; absolute.
+
+    What does not answer counts as a file. None for what is not there.
+    """
+    kind = _kind_of(given)
+    if kind is not None:
+        return kind == "folder", given.absolute()
+    return (True, patterns.fixed(given).absolute()) if patterns.is_pattern(str(given)) else None
+
+
 def _expand(argument: str, beside: Path | None) -> Iterator[Document]:
     path = Path(argument)
     kind = _kind_of(path)

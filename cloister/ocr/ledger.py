@@ -56,8 +56,9 @@ class Ledger(Store):
                     )
                 elif known[0] != self.run:
                     self._base.execute(
-                        "UPDATE documents SET run = ?, path = ? WHERE key = ?",
-                        (self.run, stored(document.path), key),
+                        # The name, too: what no link may lead out of is told by both.
+                        "UPDATE documents SET run = ?, path = ?, name = ? WHERE key = ?",
+                        (self.run, stored(document.path), stored(document.name), key),
                     )
                 new += known is None or known[0] != self.run
         return new
