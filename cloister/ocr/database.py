@@ -56,6 +56,20 @@ class Rows(list[Row]):
         return self[0] if self else None
 
 
+class _Unlocked(apsw.VFSFile):
+    """A ledger of which nobody knows: who changes it meanwhile is noticed at the end."""
+
+    def xLock(self, level: int) -> None:  # noqa: N802
+        """Take no lock, which a file that is only read cannot have."""
+
+    def xUnlock(self, level: int) -> None:  # noqa: N802
+        """Give none back."""
+
+    def xCheckReservedLock(self) -> bool:  # noqa: N802
+        """Return that nobody writes."""
+        return False
+
+
 class _HeldFiles(apsw.VFS):
     """SQLite's own way to files, of which only the ledger and its log in a held folder exist."""
 
@@ -63,6 +77,7 @@ class _HeldFiles(apsw.VFS):
         self.label = f"cloister-{folder.fileno()}"
         self.ledger = str(folder.address(LEDGER))
         self._log = str(folder.address(_LOG))
+        self.are_only_read = False
         super().__init__(self.label, "unix")
 
     def xFullPathname(self, name: str) -> str:  # noqa: N802  # SQLite's name
@@ -86,7 +101,11 @@ class _HeldFiles(apsw.VFS):
         path = name.filename() if isinstance(name, apsw.URIFilename) else name
         if path not in {self.ledger, self._log}:
             raise apsw.CantOpenError(f"{path} is not the ledger's")
-        return super().xOpen(name, flags)
+        if not self.are_only_read:
+            return super().xOpen(name, flags)
+        flags[0] &= ~(apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
+        flags[0] |= apsw.SQLITE_OPEN_READONLY
+        return _Unlocked("unix", name, flags)
 
 
 class Database:
@@ -118,16 +137,19 @@ class Database:
         if not look:
             return self._prepared("mode=rw", look=False)
         log = folder.find(_LOG)
-        if log is None or not log.st_size:
-            before = _state(folder)
-            self._unchanged = lambda: _state(folder) == before
-            return self._prepared("mode=ro&immutable=1", look=True)
-        if folder.find(_SHARED) is not None:
+        has_log = log is not None and log.st_size > 0
+        if has_log and folder.find(_SHARED) is not None:
             try:
                 return self._prepared("mode=ro&readonly_shm=1", look=True)
             except apsw.ReadOnlyError:
-                pass  # a run is under way, and none of its marks fits: one has to be set
-        return self._prepared("mode=ro", look=True)
+                # A run is under way, and none of its marks fits: one has to be set.
+                return self._prepared("mode=ro", look=True)
+        before = _state(folder)
+        self._unchanged = lambda: _state(folder) == before
+        if has_log and self._files is not None:  # a killed run left it: its index is ours alone
+            self._files.are_only_read = True
+            return self._prepared("mode=ro", look=True)
+        return self._prepared("mode=ro&immutable=1", look=True)
 
     def _prepared(self, question: str, *, look: bool) -> apsw.Connection:
         """Return a connection that no file can use against us; raises apsw.Error."""
@@ -146,6 +168,8 @@ class Database:
                 base.config(option, option in _ON)
             for pragma in _PRAGMAS:
                 base.execute(f"PRAGMA {pragma}").fetchall()
+            if self._files is not None and self._files.are_only_read:
+                base.execute("PRAGMA locking_mode = EXCLUSIVE").fetchall()  # no `-shm` is made
             if look:  # all that is asked is of one moment, and the log stays as it is
                 base.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
                 base.execute("BEGIN").fetchall()
@@ -251,9 +275,9 @@ def _bytes(row: Row) -> int:
     return _ROW_BYTES + sum(sizes)
 
 
-def _state(folder: Folder) -> tuple[int, int] | None:
-    about = folder.find(LEDGER)
-    return None if about is None else (about.st_size, about.st_mtime_ns)
+def _state(folder: Folder) -> list[tuple[int, int]]:
+    found = (folder.find(name) for name in (LEDGER, _LOG))
+    return [(about.st_size, about.st_mtime_ns) for about in found if about is not None]
 
 
 def _require_ours(folder: Folder, *, look: bool) -> None:

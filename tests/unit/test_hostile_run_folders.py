@@ -528,19 +528,31 @@ def console_of(out: Path) -> str:
         return f"documents{ledger.summary(everything=True).documents:>17}"
 
 
-@pytest.mark.parametrize("missing", [None, "ledger.sqlite-shm"])
-def test_what_a_killed_run_left_is_looked_at_and_gone_on_with(
-    killed: Path, missing: str | None
-) -> None:
+@pytest.mark.parametrize("index", ["there", "gone", "empty"])
+def test_what_a_killed_run_left_is_looked_at_and_gone_on_with(killed: Path, index: str) -> None:
+    shared = killed / "ledger.sqlite-shm"
+    if index == "gone":
+        shared.unlink()
+    elif index == "empty":
+        os.truncate(shared, 0)
     inside = look_at(killed)
-    if missing:
-        (killed / missing).unlink()
     assert "documents                1" in console_of(killed)
-    if not missing:
-        assert look_at(killed) == inside
+    assert look_at(killed) == inside
     assert refused(resume, killed) == ""
     assert not (killed / "ledger.sqlite-wal").exists()
     assert (killed / "a.md").exists()
+
+
+def test_a_ledger_with_a_log_that_changes_while_it_is_looked_at_is_told(killed: Path) -> None:
+    (killed / "ledger.sqlite-shm").unlink()
+
+    def look() -> None:
+        with folder.existing(killed) as ledger:
+            ledger.summary()
+            assert refused(resume, killed) == ""
+
+    with pytest.raises(OcrError, match="changed while it was read"):
+        look()
 
 
 def test_a_ledger_that_changes_while_it_is_looked_at_is_told(evil: Path) -> None:
