@@ -18,10 +18,12 @@ from cloister.ocr.documents import Document
 from cloister.ocr.events import DocumentDone, DocumentGone, DocumentOpened, Event, PageDone
 from cloister.ocr.folder import Writer
 from cloister.ocr.ledger import Ledger
+from cloister.ocr.opener import LEADS_OUT
 from cloister.ocr.service import Service
 from cloister.ocr.watching import Watch
 from cloister.output import SUFFIX, Format, Style
 
+_LOOKED_AT, _LONGEST_WORDS = 100, 200  # pages that were not read, and characters of paths
 _REBUILT = "{} is damaged: it was read as far as it goes, and parts of it may be missing"
 
 
@@ -131,7 +133,7 @@ def _into_folder(settings: Settings, wish: Wish, out: Path) -> None:
         else:
             present.summarise(found, seconds, pages)
         writer.require_all_written()
-        _require_all(ledger, hint=f"invoke ocr --out {shlex.quote(str(out))} --retry-failed")
+        _require_all(ledger, hint=_hint(ledger, wish, out))
 
 
 def _gathered(state: Path, place: Folder, ledger: Ledger, wish: Wish) -> Callable[[], bool]:
@@ -228,9 +230,21 @@ def _to_standard_output(settings: Settings, wish: Wish) -> None:
         _require_all(ledger, hint=None)
 
 
+def _hint(ledger: Ledger, wish: Wish, out: Path) -> str:
+    """Return what to type for pages that were not read; a link is followed where it is named."""
+    into = f"--out {shlex.quote(str(out))} --retry-failed"
+    failed = ledger.failed(limit=_LOOKED_AT)
+    if failed and all(page.error == LEADS_OUT for page in failed):
+        return f"invoke ocr {shlex.quote(failed[0].document)} {into}, if it may be followed"
+    if not ledger.has_named_links:
+        return f"invoke ocr {into}"
+    words = shlex.join(wish.paths)
+    return f"invoke ocr {words if len(words) <= _LONGEST_WORDS else 'PATH...'} {into}"
+
+
 def _require_all(ledger: Ledger, hint: str | None) -> None:
     found = ledger.summary()
-    present.complain(ledger.failed(limit=100), found.failed)
+    present.complain(ledger.failed(limit=_LOOKED_AT), found.failed)
     if found.failed or found.unfinished or found.unopened:
         raise OcrError(
             f"{found.failed + found.unfinished:,} of {found.pages:,} pages were not read", hint=hint

@@ -63,6 +63,11 @@ class Ledger(Store):
                 new += known is None or known[0] != self.run
         return new
 
+    @property
+    def has_named_links(self) -> bool:
+        """Whether the user named a link himself, which is followed by nobody else's word."""
+        return bool(self._named)
+
     def documents(self, only: str | None) -> list[Document]:
         """Return all documents whose name fits a pattern, of this run or not."""
         rows = self._base.execute("SELECT key, name FROM documents ORDER BY id")

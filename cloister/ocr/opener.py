@@ -26,6 +26,7 @@ _CHUNK = 1 << 16
 _A_DOT_S = 1.0
 _REQUEST_BYTES = 1 << 16  # of a path, which the system holds to 4096 bytes
 _PR_SET_PDEATHSIG = 1
+LEADS_OUT = "a link that leads out of the folder, which is not followed"
 
 
 class _Refused(Exception):  # noqa: N818  # no error of the program's
@@ -97,7 +98,7 @@ def _require_beneath(file: int, path: str, root: str | None) -> None:
     place = str(held.readlink()) if held.parent.is_dir() else os.path.realpath(path)
     top = os.path.realpath(root)
     if os.path.commonpath([top, place]) != top:
-        raise _Refused("a link that leads out of the folder, which is not followed")
+        raise _Refused(LEADS_OUT)
 
 
 def _hashed(client: socket.socket, file: int, size: int) -> str:
