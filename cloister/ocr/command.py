@@ -155,9 +155,9 @@ def _known(state: Path, place: Folder, ledger: Ledger, only: str | None) -> list
     if only and not known:
         raise OcrError(f"no document's name fits `{only}`")
     if (document := origins.strange(state, place, known)) is not None:
+        told = f"`{shown(place.path)}` names `{shown(document.path)}`"
         raise OcrError(
-            f"`{shown(place.path)}` names `{shown(document.path)}`, which was not given for this "
-            "folder here: a ledger from elsewhere may name any file of yours",
+            f"{told}, which was not given for it here",
             hint=f"invoke ocr PATH... --out {shlex.quote(str(place.path))}",
         )
     return known

@@ -57,7 +57,7 @@ class Rows(list[Row]):
 
 
 class _Unlocked(apsw.VFSFile):
-    """A ledger of which nobody knows: who changes it meanwhile is noticed at the end."""
+    """A ledger that nobody else has open: who changes it meanwhile is noticed at the end."""
 
     def xLock(self, level: int) -> None:  # noqa: N802
         """Take no lock, which a file that is only read cannot have."""
@@ -284,8 +284,8 @@ def _require_ours(folder: Folder, *, look: bool) -> None:
     """Raise OcrError unless a folder's ledger is ours to be opened; make one where none is."""
     if folder.find(_JOURNAL) is not None:
         raise OcrError(
-            f"`{shown(folder.path / _JOURNAL)}` is there, which Cloister does not write: SQLite "
-            "would remove files that it names",
+            f"`{shown(folder.path / _JOURNAL)}` is there, and not Cloister's: "
+            "SQLite would remove what it names",
             hint="another --out, or remove it if you know where it is from",
         )
     for name in (_LOG, _SHARED):

@@ -41,7 +41,7 @@ class Origins:
 
 
 def note(state: Path, folder: Folder, given: Sequence[str | os.PathLike[str]]) -> None:
-    """Add what was given for a run folder, which has its ledger; says so where that cannot be."""
+    """Add what was given for a run folder, which has its ledger; reports where that cannot be."""
     known = _read(state, folder)
     found = [one for path in given if (one := documents.origin(Path(path))) is not None]
     made = Origins(
@@ -54,7 +54,8 @@ def note(state: Path, folder: Folder, given: Sequence[str | os.PathLike[str]]) -
     try:
         write_atomically(_place(state, folder), json.dumps(told), mode=0o600)
     except DeploymentError as error:
-        console.say(f"{error.message}: to go on with `{folder.path}`, give PATH again")
+        console.say(error.message)
+        console.say(f"without that, `{folder.path}` needs PATH each time")
 
 
 def strange(state: Path, folder: Folder, known: Iterable[Document]) -> Document | None:

@@ -30,7 +30,7 @@ CREATE TABLE recipes (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
 CREATE TABLE runs (id INTEGER PRIMARY KEY, begun REAL NOT NULL);
 """
 _FACTS = f"iif(octet_length(facts) > {MOST_FACTS_BYTES}, 'too long', facts)"  # open pages: NULL
-# No copies of rows, of which a hostile file may have any number.
+# No copies of rows: a hostile file may have any number of them.
 COUNTS = f"""
 WITH chosen AS NOT MATERIALIZED (
          SELECT id, pages, finished FROM documents WHERE run = ?1 OR ?1 IS NULL),

@@ -83,7 +83,7 @@ def test_a_ledger_that_names_what_nobody_gave_is_refused(
 ) -> None:
     gathered(state, tmp_path / "out", [str(inbox)])
     FORGED[kind](tmp_path / "out", tmp_path)
-    with pytest.raises(OcrError, match="was not given for this folder here") as refused:
+    with pytest.raises(OcrError, match="was not given for it here") as refused:
         gathered(state, tmp_path / "out")
     assert refused.value.hint == f"invoke ocr PATH... --out {tmp_path / 'out'}"
 
@@ -92,7 +92,7 @@ def test_a_run_folder_from_somebody_else_is_refused_and_read_with_a_path(
     state: Path, inbox: Path, tmp_path: Path
 ) -> None:
     gathered(tmp_path / "theirs", tmp_path / "out", ["in"])
-    with pytest.raises(OcrError, match="was not given for this folder here"):
+    with pytest.raises(OcrError, match="was not given for it here"):
         gathered(state, tmp_path / "out")
     assert len(gathered(state, tmp_path / "out", [str(inbox)])) == 2
     assert len(gathered(state, tmp_path / "out")) == 2
@@ -104,7 +104,7 @@ def test_another_ledger_in_the_place_of_ones_own_is_a_strangers(
     gathered(state, tmp_path / "out", [str(inbox)])
     (tmp_path / "out").rename(tmp_path / "mine")
     shutil.copytree(tmp_path / "mine", tmp_path / "out")
-    with pytest.raises(OcrError, match="was not given for this folder here"):
+    with pytest.raises(OcrError, match="was not given for it here"):
         gathered(state, tmp_path / "out")
 
 
@@ -144,4 +144,4 @@ def test_a_state_folder_that_cannot_be_written_is_told(
 ) -> None:
     state.touch()
     gathered(state, tmp_path / "out", [str(inbox)])
-    assert "give PATH again" in capsys.readouterr().err
+    assert "needs PATH each time" in capsys.readouterr().err
