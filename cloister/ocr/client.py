@@ -12,7 +12,7 @@ from typing import Self
 from cloister import config
 from cloister.config import Settings
 from cloister.errors import OcrError
-from cloister.ocr import documents, folder, origins, run, service
+from cloister.ocr import documents, folder, run, service
 from cloister.ocr.events import DocumentDone, Event
 from cloister.ocr.folder import Writer
 from cloister.ocr.ledger import Ledger
@@ -79,7 +79,6 @@ class Client:
         """
         with folder.opened(Path(out)) as (place, ledger):
             ledger.begin()
-            origins.note(self._settings.state_dir, place, paths)
             ledger.register(documents.walk([os.fspath(path) for path in paths], beside=Path(out)))
             if retry_failed:
                 ledger.retry_failed()
