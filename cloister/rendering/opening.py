@@ -1,8 +1,10 @@
 """Documents as open files, so that whoever draws them needs no path."""
 
+import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from cloister.errors import OcrError
@@ -24,8 +26,18 @@ def no_descriptor(code: int = errno.EMFILE) -> OcrError:
     """
     return OcrError(
         f"no further file can be opened ({os.strerror(code)}): nothing was recorded of it",
-        hint="ulimit -n 4096, then the same command",
+        hint="raise `ulimit -n` (as root also `-Hn`), or take --concurrency 1",
     )
+
+
+@contextlib.contextmanager
+def descriptors_required() -> Iterator[None]:
+    """Turn an OSError within the block into OcrError where no further file can be opened."""
+    try:
+        yield
+    except OSError as error:
+        require_descriptors(error.errno)
+        raise
 
 
 def open_document(path: Path) -> int:
@@ -51,8 +63,8 @@ def open_with_pipe(path: Path) -> tuple[int, int, int]:
     """Return a descriptor as `open_document`, and a pipe's: to read answers, and to write them."""
     document = open_document(path)
     try:
-        return document, *os.pipe()
-    except OSError as error:
+        with descriptors_required():
+            return document, *os.pipe()
+    except BaseException:
         os.close(document)
-        require_descriptors(error.errno)
         raise

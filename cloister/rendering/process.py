@@ -16,7 +16,7 @@ from typing import Any
 
 from cloister.errors import OcrError
 from cloister.rendering.drawing import Drawing, Drawn, Part, UnreadableError
-from cloister.rendering.opening import open_with_pipe
+from cloister.rendering.opening import descriptors_required, open_with_pipe
 
 _ROOT = Path(__file__).parents[2]  # where `cloister` is found
 # What some Pythons do not start without; the worker forgets it as soon as it runs.
@@ -60,9 +60,10 @@ class Process:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self.missing: dict[str, str] = {}  # of the sandbox, once it is ready
-        self._control, inner = socket.socketpair()
-        # Every process of the worker has its other end: it is closed when the last one is gone.
-        self._life, life = os.pipe()
+        with descriptors_required():
+            self._control, inner = socket.socketpair()
+            # Every process of the worker has its other end: it is closed when the last one is gone.
+            self._life, life = os.pipe()
         try:
             self._process = self._start(inner.fileno(), life)
         except OSError as error:

@@ -15,7 +15,9 @@ from cloister.errors import OcrError
 from cloister.ocr import descriptors, openers
 from cloister.ocr.documents import Document, Entry
 from cloister.ocr.openers import FileLimits, Openers
+from cloister.rendering import Limits
 from cloister.rendering.opening import open_document
+from cloister.rendering.process import Process
 
 TIMEOUT_S = 60
 FULL = "no further file can be opened"
@@ -97,6 +99,11 @@ def test_a_page_for_which_no_file_can_be_opened_is_not_an_unreadable_one(tmp_pat
     (tmp_path / "a.pdf").touch()
     with no_further(), pytest.raises(OcrError, match=FULL):
         open_document(tmp_path / "a.pdf")
+
+
+def test_a_renderer_for_which_no_file_can_be_opened_is_told() -> None:
+    with no_further(), pytest.raises(OcrError, match=FULL):
+        Process(Limits())
 
 
 def test_a_run_takes_as_many_open_files_as_it_may_have() -> None:
