@@ -33,9 +33,20 @@ _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, where
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _NUMBER = re.compile(r"[-+.0-9_:a-fA-FxoXO]+")
 
+_ALIAS = "put a value that begins with * in quotes, or write out what it stands for"
+_TAG = "put a value that begins with ! in quotes"
+_KEY = "put a key that begins with [ or { in quotes"
+
 
 class DataError(ValueError):
-    """A file's content is not what can be read; the text is one line that says why."""
+    """A file's content is not what can be read; the text is one line that says why.
+
+    `hint` says what to change, where that is known.
+    """
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 @contextlib.contextmanager
@@ -134,6 +145,8 @@ def parse_yaml(text: str) -> Any:
     try:
         check_yaml(text)
         return yaml.load(text, Loader=_LOADER)  # noqa: S506  # a safe one
+    except DataError:
+        raise
     except (yaml.YAMLError, ValueError, OverflowError, TypeError, RecursionError) as error:
         raise DataError(" ".join(str(error).split())) from error
 
@@ -149,7 +162,7 @@ def check_yaml(text: str, *, once: bool = True) -> None:
     open_: list[_Open] = []
     for event in yaml.parse(text, Loader=_LOADER):
         if isinstance(event, yaml.AliasEvent):
-            raise _refusal(event, "has an alias, which is not followed")
+            raise _refusal(event, "has an alias, which is not followed", _ALIAS)
         if isinstance(event, yaml.NodeEvent):
             nodes += 1
             _check_node(event, open_, once=once)
@@ -206,10 +219,12 @@ class _Open:
 
 def _check_node(event: yaml.NodeEvent, open_: list[_Open], *, once: bool) -> None:
     if getattr(event, "tag", None) is not None:
-        raise _refusal(event, "has a tag, which is not read")
+        raise _refusal(event, "has a tag, which is not read", _TAG)
     name = str(event.value) if isinstance(event, yaml.ScalarEvent) else None
-    if name is not None and len(name) > _LONGEST_NUMBER and _NUMBER.fullmatch(name):
-        raise _refusal(event, f"has a number of more than {_LONGEST_NUMBER} characters")
+    is_plain = isinstance(event, yaml.ScalarEvent) and event.implicit[0]  # what is quoted is text
+    if is_plain and name and len(name) > _LONGEST_NUMBER and _NUMBER.fullmatch(name):
+        told = f"has a number of more than {_LONGEST_NUMBER} characters"
+        raise _refusal(event, told, "put it in quotes if it is text")
     if not once or not open_ or not open_[-1].is_mapping:
         return
     inside = open_[-1]
@@ -217,15 +232,15 @@ def _check_node(event: yaml.NodeEvent, open_: list[_Open], *, once: bool) -> Non
     if inside.nodes % 2 == 0:
         return
     if name is None:
-        raise _refusal(event, "has a list or a mapping where a key belongs")
+        raise _refusal(event, "has a list or a mapping where a key belongs", _KEY)
     if name in inside.keys:
-        raise _refusal(event, f"has {name[:40]!r} for the second time")
+        raise _refusal(event, f"has {name[:40]!r} for the second time", "remove one of them")
     inside.keys.add(name)
 
 
-def _refusal(event: yaml.Event, what: str) -> DataError:
+def _refusal(event: yaml.Event, what: str, hint: str | None = None) -> DataError:
     line = "" if event.start_mark is None else f"line {event.start_mark.line + 1} "
-    return DataError(line + what)
+    return DataError(line + what, hint)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

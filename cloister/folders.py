@@ -1,9 +1,8 @@
 """A folder that may come from a stranger, held open: nothing in it leads out of it.
 
-Every path below it is opened one part after the other, by descriptors and through no link, as
-`openat2` does with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS, which Python does not offer. What
-another program puts in the place of the folder, or of one below it, between two steps is therefore
-not followed either. Standard library only.
+Every path below it is opened part by part, by descriptors and through no link, as `openat2` does
+with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS, which Python does not offer. So what another program
+puts in the place of a folder between two steps is not followed either. Standard library only.
 """
 
 import contextlib
@@ -30,10 +29,14 @@ _KINDS = {
     stat.S_IFSOCK: "a socket",
     stat.S_IFIFO: "a pipe",
 }
+_Refusal = type[CloisterError]
+_Path = PurePath | str
 PRIVATE = 0o600
 _SHOWN = 300  # characters of a path
 _ANY = 0o666  # less the umask
 _GONE = contextlib.suppress(FileNotFoundError)
+_LOOK = "`ls -ld` shows what is there and whose: remove it, or use another folder"
+_COPY = "a copy is yours alone: cp -r FOLDER COPY, and use that"
 
 
 def shown(path: PurePath) -> str:
@@ -50,19 +53,18 @@ class Folder(contextlib.AbstractContextManager["Folder"]):
     this one and root, anything but a regular file, and whatever the file system does not do.
     """
 
-    def __init__(self, place: int, path: Path, refusal: type[CloisterError]) -> None:
+    def __init__(self, place: int, path: Path, refusal: _Refusal) -> None:
         self._place, self.path, self._refusal = place, path, refusal
 
     @classmethod
-    def open(cls, path: Path, refusal: type[CloisterError], *, make: bool = False) -> Self:
+    def open(cls, path: Path, refusal: _Refusal, *, make: bool = False) -> Self:
         """Return the folder that a user named, by links or not; it has to be this user's."""
         try:
             if make:
                 path.mkdir(parents=True, exist_ok=True)
             place = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
-            what = "made" if make else "opened"
-            raise refusal(f"`{shown(path)}` cannot be {what}: {error.strerror}") from error
+            raise _unusable(refusal, path, "made" if make else "opened", error) from error
         folder = cls(place, path, refusal)
         try:
             folder._require_owner(os.fstat(place), PurePath())
@@ -79,37 +81,34 @@ class Folder(contextlib.AbstractContextManager["Folder"]):
         """Return the descriptor."""
         return self._place
 
-    def sub(self, path: PurePath | str, *, make: bool = False) -> Self:
+    def sub(self, path: _Path, *, make: bool = False) -> Self:
         """Return a folder below this one, which has to be there unless it is made."""
-        wanted = PurePath(path)
-        with self._explained(wanted, "opened"):
-            place = self._enter(self._parts(wanted), make=make)
-        return type(self)(place, self.path / wanted, self._refusal)
+        with self._explained(path, "opened"):
+            place = self._enter(self._parts(path), make=make)
+        return type(self)(place, self.path / path, self._refusal)
 
     def address(self, name: str) -> Path:
         """Return the path of a file in it for a library, which must not follow its last part."""
         return Path(f"/proc/self/fd/{self._place}/{name}")
 
-    def find(self, path: PurePath | str) -> os.stat_result | None:
+    def find(self, path: _Path) -> os.stat_result | None:
         """Return what is known of a file, folder or link, None where nothing has that name."""
-        wanted = PurePath(path)
-        with _GONE, self._held(wanted, "looked at", gone_too=False) as (place, name):
+        with _GONE, self._held(path, "looked at", gone_too=False) as (place, name):
             return os.stat(name, dir_fd=place, follow_symlinks=False)
         return None
 
-    def has_own_file(self, path: PurePath | str) -> bool:
+    def has_own_file(self, path: _Path) -> bool:
         """Return whether a file is there to be opened in place; it has to be ours alone.
 
         One of two names may be another file of this user's, of which the maker of the folder knew.
         """
-        wanted = PurePath(path)
-        about = self.find(wanted)
+        about = self.find(path)
         if about is None:
             return False
-        self._require_file(about, wanted)
-        self._require_owner(about, wanted)
+        self._require_file(about, path)
+        self._require_owner(about, path)
         if about.st_nlink != 1:
-            raise self._error(wanted, f"has {about.st_nlink} names (hard links)", "one")
+            raise self._error(path, f"has {about.st_nlink} names (hard links)", "one", _COPY)
         return True
 
     def names(self, *, most: int = 100_000) -> list[str]:
@@ -123,7 +122,7 @@ class Folder(contextlib.AbstractContextManager["Folder"]):
         return sorted(found)
 
     @contextlib.contextmanager
-    def reading(self, path: PurePath | str, most_bytes: int) -> Iterator[BinaryIO]:
+    def reading(self, path: _Path, most_bytes: int) -> Iterator[BinaryIO]:
         """Open a regular file of at most so many bytes; it may grow while it is read."""
         wanted = PurePath(path)
         with (
@@ -136,7 +135,7 @@ class Folder(contextlib.AbstractContextManager["Folder"]):
                 raise self._too_large(wanted, most_bytes)
             yield opened
 
-    def read(self, path: PurePath | str, most_bytes: int) -> bytes:
+    def read(self, path: _Path, most_bytes: int) -> bytes:
         """Return the content of a regular file, of at most so many bytes."""
         with self.reading(path, most_bytes) as file:
             content = file.read(most_bytes + 1)
@@ -146,7 +145,7 @@ class Folder(contextlib.AbstractContextManager["Folder"]):
 
     def write(
         self,
-        path: PurePath | str,
+        path: _Path,
         content: str | bytes,
         *,
         mode: int = _ANY,
@@ -177,25 +176,23 @@ class Folder(contextlib.AbstractContextManager["Folder"]):
                     os.unlink(temporary, dir_fd=scratch)
                 raise
 
-    def remove(self, path: PurePath | str) -> bool:
+    def remove(self, path: _Path) -> bool:
         """Remove a file or a link; return whether it was there."""
-        wanted = PurePath(path)
-        with _GONE, self._held(wanted, "removed", gone_too=False) as (place, name):
+        with _GONE, self._held(path, "removed", gone_too=False) as (place, name):
             os.unlink(name, dir_fd=place)
             return True
         return False
 
-    def remove_empty(self, path: PurePath | str) -> None:
+    def remove_empty(self, path: _Path) -> None:
         """Remove a folder, unless something is in it."""
-        wanted = PurePath(path)
-        with _GONE, self._held(wanted, "removed", gone_too=False) as (place, name):
+        with _GONE, self._held(path, "removed", gone_too=False) as (place, name):
             try:
                 os.rmdir(name, dir_fd=place)
             except OSError as error:
                 if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
                     raise
 
-    def remove_tree(self, path: PurePath | str) -> None:
+    def remove_tree(self, path: _Path) -> None:
         """Remove a folder with all that is in it, and nothing that a link in it leads to."""
         wanted = PurePath(path)
         with _GONE, self._held(wanted, "removed", gone_too=False) as (place, name):
@@ -208,7 +205,7 @@ class Folder(contextlib.AbstractContextManager["Folder"]):
 
     @contextlib.contextmanager
     def _held(
-        self, path: PurePath, what: str, *, make: bool = False, gone_too: bool = True
+        self, path: _Path, what: str, *, make: bool = False, gone_too: bool = True
     ) -> Iterator[tuple[int, str]]:
         """Hold the folder in which a path's last part is; `gone_too` as `_explained`."""
         *folders, name = self._parts(path)
@@ -248,8 +245,9 @@ class Folder(contextlib.AbstractContextManager["Folder"]):
             raise
         return inner
 
-    def _parts(self, path: PurePath) -> list[str]:
+    def _parts(self, wanted: _Path) -> list[str]:
         """Return the parts of a path that stays below the folder."""
+        path = PurePath(wanted)
         parts = list(path.parts)
         try:
             odd = "\0" in str(path) or not os.fsencode(path)
@@ -257,35 +255,39 @@ class Folder(contextlib.AbstractContextManager["Folder"]):
             odd = True
         if odd or path.is_absolute() or ".." in parts or not parts:
             where = f"`{shown(path)}` is no path below `{shown(self.path)}`"
-            raise self._refusal(f"{where}: expected names without `..` and NUL")
+            raise self._refusal(f"{where}: expected names without `..` and NUL", hint=_LOOK)
         return parts
 
-    def _require_file(self, about: os.stat_result, path: PurePath) -> None:
+    def _require_file(self, about: os.stat_result, path: _Path) -> None:
         if not stat.S_ISREG(about.st_mode):
             raise self._error(path, f"is {_kind(about)}", "a file")
 
-    def _require_owner(self, about: os.stat_result, path: PurePath) -> None:
+    def _require_owner(self, about: os.stat_result, path: _Path) -> None:
         if about.st_uid not in {os.geteuid(), 0}:
             expected = f"{_user(os.geteuid())} or root"
-            raise self._error(path, f"belongs to {_user(about.st_uid)}", expected)
+            raise self._error(path, f"belongs to {_user(about.st_uid)}", expected, _COPY)
 
     def _too_large(self, path: PurePath, most_bytes: int) -> CloisterError:
         return self._error(path, "is larger", f"{most_bytes:,} bytes at most")
 
-    def _error(self, path: PurePath, found: str, expected: str) -> CloisterError:
-        where = shown(self.path / path)
-        return self._refusal(f"`{where}` {found}, expected {expected}; nothing of it was used")
+    def _error(self, path: _Path, found: str, expected: str, hint: str = _LOOK) -> CloisterError:
+        told = f"`{shown(self.path / path)}` {found}, expected {expected}; nothing of it was used"
+        return self._refusal(told, hint=hint)
 
     @contextlib.contextmanager
-    def _explained(self, path: PurePath, what: str, *, gone_too: bool = True) -> Iterator[None]:
+    def _explained(self, path: _Path, what: str, *, gone_too: bool = True) -> Iterator[None]:
         """Turn an OSError into the refusal; FileNotFoundError only if `gone_too`."""
         try:
             yield
         except OSError as error:
             if isinstance(error, FileNotFoundError) and not gone_too:
                 raise
-            where = shown(self.path / path)
-            raise self._refusal(f"`{where}` cannot be {what}: {error.strerror}") from error
+            raise _unusable(self._refusal, self.path / path, what, error) from error
+
+
+def _unusable(refusal: _Refusal, path: PurePath, what: str, error: OSError) -> CloisterError:
+    hint = "free some space" if error.errno in {errno.ENOSPC, errno.EDQUOT} else _LOOK
+    return refusal(f"`{shown(path)}` cannot be {what}: {error.strerror}", hint=hint)
 
 
 def _kind(about: os.stat_result) -> str:
@@ -293,7 +295,6 @@ def _kind(about: os.stat_result) -> str:
 
 
 def _user(number: int) -> str:
-    try:
+    with contextlib.suppress(KeyError):
         return f"`{pwd.getpwuid(number).pw_name}`"
-    except KeyError:
-        return f"user {number}"
+    return f"user {number}"

@@ -76,6 +76,11 @@ class Layout:
         return self.state / "tunings"
 
     @property
+    def readings(self) -> Path:
+        """For each run folder of `invoke ocr` a file: what was given to be read into it."""
+        return self.state / "readings"
+
+    @property
     def proof_lock(self) -> Path:
         """Held by a proof of the seal, whose containers another one would take for strangers."""
         return self.state / "proof.lock"

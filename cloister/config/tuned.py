@@ -88,7 +88,8 @@ def _fitting(model: str, engine: str) -> Iterator[_Found]:
             made_at = str(found.get("made_at", ""))
             one = _Found(path, found.get("card"), int(found["memory_mib"]), made_at)
         except (OSError, DataError) as error:
-            raise ConfigError(f"`{path}` cannot be read: {' '.join(str(error).split())}") from error
+            reason, hint = " ".join(str(error).split()), getattr(error, "hint", None)
+            raise ConfigError(f"`{path}` cannot be read: {reason}", hint=hint) from error
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ConfigError(
                 f"`{path}` is no profile of `nox -s tune`: it lacks {error}",

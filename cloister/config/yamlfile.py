@@ -99,8 +99,7 @@ def _compose(text: str, name: str) -> yaml.Node | None:
         line = text.count("\n", 0, error.position) + 1
         raise ConfigError(f"{name} line {line} has a character that YAML forbids") from None
     except DataError as error:
-        hint = "put a value that begins with ! or * in quotes"
-        raise ConfigError(f"{name} {error}", hint=hint) from None
+        raise ConfigError(f"{name} {error}", hint=error.hint) from None
     except (ValueError, OverflowError):  # both from chr(), which pyyaml does not guard
         raise ConfigError(f"{name} is not YAML: an escape beyond Unicode") from None
     return node

@@ -79,8 +79,8 @@ def load(name: str) -> Workload:
         place = ".".join(str(part) for part in first["loc"])
         raise LoadTestError(f"`{path}`: `{place}`: {first['msg']}") from error
     except (OSError, DataError) as error:
-        reason = " ".join(str(error).split())
-        raise LoadTestError(f"`{path}` cannot be read: {reason}") from error
+        reason, hint = " ".join(str(error).split()), getattr(error, "hint", None)
+        raise LoadTestError(f"`{path}` cannot be read: {reason}", hint=hint) from error
 
 
 def pages(workload: Workload, seed: int) -> tuple[PageSpec, ...]:

@@ -11,15 +11,19 @@ from typing import cast
 from cloister import console
 from cloister.config import OcrSettings, Settings
 from cloister.errors import ConfigError, OcrError
-from cloister.ocr import documents, folder, present, run, service, targets
+from cloister.folders import Folder, shown
+from cloister.ocr import descriptors, documents, folder, origins, present, run, service, targets
 from cloister.ocr.client import in_order
+from cloister.ocr.documents import Document
 from cloister.ocr.events import DocumentDone, DocumentGone, DocumentOpened, Event, PageDone
 from cloister.ocr.folder import Writer
 from cloister.ocr.ledger import Ledger
+from cloister.ocr.opener import LEADS_OUT
 from cloister.ocr.service import Service
 from cloister.ocr.watching import Watch
 from cloister.output import SUFFIX, Format, Style
 
+_LOOKED_AT, _LONGEST_WORDS = 100, 200  # pages that were not read, and characters of paths
 _REBUILT = "{} is damaged: it was read as far as it goes, and parts of it may be missing"
 
 
@@ -98,6 +102,7 @@ def read(settings: Settings, wish: Wish) -> None:
     known = wish.out is not None and (wish.out / targets.LEDGER).exists()
     if not (wish.paths or wish.watch or known):
         raise ConfigError("there is nothing to read", hint="invoke ocr PATH...")
+    descriptors.raise_limit()
     if wish.out is None:
         _to_standard_output(settings, wish)
     else:
@@ -107,7 +112,7 @@ def read(settings: Settings, wish: Wish) -> None:
 def _into_folder(settings: Settings, wish: Wish, out: Path) -> None:
     with folder.opened(out) as (place, ledger):
         ledger.begin()
-        more = _gathered(ledger, wish, out)
+        more = _gathered(settings.state_dir, place, ledger, wish)
         asked = _reached(settings, wish)
         recipe = _recipe(ledger, settings, asked)
         writer = Writer.of(place, ledger, style(settings.ocr, wish.format), asked)
@@ -128,21 +133,34 @@ def _into_folder(settings: Settings, wish: Wish, out: Path) -> None:
         else:
             present.summarise(found, seconds, pages)
         writer.require_all_written()
-        _require_all(ledger, hint=f"invoke ocr --out {shlex.quote(str(out))} --retry-failed")
+        _require_all(ledger, hint=_hint(ledger, wish, out))
 
 
-def _gathered(ledger: Ledger, wish: Wish, out: Path) -> Callable[[], bool]:
+def _gathered(state: Path, place: Folder, ledger: Ledger, wish: Wish) -> Callable[[], bool]:
     """Register what was named, or all that is known; return what gives further documents."""
+    out, watched = place.path, [wish.watch] if wish.watch else []
     with console.steps() as report:
         report("looking for documents")
-        if wish.paths or wish.watch:
+        if wish.paths or watched:
+            origins.note(state, place, [*wish.paths, *watched])
             ledger.register(documents.walk(wish.paths, beside=out, only=wish.only))
         else:
-            known = ledger.documents(wish.only)
-            if wish.only and not known:
-                raise OcrError(f"no document's name fits `{wish.only}`")
-            ledger.register(known)
+            ledger.register(_known(state, place, ledger, wish.only))
     return Watch(wish.watch, out, ledger, wish.only).look if wish.watch else lambda: False
+
+
+def _known(state: Path, place: Folder, ledger: Ledger, only: str | None) -> list[Document]:
+    """Return the documents that a ledger names; raises OcrError for one that nobody gave here."""
+    known = ledger.documents(only)
+    if only and not known:
+        raise OcrError(f"no document's name fits `{only}`")
+    if (document := origins.strange(state, place, known)) is not None:
+        told = f"`{shown(place.path)}` names `{shown(document.path)}`"
+        raise OcrError(
+            f"{told}, which was not given for it here",
+            hint=f"invoke ocr PATH... --out {shlex.quote(str(place.path))}",
+        )
+    return known
 
 
 def _reached(settings: Settings, wish: Wish) -> Service:
@@ -212,9 +230,21 @@ def _to_standard_output(settings: Settings, wish: Wish) -> None:
         _require_all(ledger, hint=None)
 
 
+def _hint(ledger: Ledger, wish: Wish, out: Path) -> str:
+    """Return what to type for pages that were not read; a link is followed where it is named."""
+    into = f"--out {shlex.quote(str(out))} --retry-failed"
+    failed = ledger.failed(limit=_LOOKED_AT)
+    if failed and all(page.error == LEADS_OUT for page in failed):
+        return f"invoke ocr {shlex.quote(failed[0].document)} {into}, if it may be followed"
+    if not ledger.has_named_links:
+        return f"invoke ocr {into}"
+    words = shlex.join(wish.paths)
+    return f"invoke ocr {words if len(words) <= _LONGEST_WORDS else 'PATH...'} {into}"
+
+
 def _require_all(ledger: Ledger, hint: str | None) -> None:
     found = ledger.summary()
-    present.complain(ledger.failed(limit=100), found.failed)
+    present.complain(ledger.failed(limit=_LOOKED_AT), found.failed)
     if found.failed or found.unfinished or found.unopened:
         raise OcrError(
             f"{found.failed + found.unfinished:,} of {found.pages:,} pages were not read", hint=hint

@@ -5,6 +5,7 @@ A journal may name any file, which SQLite then removes. Here the folder is held 
 file of the ledger does not exist for SQLite, and what it does with a file from anywhere is limited.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,11 @@ _BUSY_MS = 5_000
 # A count over the ledger of a million pages takes seconds; a hostile one would have no end.
 _LONGEST_S = 600.0
 _LOOK_STEPS = 100_000  # of SQLite's machine, a millisecond or so
+# Rows of a hostile file may share their pages: an answer says no more than the file can hold, which
+# UTF-16 halves, and this much of what is not written yet.
+_UNWRITTEN_BYTES, _MOST_A_BYTE = 16 << 20, 4
+_MOST_BYTES = 1 << 30  # of an answer, however large the file: it may be a sparse one
+_ROW_BYTES, _NUMBER_BYTES = 16, 8  # at least, to be counted for a row and for each value
 _LIMITS = {
     apsw.SQLITE_LIMIT_LENGTH: 64 << 20,  # bytes of a row; an answer has 32 MiB at most
     apsw.SQLITE_LIMIT_SQL_LENGTH: 100_000,
@@ -50,6 +56,20 @@ class Rows(list[Row]):
         return self[0] if self else None
 
 
+class _Unlocked(apsw.VFSFile):
+    """A ledger that nobody else has open: who changes it meanwhile is noticed at the end."""
+
+    def xLock(self, level: int) -> None:  # noqa: N802
+        """Take no lock, which a file that is only read cannot have."""
+
+    def xUnlock(self, level: int) -> None:  # noqa: N802
+        """Give none back."""
+
+    def xCheckReservedLock(self) -> bool:  # noqa: N802
+        """Return that nobody writes."""
+        return False
+
+
 class _HeldFiles(apsw.VFS):
     """SQLite's own way to files, of which only the ledger and its log in a held folder exist."""
 
@@ -57,6 +77,7 @@ class _HeldFiles(apsw.VFS):
         self.label = f"cloister-{folder.fileno()}"
         self.ledger = str(folder.address(LEDGER))
         self._log = str(folder.address(_LOG))
+        self.are_only_read = False
         super().__init__(self.label, "unix")
 
     def xFullPathname(self, name: str) -> str:  # noqa: N802  # SQLite's name
@@ -80,7 +101,11 @@ class _HeldFiles(apsw.VFS):
         path = name.filename() if isinstance(name, apsw.URIFilename) else name
         if path not in {self.ledger, self._log}:
             raise apsw.CantOpenError(f"{path} is not the ledger's")
-        return super().xOpen(name, flags)
+        if not self.are_only_read:
+            return super().xOpen(name, flags)
+        flags[0] &= ~(apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
+        flags[0] |= apsw.SQLITE_OPEN_READONLY
+        return _Unlocked("unix", name, flags)
 
 
 class Database:
@@ -92,6 +117,7 @@ class Database:
 
     def __init__(self, folder: Folder | None, *, look: bool) -> None:
         self.name = "the ledger" if folder is None else f"`{shown(folder.path / LEDGER)}`"
+        self._folder = folder
         self._files = None
         self._unchanged: Callable[[], bool] = lambda: True
         self._until_s = time.monotonic() + _LONGEST_S
@@ -111,16 +137,19 @@ class Database:
         if not look:
             return self._prepared("mode=rw", look=False)
         log = folder.find(_LOG)
-        if log is None or not log.st_size:
-            before = _state(folder)
-            self._unchanged = lambda: _state(folder) == before
-            return self._prepared("mode=ro&immutable=1", look=True)
-        if folder.find(_SHARED) is not None:
+        has_log = log is not None and log.st_size > 0
+        if has_log and folder.find(_SHARED) is not None:
             try:
                 return self._prepared("mode=ro&readonly_shm=1", look=True)
             except apsw.ReadOnlyError:
-                pass  # a run is under way, and none of its marks fits: one has to be set
-        return self._prepared("mode=ro", look=True)
+                # A run is under way, and none of its marks fits: one has to be set.
+                return self._prepared("mode=ro", look=True)
+        before = _state(folder)
+        self._unchanged = lambda: _state(folder) == before
+        if has_log and self._files is not None:  # a killed run left it: its index is ours alone
+            self._files.are_only_read = True
+            return self._prepared("mode=ro", look=True)
+        return self._prepared("mode=ro&immutable=1", look=True)
 
     def _prepared(self, question: str, *, look: bool) -> apsw.Connection:
         """Return a connection that no file can use against us; raises apsw.Error."""
@@ -139,6 +168,8 @@ class Database:
                 base.config(option, option in _ON)
             for pragma in _PRAGMAS:
                 base.execute(f"PRAGMA {pragma}").fetchall()
+            if self._files is not None and self._files.are_only_read:
+                base.execute("PRAGMA locking_mode = EXCLUSIVE").fetchall()  # no `-shm` is made
             if look:  # all that is asked is of one moment, and the log stays as it is
                 base.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
                 base.execute("BEGIN").fetchall()
@@ -165,9 +196,30 @@ class Database:
             raise OcrError(f"{self.name} is no ledger of pages: {error}") from error
 
     def execute(self, statement: str, values: Sequence[object] = ()) -> Rows:
-        """Return all rows that a statement has; raises OcrError."""
+        """Return all rows that a statement has; raises OcrError, as for more than can be there."""
+        rows, left_bytes = Rows(), None
         with self._explained():
-            return Rows(self._base.execute(statement, values).fetchall())
+            found = self._base.execute(statement, values)
+            for row in found:
+                if rows:  # one has a limit of its own
+                    left_bytes = self._most_bytes() if left_bytes is None else left_bytes
+                    left_bytes -= _bytes(row)
+                    if left_bytes < 0:
+                        found.close(True)  # noqa: FBT003  # though there are further rows
+                        raise OcrError(
+                            f"{self.name} has more in its rows than its size allows",
+                            hint="another --out",
+                        )
+                rows.append(row)
+        return rows
+
+    def _most_bytes(self) -> float:
+        """Return how much an answer may say in bytes; no limit for a file of no name."""
+        if self._folder is None:
+            return math.inf
+        found = (self._folder.find(name) for name in (LEDGER, _LOG))
+        size = sum(about.st_size for about in found if about)
+        return min(_MOST_BYTES, _UNWRITTEN_BYTES + _MOST_A_BYTE * size)
 
     def executemany(self, statement: str, values: Iterable[Sequence[object]]) -> None:
         """Execute a statement with each of some values; raises OcrError."""
@@ -218,17 +270,22 @@ class Database:
             self._files.unregister()
 
 
-def _state(folder: Folder) -> tuple[int, int] | None:
-    about = folder.find(LEDGER)
-    return None if about is None else (about.st_size, about.st_mtime_ns)
+def _bytes(row: Row) -> int:
+    sizes = (len(one) if isinstance(one, str | bytes) else _NUMBER_BYTES for one in row)
+    return _ROW_BYTES + sum(sizes)
+
+
+def _state(folder: Folder) -> list[tuple[int, int]]:
+    found = (folder.find(name) for name in (LEDGER, _LOG))
+    return [(about.st_size, about.st_mtime_ns) for about in found if about is not None]
 
 
 def _require_ours(folder: Folder, *, look: bool) -> None:
     """Raise OcrError unless a folder's ledger is ours to be opened; make one where none is."""
     if folder.find(_JOURNAL) is not None:
         raise OcrError(
-            f"`{shown(folder.path / _JOURNAL)}` is there, which Cloister does not write: SQLite "
-            "would remove files that it names",
+            f"`{shown(folder.path / _JOURNAL)}` is there, and not Cloister's: "
+            "SQLite would remove what it names",
             hint="another --out, or remove it if you know where it is from",
         )
     for name in (_LOG, _SHARED):

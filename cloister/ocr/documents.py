@@ -1,21 +1,20 @@
 """Files, folders and patterns to documents, and documents to page images."""
 
-import itertools
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from cloister.cleaning import printable
 from cloister.errors import OcrError
-from cloister.ocr import background
+from cloister.ocr import background, patterns
 from cloister.ocr.targets import LEDGER, QUARANTINE
 from cloister.rendering import SUFFIXES, Drawing, Drawn, UnreadableError, source
 
-_FOLDER_S = 30.0  # to list one folder
+_FOLDER_S = 30.0  # to list one folder, or to say what a path is
+_Kind = patterns.Kind | Literal["silent"]
 
 
 @dataclass(frozen=True)
@@ -130,36 +129,68 @@ def walk(
         raise OcrError(f"no document's name fits `{only}`")
 
 
+def origin(given: Path) -> tuple[bool, Path] | None:
+    """Return whether a folder or a pattern was given, and the folder, or else the file; absolute.
+
+    What does not answer counts as a file. None for what is not there.
+    """
+    kind = _kind_of(given)
+    if kind is not None:
+        return kind == "folder", given.absolute()
+    return (True, patterns.fixed(given).absolute()) if patterns.is_pattern(str(given)) else None
+
+
 def _expand(argument: str, beside: Path | None) -> Iterator[Document]:
     path = Path(argument)
-    kind = background.call(partial(_kind, path))
-    if kind == "folder":
-        none = True
-        for document in below(path, beside):
-            none = False
-            yield document
-        if none:
-            raise OcrError(
-                f"no document in `{argument}`", hint=f"known suffixes: {' '.join(SUFFIXES)}"
-            )
-    elif kind is not None:
-        yield Document(path, Path(path.name), named=kind == "link")
-    elif any(character in argument for character in "*?["):
-        anchor = Path(path.anchor) if path.is_absolute() else Path()
-        pattern = str(path.relative_to(anchor))
-        matches = background.call(lambda: sorted(anchor.glob(pattern)))
-        if not matches:
-            raise OcrError(f"nothing matches `{argument}`")
-        fixed = _fixed(path)
-        for match in matches:
-            for document in _expand(str(match), beside):
-                # What a pattern matches was not named: anybody may have put it there.
-                yield Document(document.path, document.path.relative_to(fixed))
+    kind = _kind_of(path)
+    if kind is not None:
+        yield from _found(path, kind, beside)
+    elif patterns.is_pattern(argument):
+        yield from _matching(path, beside)
     else:
         raise OcrError(f"`{argument}` does not exist")
 
 
-def _kind(path: Path) -> Literal["folder", "link", "file"] | None:
+def _found(path: Path, kind: _Kind, beside: Path | None) -> Iterator[Document]:
+    if kind != "folder":
+        # What does not answer now may be a link: an opener finds that out.
+        yield Document(path, Path(path.name), named=kind != "file")
+        return
+    none = True
+    for document in below(path, beside):
+        none = False
+        yield document
+    if none:
+        raise OcrError(f"no document in `{path}`", hint=f"known suffixes: {' '.join(SUFFIXES)}")
+
+
+def _matching(pattern: Path, beside: Path | None) -> Iterator[Document]:
+    fixed, none = patterns.fixed(pattern), True
+    candidates, shut = patterns.candidates(pattern, _FOLDER_S)
+    kinds = dict(background.each(_kind, candidates, _FOLDER_S))
+    for match in candidates:
+        kind = kinds[match]
+        if kind is None:
+            continue
+        none = False
+        for document in _found(match, "silent" if isinstance(kind, OSError) else kind, beside):
+            # What a pattern matches was not named: anybody may have put it there.
+            yield Document(document.path, document.path.relative_to(fixed))
+    for place in shut:
+        none = False
+        yield Document(place, place.relative_to(fixed) / "folder")
+    if none:
+        raise OcrError(f"nothing matches `{pattern}`")
+
+
+def _kind_of(path: Path) -> _Kind | None:
+    try:
+        return background.ask(_kind, path, _FOLDER_S)
+    except OSError:
+        return "silent"
+
+
+def _kind(path: Path) -> _Kind | None:
     if path.is_dir():
         return "folder"
     if path.is_symlink():
@@ -167,46 +198,46 @@ def _kind(path: Path) -> Literal["folder", "link", "file"] | None:
     return "file" if os.path.lexists(path) else None
 
 
-def _fixed(pattern: Path) -> Path:
-    """Return the folder that all matches of a pattern are in."""
-    parts = itertools.takewhile(lambda part: not set(part) & set("*?["), pattern.parts[:-1])
-    return Path(*parts)
-
-
-def below(folder: Path, beside: Path | None = None) -> Iterator[Document]:
+def below(
+    folder: Path, beside: Path | None = None, timeout_s: float = _FOLDER_S
+) -> Iterator[Document]:
     """Yield the documents in a folder and all below it, by their names, one folder at a time.
 
-    A folder that cannot be looked into, or does not answer, is yielded as a document, which nobody
-    will be able to read: what is in it shall not be missed in silence. Links to folders are not
-    followed.
+    A folder that cannot be looked into, or does not answer within `timeout_s`, is yielded as a
+    document, which nobody will be able to read: what is in it shall not be missed in silence. Links
+    to folders are not followed.
     """
     shut: list[Path] = []
     places = [folder]
+    try:
+        # Nothing below it is resolved: that would ask a mount that hangs in the way of the others.
+        top = folder if beside is None else background.ask(Path.resolve, folder, timeout_s)
+    except OSError:
+        top, places, shut = folder, [], [folder]
     while places:
         place = places.pop()
         try:
-            folders, files = background.call(partial(_listed, place, beside), _FOLDER_S)
+            folders, files = _listed(place, timeout_s)
         except OSError:
             shut.append(place)
             continue
-        places += reversed(folders)
+        places += (one for one in reversed(folders) if top / one.relative_to(folder) != beside)
         for path in files:
             yield Document(path, path.relative_to(folder))
     for path in shut:
         yield Document(path, path.relative_to(folder) / "folder")
 
 
-def _listed(place: Path, beside: Path | None) -> tuple[list[Path], list[Path]]:
+def _listed(place: Path, timeout_s: float) -> tuple[list[Path], list[Path]]:
     """Return the folders in a folder, and the files with a known suffix, by their names."""
-    with os.scandir(place) as found:
-        entries = {entry.name: entry.is_dir(follow_symlinks=False) for entry in found}
-    folders = [place / name for name in sorted(entries) if entries[name]]
-    files = [place / name for name in sorted(entries) if not entries[name]]
-    if beside is not None:
-        folders = [path for path in folders if path.resolve() != beside]
-    if place / LEDGER in files:  # another run's
-        folders = [path for path in folders if path.name != QUARANTINE]
-    return folders, [path for path in files if path.name.lower().endswith(SUFFIXES)]
+    entries = background.ask(patterns.listed, place, timeout_s)
+    folders = [name for name, kind in entries.items() if kind == "folder"]
+    if entries.get(LEDGER, "folder") != "folder":  # another run's
+        folders = [name for name in folders if name != QUARANTINE]
+    found = [
+        name for name in entries if name.lower().endswith(SUFFIXES) and entries[name] != "folder"
+    ]
+    return [place / name for name in folders], [place / name for name in found]
 
 
 def count(documents: Sequence[Document]) -> int:

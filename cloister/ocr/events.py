@@ -23,7 +23,7 @@ class DocumentOpened:
 
 @dataclass(frozen=True)
 class DocumentGone:
-    """A document has pages to be read, and its file cannot be read now."""
+    """A document's file cannot be read now: it has pages to be read, or is to be compared."""
 
     entry: Entry
     reason: str

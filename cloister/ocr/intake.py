@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 
+from cloister.ocr import descriptors
 from cloister.ocr.documents import Entry
 from cloister.ocr.events import DocumentDone, DocumentGone, DocumentOpened, Event, PageDone
 from cloister.ocr.ledger import Ledger
@@ -22,6 +23,7 @@ _AHEAD = 4
 # A document that takes longer waits aside, and the next ones are opened: one hundred files of a
 # mount that hangs are that many processes, and no more.
 _SLOW_S, _MOST_ASIDE = 1.0, 32
+_PART = 4  # of the descriptors that a process may have: a document needs two while it is opened
 
 
 @dataclass
@@ -75,11 +77,16 @@ class Intake:
         self._files: dict[int, int] = {}  # by the entry's id
         self._anew: set[int] = set()  # documents that are read for the second time
         self._last = self._ending = 0
+        self._most_open = max(1, descriptors.most() // _PART)
 
     @property
     def busy(self) -> bool:
         """Whether pages are there, or documents are being looked at."""
         return bool(self._numbers or self._opening or self._aside or self._ending)
+
+    @property
+    def _under_way(self) -> int:
+        return len({one.entry.id for one in (*self._opening, *self._aside)} | set(self._files))
 
     @property
     def due_s(self) -> list[float]:
@@ -118,7 +125,7 @@ class Intake:
         self._files.clear()
 
     def _open_ahead(self) -> None:
-        while len(self._opening) < _AHEAD:
+        while len(self._opening) < _AHEAD and self._under_way < self._most_open:
             if not self._entries:
                 self._entries.extend(self._ledger.entries(after=self._last))
             if not self._entries:
@@ -200,19 +207,23 @@ class Intake:
 
     def _ended(self, entry: Entry, future: "Future[bool]") -> None:
         self._ending -= 1
+        same, reason = False, None
         try:
             same = future.result()
-        except RefusedError:
-            same = True  # nobody answers now: it is gone
+        except RefusedError as error:  # its pages may be of two files: nobody knows
+            reason = str(error)
         if same:
             self._release(entry)
             self._events.append(DocumentDone(entry))
-        elif entry.id in self._anew:  # its pages may be of two files
+        elif entry.id in self._anew:
             self._ledger.opened(entry.id, "", "", 0)
-            self._fail(self._ledger.entry(entry.id), "it changed again while it was read")
+            again = self._ledger.entry(entry.id)
+            self._fail(again, reason or "it changed again while it was read")
         else:
             self._release(entry)
             self._anew.add(self._ledger.again(entry.document))
+            if reason is not None:
+                self._events.append(DocumentGone(entry, f"{reason}; it is read again"))
 
     def _release(self, entry: Entry) -> None:
         file = self._files.pop(entry.id, None)

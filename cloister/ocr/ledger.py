@@ -4,17 +4,15 @@ SQLite, whose commits are synced (`synchronous=FULL`): what was told as finished
 any crash. One process writes, by the lock beside it.
 """
 
-import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, fields, replace
+from collections.abc import Iterable
+from dataclasses import asdict, fields
 from pathlib import Path
 
-from cloister.cleaning import clean, on_one_line
 from cloister.folders import Folder
 from cloister.ocr import targets, values
 from cloister.ocr.documents import Document, Entry, shown, stored
 from cloister.ocr.results import PageResult, Summary
-from cloister.ocr.schema import COUNTS
+from cloister.ocr.schema import COUNTS, FACTS
 from cloister.ocr.store import Store
 
 _MOST_REQUESTS = 1_000  # that are told of a page
@@ -58,11 +56,17 @@ class Ledger(Store):
                     )
                 elif known[0] != self.run:
                     self._base.execute(
-                        "UPDATE documents SET run = ?, path = ? WHERE key = ?",
-                        (self.run, stored(document.path), key),
+                        # The name, too: what no link may lead out of is told by both.
+                        "UPDATE documents SET run = ?, path = ?, name = ? WHERE key = ?",
+                        (self.run, stored(document.path), stored(document.name), key),
                     )
                 new += known is None or known[0] != self.run
         return new
+
+    @property
+    def has_named_links(self) -> bool:
+        """Whether the user named a link himself, which is followed by nobody else's word."""
+        return bool(self._named)
 
     def documents(self, only: str | None) -> list[Document]:
         """Return all documents whose name fits a pattern, of this run or not."""
@@ -188,17 +192,17 @@ class Ledger(Store):
     def same_image(self, sha256: str, recipe: int) -> PageResult | None:
         """Return a page that was read from the same image in the same way, if there is one."""
         row = self._base.execute(
-            "SELECT '', number, text, facts FROM pages "
+            f"SELECT '', number, text, {FACTS} FROM pages "  # noqa: S608
             "WHERE sha256 = ? AND recipe = ? AND state = 'read' LIMIT 1",
             (sha256, recipe),
         ).fetchone()
-        return _page(row) if row else None
+        return values.page_row(row) if row else None
 
     def asked(self, entry: int, number: int, facts: dict[str, object]) -> None:
         """Note a request that was answered, or was not."""
         self._base.execute(
             "INSERT INTO requests VALUES (?, ?, now(), ?)",
-            (entry, number, json.dumps(facts)),
+            (entry, number, values.kept(facts)),
         )
 
     def finish(self, entry: int, result: PageResult, recipe: int) -> bool:
@@ -209,7 +213,7 @@ class Ledger(Store):
         state = "read" if result.read else "failed"
         self._base.execute(
             "INSERT OR REPLACE INTO pages VALUES (?, ?, ?, ?, ?, ?, ?, now())",
-            (entry, number, state, recipe, result.sha256, text, json.dumps(facts)),
+            (entry, number, state, recipe, result.sha256, text, values.kept(facts)),
         )
         left = self._base.execute(
             # Or SQLite would go through all that are finished, texts and all.
@@ -224,11 +228,11 @@ class Ledger(Store):
     def pages(self, entry: Entry) -> tuple[PageResult, ...]:
         """Return the finished pages of a document, in their order."""
         rows = self._base.execute(
-            "SELECT ?, number, text, facts FROM pages WHERE document = ? AND state != 'open' "
-            "ORDER BY number",
-            (entry.document.shown, entry.id),
+            f"SELECT number, text, {FACTS} FROM pages "  # noqa: S608
+            "WHERE document = ? AND state != 'open' ORDER BY number",
+            (entry.id,),
         )
-        return tuple(map(_page, rows))
+        return tuple(values.page_row((entry.document.shown, *row)) for row in rows)
 
     def entry(self, number: int) -> Entry:
         """Return one document."""
@@ -236,14 +240,21 @@ class Ledger(Store):
         return found
 
     def failed(self, limit: int, *, everything: bool = False) -> list[PageResult]:
-        """Return pages that were not read, the first ones, of this run's documents or of all."""
+        """Return pages that were not read, the first ones, of this run's documents or of all.
+
+        Without their texts.
+        """
         run = None if everything else self.run
         rows = self._base.execute(
-            "SELECT path, number, text, facts FROM pages JOIN documents ON id = document "
+            # In the order of the pages: nothing is kept to be sorted.
+            f"SELECT path, number, NULL, {FACTS} "  # noqa: S608
+            "FROM pages CROSS JOIN documents ON id = document "
             "WHERE state = 'failed' AND (run = ? OR ? IS NULL) ORDER BY document, number LIMIT ?",
             (run, run, limit),
         )
-        return [_page((shown(values.path(path, values.PATH)), *rest)) for path, *rest in rows]
+        return [
+            values.page_row((shown(values.path(path, values.PATH)), *rest)) for path, *rest in rows
+        ]
 
     def written(self, entry: int) -> dict[str, str]:
         """Return the formats in which a document was written, and the style of each."""
@@ -261,7 +272,8 @@ class Ledger(Store):
     def requests(self, entry: int, number: int) -> list[dict[str, object]]:
         """Return what was asked for a page, and what came of it, in its order."""
         rows = self._base.execute(
-            "SELECT facts FROM requests WHERE document = ? AND number = ? ORDER BY at LIMIT ?",
+            f"SELECT {FACTS} FROM requests "  # noqa: S608
+            "WHERE document = ? AND number = ? ORDER BY rowid LIMIT ?",
             (entry, number, _MOST_REQUESTS),
         )
         return [values.facts(facts, "facts of a request") for (facts,) in rows]
@@ -269,21 +281,6 @@ class Ledger(Store):
     def summary(self, *, everything: bool = False) -> Summary:
         """Count this run's documents and pages, or all that the folder ever had."""
         run = None if everything else self.run
-        counts = self._base.execute(COUNTS, (run, run)).fetchone()
+        counts = self._base.execute(COUNTS, (run,)).fetchone()
         names = (field.name for field in fields(Summary))
         return values.summary(dict(zip(names, counts, strict=True)))
-
-
-def _page(row: Sequence[object]) -> PageResult:
-    """Return a page as it is told; a ledger may have come with its folder from anywhere."""
-    document, number, text, facts = row
-    told = {
-        name: on_one_line(fact) if isinstance(fact, str) else fact
-        for name, fact in values.facts(facts, "facts of a page").items()
-    }
-    page = values.page({**told, "document": document, "page": number, "text": text})
-    if page.text is None:
-        return page
-    cleaned = clean(page.text)
-    removed = page.removed_characters + cleaned.removed
-    return replace(page, text=cleaned.text, removed_characters=removed)

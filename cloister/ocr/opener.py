@@ -4,11 +4,12 @@ A file may lie on a mount that hangs, never end, or not be a file at all. Whoeve
 it may wait without an end, and not even Ctrl-C wakes it then. So this process does it, and the
 client ends it, or leaves it behind.
 
-A request is a line of JSON, with or without an open file; so is the answer. Dots in between say
-that bytes come.
+A request is a line of JSON, with or without an open file; so is the answer. Dots in between, one a
+second, say that bytes come.
 """
 
 import ctypes
+import errno
 import hashlib
 import json
 import os
@@ -16,13 +17,16 @@ import signal
 import socket
 import stat
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
-_CHUNK = 1 << 20
-_A_DOT = 16 << 20  # bytes
+# A slow share gives one of these before it looks dead: 2 KB a second are enough.
+_CHUNK = 1 << 16
+_A_DOT_S = 1.0
 _REQUEST_BYTES = 1 << 16  # of a path, which the system holds to 4096 bytes
 _PR_SET_PDEATHSIG = 1
+LEADS_OUT = "a link that leads out of the folder, which is not followed"
 
 
 class _Refused(Exception):  # noqa: N818  # no error of the program's
@@ -46,11 +50,12 @@ def main() -> None:
             if request["do"] == "inspect":
                 _inspect(client, request)
             else:
-                _compare(client, request, files[0])
+                _compare(client, request, _received(files))
         except _Refused as error:
             _answer(client, {"refused": str(error)})
         except OSError as error:
-            _answer(client, {"refused": error.strerror or str(error)})
+            reason = error.strerror or str(error)
+            _answer(client, {"refused": reason, "errno": error.errno})
         for file in files:
             os.close(file)
 
@@ -93,22 +98,29 @@ def _require_beneath(file: int, path: str, root: str | None) -> None:
     place = str(held.readlink()) if held.parent.is_dir() else os.path.realpath(path)
     top = os.path.realpath(root)
     if os.path.commonpath([top, place]) != top:
-        raise _Refused("a link that leads out of the folder, which is not followed")
+        raise _Refused(LEADS_OUT)
 
 
 def _hashed(client: socket.socket, file: int, size: int) -> str:
-    hashed, read, told = hashlib.sha256(), 0, 0
+    hashed, read, told_s = hashlib.sha256(), 0, time.monotonic()
     while chunk := os.read(file, _CHUNK):
         read += len(chunk)
         if read > size:  # it grows, or it is one of the kernel's that have no size
             raise _Refused("it has more bytes than its size says")
         hashed.update(chunk)
-        if read - told >= _A_DOT:
-            told = read
+        if time.monotonic() - told_s >= _A_DOT_S:
+            told_s = time.monotonic()
             client.send(b".")
     if read < size:
         raise _Refused("it has fewer bytes than its size says")
     return hashed.hexdigest()
+
+
+def _received(files: list[int]) -> int:
+    """Return the file that came with a request; the kernel drops it where too many are open."""
+    if not files:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    return files[0]
 
 
 def _compare(client: socket.socket, request: dict[str, Any], file: int) -> None:
@@ -119,9 +131,13 @@ def _compare(client: socket.socket, request: dict[str, Any], file: int) -> None:
         by_path = None
     found = os.fstat(file)
     same = _signature(found) == request["known"]
-    if not same:  # a new name of it, or none, changes its times too
+    # A new name of it, or none, changes its times too, and not its size.
+    if not same and request["known"].partition(":")[0] == str(found.st_size):
         os.lseek(file, 0, os.SEEK_SET)
-        same = _hashed(client, file, found.st_size) == request["sha256"]
+        try:
+            same = _hashed(client, file, found.st_size) == request["sha256"]
+        except _Refused:
+            same = False  # somebody writes it
     _answer(client, {"path": by_path, "same": same})
 
 

@@ -11,12 +11,14 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cloister.errors import OcrError
 from cloister.ocr.documents import Entry
+from cloister.rendering.opening import no_descriptor, require_descriptors
 
 _PROGRAM = Path(__file__).with_name("opener.py")
 _ANSWER_BYTES = 1 << 16
@@ -77,8 +79,8 @@ class Openers:
 
         def inspect(opener: _Opener) -> Inspected:
             answer, file = opener.ask(request, self._limits.timeout_s)
-            if file is None:
-                raise RefusedError("no open file came of it")
+            if file is None:  # the kernel drops it
+                raise no_descriptor()
             return Inspected(file, answer["signature"], answer["sha256"])
 
         return self._submit(inspect)
@@ -159,22 +161,22 @@ class _Opener:
     def ask(
         self, request: dict[str, Any], timeout_s: float, file: int | None = None
     ) -> tuple[dict[str, Any], int | None]:
-        """Return the answer, and the file that came with it. Raises RefusedError."""
+        """Return the answer, and the file that came with it.
+
+        Raises RefusedError, or OcrError where no file is why: no process or descriptor is left.
+        """
         client = self._socket or self._start()
-        until_s = time.monotonic() + timeout_s
         try:
             socket.send_fds(client, [json.dumps(request).encode() + b"\n"], _listed(file))
-            answer, received = _received(client, until_s)
+            answer, received = _received(client, timeout_s)
         except TimeoutError as error:
             self.end()
-            limit = f"{timeout_s:g} s"
-            raise RefusedError(
-                f"it was not read within {limit}, or gave nothing for 30 s"
-            ) from error
+            raise RefusedError(str(error)) from error
         except OSError as error:
             self.end()
             raise RefusedError(f"the process that opens files ended ({error})") from error
         if "refused" in answer:
+            require_descriptors(answer.get("errno"))
             raise RefusedError(answer["refused"])
         return answer, received
 
@@ -196,9 +198,20 @@ class _Opener:
             process.wait(_LAST_BREATH_S)
 
     def _start(self) -> socket.socket:
+        try:
+            return self._started()
+        except OSError as error:
+            require_descriptors(error.errno)
+            raise OcrError(
+                f"the process that opens files does not start: {error.strerror}",
+                hint="ulimit -u, and free memory; then the same command",
+            ) from error
+
+    def _started(self) -> socket.socket:
         ours, theirs = socket.socketpair()
         environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
-        with theirs:
+        with theirs, ExitStack() as ended:
+            ended.enter_context(ours)
             self._process = subprocess.Popen(
                 # Nothing but the standard library: there is one for every file under way.
                 [sys.executable, "-S", "-s", "-P", str(_PROGRAM)],
@@ -207,6 +220,7 @@ class _Opener:
                 env=environment,
                 process_group=0,  # Ctrl-C is the client's business
             )
+            ended.pop_all()
         self._socket = ours
         if self._killed:  # meanwhile
             self._process.kill()
@@ -217,19 +231,31 @@ def _listed(file: int | None) -> tuple[int, ...]:
     return () if file is None else (file,)
 
 
-def _received(client: socket.socket, until_s: float) -> tuple[dict[str, Any], int | None]:
-    """Return an answer and its file. Raises TimeoutError, or OSError when the process ended."""
-    told, files = b"", []
+def _received(client: socket.socket, timeout_s: float) -> tuple[dict[str, Any], int | None]:
+    """Return an answer and its file.
+
+    Raises TimeoutError, which says whether bytes still came, or OSError when the process ended.
+    """
+    told, files, came = b"", [], False
+    until_s = time.monotonic() + timeout_s
     while not told.endswith(b"\n"):
-        left_s = min(_STALLED_S, until_s - time.monotonic())
+        silent_s = min(_STALLED_S, until_s - time.monotonic())
         waiting = select.poll()  # `select.select` knows no descriptor above 1023
         waiting.register(client, select.POLLIN)
-        if left_s <= 0 or not waiting.poll(left_s * 1000):
-            raise TimeoutError
+        if silent_s <= 0 or not waiting.poll(silent_s * 1000):
+            raise TimeoutError(_late(timeout_s, came=came and silent_s < _STALLED_S))
         more, found, _, _ = socket.recv_fds(client, _ANSWER_BYTES, 1, _CLOSED_IN_CHILDREN)
         files += found
         if not more:
             raise ConnectionResetError("no answer")
+        came = True
         told = (told + more).lstrip(b".")
     answer: dict[str, Any] = json.loads(told)
     return answer, files[0] if files else None
+
+
+def _late(timeout_s: float, *, came: bool) -> str:
+    if came:
+        return f"it is slow: not read within {timeout_s:g} s, which `ocr.file_timeout_s` allows"
+    silent_s = min(_STALLED_S, timeout_s)
+    return f"it hangs: nothing came of it for {silent_s:g} s, as from a server that is gone"

@@ -1,6 +1,9 @@
 """The ledger's tables, and how they are counted."""
 
 VERSION = 2
+MOST_FACTS_BYTES = 1 << 20  # of a page or a request; ours have some 300
+# Asked for without reading it: the whole row may be 64 MiB. What is longer comes as its length.
+FACTS = f"iif(octet_length(facts) <= {MOST_FACTS_BYTES}, facts, octet_length(facts))"
 SCHEMA = """
 CREATE TABLE documents (
     id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, path TEXT NOT NULL, name TEXT NOT NULL,
@@ -26,22 +29,25 @@ CREATE TABLE written (
 CREATE TABLE recipes (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
 CREATE TABLE runs (id INTEGER PRIMARY KEY, begun REAL NOT NULL);
 """
+_FACTS = f"iif(octet_length(facts) > {MOST_FACTS_BYTES}, 'too long', facts)"  # open pages: NULL
 # Of all requests of a page. Until an engine's counts were bounded, it could tell anything.
 MOST_TOKENS = 1 << 32
 
 
 def _known(name: str) -> str:
     """Return a count of tokens in `facts`, NULL where it can be none: a sum leaves that out."""
-    path = f"facts, '$.{name}'"
+    path = f"{_FACTS}, '$.{name}'"
     return (
         f"CASE WHEN json_type({path}) = 'integer' AND json_extract({path}) BETWEEN 0 "
         f"AND {MOST_TOKENS} THEN json_extract({path}) END"
     )
 
 
+# No copies of rows: a hostile file may have any number of them.
 COUNTS = f"""
-WITH chosen AS (SELECT * FROM documents WHERE run = ? OR ? IS NULL),
-     theirs AS (SELECT * FROM pages WHERE document IN (SELECT id FROM chosen)),
+WITH chosen AS NOT MATERIALIZED (
+         SELECT id, pages, finished FROM documents WHERE run = ?1 OR ?1 IS NULL),
+     theirs AS NOT MATERIALIZED (SELECT * FROM pages WHERE document IN (SELECT id FROM chosen)),
      asked AS (SELECT count(*) AS requests,
                       ifnull(sum({_known("tokens")}), 0) AS tokens
                FROM requests WHERE document IN (SELECT id FROM chosen))
@@ -50,12 +56,12 @@ SELECT (SELECT count(*) FROM chosen),
            AND NOT EXISTS (SELECT 1 FROM pages WHERE document = id AND state = 'failed')),
        (SELECT count(*) FROM chosen WHERE pages IS NULL),
        count(*), ifnull(sum(state = 'read'), 0), ifnull(sum(state = 'failed'), 0),
-       ifnull(sum(json_extract(facts, '$.reused')), 0),
+       ifnull(sum(json_extract({_FACTS}, '$.reused')), 0),
        (SELECT requests FROM asked), (SELECT tokens FROM asked),
        (SELECT tokens FROM asked) - ifnull(sum(CASE WHEN state = 'read' THEN
            {_known("completion_tokens")} - {_known("wasted_tokens")}
            ELSE 0 END), 0),
-       ifnull(sum(json_extract(facts, '$.removed_characters')), 0)
+       ifnull(sum(json_extract({_FACTS}, '$.removed_characters')), 0)
 FROM theirs
 """  # noqa: S608  # of names of ours
 # Version 1 kept pages' texts as they came. Files that were written from such texts are written

@@ -91,7 +91,12 @@ class Store:
     def begin(self) -> None:
         """Begin a run: its documents are those that are registered from now on."""
         with self.together():
-            self._base.execute("INSERT INTO runs (begun) VALUES (now())")
+            # No document has this number yet, whoever wrote the ledger.
+            last = "max(ifnull((SELECT max(id) FROM runs), 0), ifnull(max(run), 0))"
+            self._base.execute(
+                f"INSERT INTO runs (id, begun) SELECT {last} + 1, now() "  # noqa: S608
+                "FROM documents WHERE typeof(run) = 'integer'"
+            )
             self.run = self._base.last_id
 
     @contextmanager

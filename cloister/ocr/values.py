@@ -1,23 +1,28 @@
 """Values of a ledger, which may have come with its folder from anywhere: checked as they come."""
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
+from cloister.cleaning import clean, on_one_line
 from cloister.errors import OcrError
 from cloister.folders import shown
 from cloister.ocr import targets
 from cloister.ocr.documents import Document, Entry, restored
 from cloister.ocr.results import PageResult, Summary
+from cloister.ocr.schema import MOST_FACTS_BYTES
 
 PATH = "path of a document"
 MOST_PAGES = 10_000_000
 _LONGEST_PATH, _LONGEST_TEXT = 65_536, 1_000
 _LAST_S = 253_402_300_799  # the year 9999, at which Python's calendar ends
 _SHOWN = 60
+_LONGEST_FACT = 2_000  # characters
 _PAGE, _SUMMARY = TypeAdapter(PageResult), TypeAdapter(Summary)
 
 
@@ -86,7 +91,7 @@ def _safe(found: object) -> Path:
 def facts(value: object, what: str) -> dict[str, Any]:
     """Return what is kept as a JSON object."""
     if not isinstance(value, str):
-        raise odd(what, value, "JSON")
+        raise odd(what, value, f"JSON of at most {MOST_FACTS_BYTES:,} bytes")
     try:
         found = from_json(value, allow_inf_nan=False)
     except ValueError as error:
@@ -94,6 +99,30 @@ def facts(value: object, what: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise odd(what, value, "a JSON object")
     return found
+
+
+def kept(facts: dict[str, object]) -> str:
+    """Return facts as JSON to be kept: what an engine says of itself has any length."""
+    short = {
+        name: fact[:_LONGEST_FACT] if isinstance(fact, str) else fact
+        for name, fact in facts.items()
+    }
+    return json.dumps(short)
+
+
+def page_row(row: Sequence[object]) -> PageResult:
+    """Return a page by its document, number, text and facts."""
+    document, number, text, found = row
+    told = {
+        name: on_one_line(fact) if isinstance(fact, str) else fact
+        for name, fact in facts(found, "facts of a page").items()
+    }
+    result = page({**told, "document": document, "page": number, "text": text})
+    if result.text is None:
+        return result
+    cleaned = clean(result.text)
+    removed = result.removed_characters + cleaned.removed
+    return replace(result, text=cleaned.text, removed_characters=removed)
 
 
 def page(values: dict[str, Any]) -> PageResult:

@@ -17,6 +17,7 @@ from typing import Any
 from cloister.errors import OcrError
 from cloister.rendering.answers import BrokenError, last_line, parse
 from cloister.rendering.drawing import Drawing, Drawn, Part, UnreadableError
+from cloister.rendering.opening import descriptors_required
 
 _ROOT = Path(__file__).parents[2]  # where `cloister` is found
 # What some Pythons do not start without; the worker forgets it as soon as it runs.
@@ -56,9 +57,10 @@ class Process:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self.missing: dict[str, str] = {}  # of the sandbox, once it is ready
-        self._control, inner = socket.socketpair()
-        # Every process of the worker has its other end: it is closed when the last one is gone.
-        self._life, life = os.pipe()
+        with descriptors_required():
+            self._control, inner = socket.socketpair()
+            # Every process of the worker has its other end: it is closed when the last one is gone.
+            self._life, life = os.pipe()
         try:
             self._process = self._start(inner.fileno(), life)
         except OSError as error:
@@ -165,7 +167,8 @@ class Process:
         self, document: int, job: dict[str, Any], shape: dict[str, Any]
     ) -> tuple[dict[str, Any], bytes]:
         deadline = time.monotonic() + self._limits.page_timeout_s
-        answers, inner = os.pipe()
+        with descriptors_required():
+            answers, inner = os.pipe()
         try:
             try:
                 self._send(job, [document, inner])

@@ -131,7 +131,8 @@ def load(engine: str, path: Path | None = None) -> Space:
         place = ".".join(str(part) for part in first["loc"])
         raise TuningError(f"`{path}`: `{place}`: {first['msg']}") from error
     except (OSError, DataError) as error:
-        raise TuningError(f"`{path}` cannot be read: {' '.join(str(error).split())}") from error
+        reason, hint = " ".join(str(error).split()), getattr(error, "hint", None)
+        raise TuningError(f"`{path}` cannot be read: {reason}", hint=hint) from error
     if engine not in table:
         raise TuningError(f"`{path}` has no knobs for `{engine}`", hint=f"add `{engine}:` to it")
     return table[engine]

@@ -144,4 +144,5 @@ def read(path: Path) -> Profile:
         place = ".".join(str(part) for part in first["loc"])
         raise TuningError(f"`{path}`: `{place}`: {first['msg']}") from error
     except (OSError, TypeError, DataError) as error:
-        raise TuningError(f"`{path}` cannot be read: {' '.join(str(error).split())}") from error
+        reason, hint = " ".join(str(error).split()), getattr(error, "hint", None)
+        raise TuningError(f"`{path}` cannot be read: {reason}", hint=hint) from error

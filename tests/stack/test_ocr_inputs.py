@@ -12,7 +12,7 @@ from deployments import Stack, command_line, eventually
 from ocr_runs import pages, write
 from page_stubs import PageStub
 
-from cloister.ocr import Client, documents, openers
+from cloister.ocr import Client, documents, openers, patterns
 
 
 def fill(inbox: Path) -> None:
@@ -93,7 +93,7 @@ def test_ctrl_c_ends_what_waits_for_a_folder_that_hangs(
         begun.set()
         never.wait()
 
-    monkeypatch.setattr(documents, "_listed", hang)
+    monkeypatch.setattr(patterns, "listed", hang)
 
     def interrupt() -> None:
         begun.wait()
@@ -108,14 +108,14 @@ def test_ctrl_c_ends_what_waits_for_a_folder_that_hangs(
 def test_a_folder_that_hangs_is_not_missed_in_silence(
     stub: PageStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    never, listed = threading.Event(), documents._listed
+    never, listed = threading.Event(), patterns.listed
 
-    def hang(place: Path, beside: Path | None) -> tuple[list[Path], list[Path]]:
+    def hang(place: Path) -> dict[str, patterns.Kind]:
         if place.name == "hung":
             never.wait()
-        return listed(place, beside)
+        return listed(place)
 
-    monkeypatch.setattr(documents, "_listed", hang)
+    monkeypatch.setattr(patterns, "listed", hang)
     monkeypatch.setattr(documents, "_FOLDER_S", 1.0)
     for name in ("hung/a.pdf", "later/b.pdf"):
         write(tmp_path / "in", name, None)

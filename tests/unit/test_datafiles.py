@@ -11,6 +11,7 @@ from bounds import bounded
 
 from cloister import config, datafiles, keys
 from cloister.datafiles import DataError
+from cloister.errors import CloisterError
 from cloister.images import lock
 from cloister.layout import Layout
 from cloister.loadtest import workload
@@ -223,3 +224,43 @@ def test_what_we_write_is_read(tmp_path: Path) -> None:
     (tmp_path / "bom.yaml").write_bytes(b"\xef\xbb\xbfa: 1\n")
     assert datafiles.load_yaml(tmp_path / "bom.yaml") == {"a": 1}
     assert datafiles.load_yaml(Path(os.devnull)) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("models: *a\n", "begins with * in quotes"),
+        ("models: !x\n", "begins with ! in quotes"),
+        ("models: " + "1" * 401, "in quotes if it is text"),
+        ("[models]: []\n", "a key that begins with [ or {"),
+        ("models: 1\nmodels: 2\n", "remove one of them"),
+        ("models: " + "[" * 100, None),
+        ("#" * (5 << 20), None),
+    ],
+)
+def test_a_hint_is_of_what_was_found(tmp_path: Path, text: str, hint: str | None) -> None:
+    with pytest.raises(DataError) as refused:
+        datafiles.parse_yaml(text)
+    told = refused.value.hint
+    assert (hint is None) == (told is None)
+    assert (hint or "") in (told or "")
+    path = tmp_path / "knobs.yaml"
+    path.write_text(text)
+    with pytest.raises(CloisterError) as shown:
+        knobs.load("vllm", path)
+    assert shown.value.hint == told
+
+
+def test_a_configuration_has_the_hint_of_its_own_fault(tmp_path: Path) -> None:
+    path = tmp_path / "cloister.yaml"
+    for text, hint in (("state_dir: *a\n", "begins with *"), ("a: " + "1" * 401, "if it is text")):
+        path.write_text(text)
+        with pytest.raises(CloisterError, match=hint.replace("*", "[*]")):
+            config.load(config_file=path, environ={})
+
+
+@pytest.mark.parametrize("quote", ['"', "'"])
+def test_digits_in_quotes_are_text(quote: str) -> None:
+    digits = "1" * 1_000
+    assert datafiles.parse_yaml(f"a: {quote}{digits}{quote}") == {"a": digits}
+    assert datafiles.parse_yaml(f"a: |\n  {digits}") == {"a": digits}

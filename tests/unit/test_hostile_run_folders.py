@@ -279,6 +279,10 @@ AT_ONCE = {
 WHEN_COUNTED = {
     "facts that are no JSON": page(facts="'{'"),
     "facts that nest": sql(f"UPDATE requests SET facts = {BIG}"),  # noqa: S608
+    "facts that are huge": page(facts="json_set(facts, '$.x', printf('%.*c', 2000000, 'x'))"),
+    "requests that are huge": sql(
+        "UPDATE requests SET facts = json_set(facts, '$.x', printf('%.*c', 2000000, 'x'))",
+    ),
     "facts that are no object": page(facts="'[]'"),
     "facts that are a number": page(facts="7"),
     "a page of no number": page(number="'x' || document"),
@@ -538,19 +542,31 @@ def console_of(out: Path) -> str:
         return f"documents{ledger.summary(everything=True).documents:>17}"
 
 
-@pytest.mark.parametrize("missing", [None, "ledger.sqlite-shm"])
-def test_what_a_killed_run_left_is_looked_at_and_gone_on_with(
-    killed: Path, missing: str | None
-) -> None:
+@pytest.mark.parametrize("index", ["there", "gone", "empty"])
+def test_what_a_killed_run_left_is_looked_at_and_gone_on_with(killed: Path, index: str) -> None:
+    shared = killed / "ledger.sqlite-shm"
+    if index == "gone":
+        shared.unlink()
+    elif index == "empty":
+        os.truncate(shared, 0)
     inside = look_at(killed)
-    if missing:
-        (killed / missing).unlink()
     assert "documents                1" in console_of(killed)
-    if not missing:
-        assert look_at(killed) == inside
+    assert look_at(killed) == inside
     assert refused(resume, killed) == ""
     assert not (killed / "ledger.sqlite-wal").exists()
     assert (killed / "a.md").exists()
+
+
+def test_a_ledger_with_a_log_that_changes_while_it_is_looked_at_is_told(killed: Path) -> None:
+    (killed / "ledger.sqlite-shm").unlink()
+
+    def look() -> None:
+        with folder.existing(killed) as ledger:
+            ledger.summary()
+            assert refused(resume, killed) == ""
+
+    with pytest.raises(OcrError, match="changed while it was read"):
+        look()
 
 
 def test_a_ledger_that_changes_while_it_is_looked_at_is_told(evil: Path) -> None:

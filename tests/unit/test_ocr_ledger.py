@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,7 @@ def test_a_page_is_open_until_it_is_finished_and_ends_its_document(ledger: Ledge
     assert ledger.open_pages(entry.id) == [1, 2]
     assert not ledger.finish(entry.id, result(2), 1)
     assert ledger.open_pages(entry.id) == [1]
+    assert (ledger.summary().read, ledger.summary().unfinished) == (1, 1)
     assert ledger.finish(entry.id, result(1, None, "the reason"), 1)
     for tokens in (7, 20):
         ledger.asked(entry.id, 2, {"tokens": tokens})
@@ -194,7 +196,6 @@ def test_a_document_that_changed_while_it_was_read_is_read_again_when_that_is_ov
         return future
 
     monkeypatch.setattr(background, "begin", at_once)
-    monkeypatch.setattr(background, "call", lambda function, *_: function())
     inbox = tmp_path / "inbox"
     inbox.mkdir()
     watch = watching.Watch(inbox, tmp_path / "out", ledger, None)
@@ -328,3 +329,28 @@ def test_texts_of_a_ledger_from_elsewhere_are_cleaned_when_they_are_read(ledger:
     (page,) = ledger.pages(entry)
     assert (page.text, page.error, page.removed_characters) == ("ab", "why\ufffd", 6)
     assert "\x07" not in str(ledger.failed(limit=1)[0].error)
+
+
+def test_what_an_engine_says_of_itself_is_kept_in_a_bounded_length(ledger: Ledger) -> None:
+    ledger.register(named("a.pdf"))
+    (entry,) = ledger.entries()
+    ledger.opened(entry.id, "signature", "hash", 1)
+    long = "x" * (2 << 20)
+    ledger.asked(entry.id, 1, {"message": long, "tokens": 3})
+    ledger.finish(entry.id, replace(result(1, long, long), engine=long), 1)
+    (page,) = ledger.pages(entry)
+    assert (page.text, page.engine) == (long, long[:2_000])
+    assert ledger.requests(entry.id, 1) == [{"message": long[:2_000], "tokens": 3}]
+    assert ledger.summary().tokens == 3
+
+
+def test_an_answer_of_all_that_a_ledger_has_is_whole(ledger: Ledger) -> None:
+    """Its bound is for rows that share their pages, and holds for no ledger that we wrote."""
+    ledger.register(named("a.pdf"))
+    (entry,) = ledger.entries()
+    ledger.opened(entry.id, "signature", "hash", 60)
+    with ledger.together():
+        for number in range(1, 61):
+            ledger.finish(entry.id, result(number, "\U0001f600" * (1 << 18)), 1)  # 60 MiB
+    assert len(ledger.pages(entry)) == 60
+    assert ledger.retry_failed() == 0

@@ -3,13 +3,17 @@
 import hashlib
 import os
 import re
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import hung_opener
 import pytest
 from deployments import eventually
 
+from cloister.ocr import opener as opener_program
 from cloister.ocr import openers
 from cloister.ocr.documents import Document, Entry, walk
 from cloister.ocr.openers import FileLimits, Openers, RefusedError
@@ -144,17 +148,79 @@ def test_a_folder_that_became_a_link_is_not_followed(opener: Openers, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("name", "stalled_s", "timeout_s"), [("hung.pdf", 0.2, 60.0), ("drip.pdf", 60.0, 0.5)]
+    ("name", "stalled_s", "timeout_s", "reason"),
+    [
+        ("hung.pdf", 0.2, 60.0, "it hangs: nothing came of it for 0.2 s"),
+        ("hung.pdf", 60.0, 0.2, "it hangs: nothing came of it for 0.2 s"),
+        ("drip.pdf", 60.0, 0.5, "it is slow|it hangs"),  # on a busy machine it starts later
+    ],
 )
 def test_a_file_that_hangs_is_given_up_and_its_process_ended(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, stalled_s: float, timeout_s: float
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    stalled_s: float,
+    timeout_s: float,
+    reason: str,
 ) -> None:
     monkeypatch.setattr(openers, "_PROGRAM", Path(hung_opener.__file__))
     monkeypatch.setattr(openers, "_STALLED_S", stalled_s)
     opener = Openers(FileLimits(timeout_s=timeout_s))
-    assert "was not read within" in refusal(opener, Document(tmp_path / name, Path(name)))
+    assert re.search(reason, refusal(opener, Document(tmp_path / name, Path(name))))
     assert [one for one in opener._openers if one._process is not None] == []
     opener.stop()
+
+
+@pytest.mark.parametrize(
+    ("stalled_s", "timeout_s", "dots", "reason"),
+    [
+        (60.0, 0.2, b"..", "it is slow: not read within 0.2 s, which `ocr.file_timeout_s` allows"),
+        (60.0, 0.2, b"", "it hangs: nothing came of it for 0.2 s"),
+        (0.2, 60.0, b"..", "it hangs: nothing came of it for 0.2 s"),
+    ],
+)
+def test_what_is_slow_and_what_hangs_is_told_apart(
+    monkeypatch: pytest.MonkeyPatch, stalled_s: float, timeout_s: float, dots: bytes, reason: str
+) -> None:
+    monkeypatch.setattr(openers, "_STALLED_S", stalled_s)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.send(dots)
+        with pytest.raises(TimeoutError, match=re.escape(reason)):
+            openers._received(ours, timeout_s)
+
+
+class Client:
+    """The other end of an opener's socket, which counts its signs of life."""
+
+    def __init__(self) -> None:
+        self.dots = 0
+
+    def send(self, told: bytes) -> None:
+        assert told == b"."
+        self.dots += 1
+
+
+def test_each_second_in_which_bytes_come_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a share that gives 64 KiB a second."""
+    path, client, seconds = tmp_path / "slow.pdf", Client(), 0
+    path.write_bytes(b"x" * (2 * MIB))
+    read = os.read
+
+    def slow_read(file: int, size: int) -> bytes:
+        nonlocal seconds
+        chunk = read(file, min(size, 1 << 16))
+        seconds += 1
+        return chunk
+
+    monkeypatch.setattr(os, "read", slow_read)
+    monkeypatch.setattr(opener_program, "time", SimpleNamespace(monotonic=lambda: seconds))
+    with path.open("rb") as file:
+        found = opener_program._hashed(cast("socket.socket", client), file.fileno(), 2 * MIB)
+    assert found == hashlib.sha256(b"x" * (2 * MIB)).hexdigest()
+    assert client.dots == seconds - 1 == 32  # the last read finds the end
 
 
 def test_stopping_ends_what_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
