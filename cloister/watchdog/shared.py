@@ -62,6 +62,7 @@ class SharedPrograms:
     def __init__(self, layout: Layout, journal: Journal, threads: ThreadPoolExecutor) -> None:
         self._layout, self._journal, self._threads = layout, journal, threads
         self._programs = {name: SharedProgram(name) for name in (GATEWAY, EXPORTER)}
+        self._lost: tuple[str, ...] = ()
 
     @property
     def looping(self) -> list[str]:
@@ -75,7 +76,8 @@ class SharedPrograms:
         states: Mapping[str, ProgramState],
         silence_s: float,
     ) -> None:
-        """Look at each, and treat those that are not well."""
+        """Look at each, and treat those that are not well; see that the gateway's port is held."""
+        self._hold_ports(running)
         for name, program in self._programs.items():
             if program.treatment is not None:
                 if program.treatment.done():
@@ -89,6 +91,13 @@ class SharedPrograms:
                 silent_s = time.monotonic() - program.well_s
                 if program.pid is None or silent_s >= silence_s:
                     program.treatment = self._threads.submit(self._restart, program, running, why)
+
+    def _hold_ports(self, running: Runtime) -> None:
+        lost = running.lost_ports(renew=True)
+        if lost != self._lost:
+            self._lost = lost
+            why = f"{', '.join(lost)} is not held" if lost else "it is held again"
+            self._journal.note("reservation", GATEWAY, why)
 
     def _complaint(
         self, program: SharedProgram, planned: Plan, running: Runtime, state: ProgramState
