@@ -11,7 +11,7 @@ from urllib3.exceptions import ProtocolError
 from cloister.deployment.plan import Plan, programs
 from cloister.deployment.record import Record
 from cloister.endpoint import UnixSocket
-from cloister.runtimes import EXPORTER, GATEWAY, ProgramState
+from cloister.runtimes import EXPORTER, GATEWAY, ProgramState, Runtime
 
 # Of one question: a machine that is busy may take some seconds to answer one that costs nothing.
 ASK_S = 10.0
@@ -41,6 +41,21 @@ def missing(
         ProgramState(program.name, "stopped", None, 0, "it does not run; next: invoke up")
         for program in programs(planned, None)
         if program.name not in listed | held
+    )
+
+
+def unheld(running: Runtime) -> tuple[ProgramState, ...]:
+    """Return the gateway's ports that nobody holds for it, each as what has failed."""
+    return tuple(
+        ProgramState(
+            "reservation",
+            "failed",
+            None,
+            0,
+            f"{lost} is not held: another user could take it when nginx restarts; "
+            "next: end what else listens there (ss -ltnp), then invoke up",
+        )
+        for lost in running.lost_ports()
     )
 
 

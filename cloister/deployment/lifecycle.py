@@ -76,6 +76,7 @@ def up(settings: Settings, progress: Progress) -> Up:
         door = Doorkeeper(settings, journal)
         change = Convergence(before, wanted, door, journal, progress)
         started = change.run()
+        change.running.lost_ports(renew=True)
         _wait_for_the_sick(wanted, progress)
         page = reading.through_gateway(change.planned, change.running, progress)
         finish(door)

@@ -83,7 +83,7 @@ def status(settings: Settings) -> Status:
     running.require_own()
     states = running.states()
     states = (*states, *running.orphans())
-    states = (*states, *defects.missing(found, planned, states))
+    states = (*states, *defects.missing(found, planned, states), *defects.unheld(running))
     needs_gpu = ENGINES[planned.engine].needs_gpu
     cards = {card.index: card for card in gpus.cards()} if needs_gpu else {}
     with running.session() as session:

@@ -161,6 +161,10 @@ class ProcessRuntime:
         if not self.states():
             self._supervisor.stop()
 
+    def lost_ports(self, *, renew: bool = False) -> tuple[str, ...]:
+        """Return the gateway's ports that the supervisor could not hold; `renew` tries again."""
+        return self._supervisor.lost_ports(renew=renew)
+
     def session(self) -> requests.Session:
         """Return a session; the replicas listen on this machine."""
         return chat.session(unixhttp.below(self._layout.sockets))

@@ -181,6 +181,13 @@ class Runtime(Protocol):
         """End those of them that would be in the way of a start; raises DeploymentError."""
         ...
 
+    def lost_ports(self, *, renew: bool = False) -> tuple[str, ...]:
+        """Return the gateway's ports that another user could take while it is away, with reasons.
+
+        With `renew` it is first tried again to hold them.
+        """
+        ...
+
     def session(self) -> requests.Session:
         """Return a session that reaches the replicas, whatever they listen on."""
         ...

@@ -5,6 +5,7 @@ get the pages and keys of clients.
 """
 
 import contextlib
+import os
 import socket
 from collections.abc import Iterator, Sequence
 
@@ -41,25 +42,65 @@ def reserved(addresses: Sequence[Address]) -> Iterator[None]:
         ports.keep(())
 
 
+class _Held:
+    """A socket of this process, the rest of which may close it by its number."""
+
+    def __init__(self, made: socket.socket) -> None:
+        self._socket, self._inode = made, os.fstat(made.fileno()).st_ino
+
+    def is_open(self) -> bool:
+        try:
+            return os.fstat(self._socket.fileno()).st_ino == self._inode
+        except OSError:
+            return False
+
+    def release(self) -> None:
+        if self.is_open():
+            self._socket.close()
+        else:
+            self._socket.detach()  # its number may be another file's by now
+
+
 class Reservations:
-    """The ports that this process holds; supervisord offers `keep` as `ports.keep`."""
+    """The ports that this process holds; supervisord offers its methods as `ports.keep` etc."""
 
     def __init__(self) -> None:
-        self._sockets: dict[Address, socket.socket] = {}
+        self._wanted: tuple[Address, ...] = ()
+        self._sockets: dict[Address, _Held] = {}
+        self._reasons: dict[Address, str] = {}
 
     def keep(self, addresses: Sequence[Address]) -> bool:
         """Hold these ports, and no others.
 
         One on which somebody listens is left out: nginx will say so, or it is that of an earlier
-        version.
+        version. `renew` tries it again.
         """
-        wanted = {(str(host), int(port)) for host, port in addresses}
-        for address in self._sockets.keys() - wanted:
-            self._sockets.pop(address).close()
-        for address in wanted - self._sockets.keys():
-            with contextlib.suppress(OSError):
-                self._sockets[address] = reserve(*address)
+        self._wanted = tuple((str(host), int(port)) for host, port in addresses)
+        for address in self._sockets.keys() - set(self._wanted):
+            self._sockets.pop(address).release()
+        self.renew()
         return True
+
+    def renew(self) -> list[str]:
+        """Hold what was asked for and is not held; return what cannot be, as `lost`."""
+        for address in self._wanted:
+            if address in self._sockets and not self._sockets[address].is_open():
+                self._sockets.pop(address).release()
+            if address not in self._sockets:
+                try:
+                    self._sockets[address] = _Held(reserve(*address))
+                    self._reasons.pop(address, None)
+                except OSError as error:
+                    self._reasons[address] = str(error.strerror)
+        return self.lost()
+
+    def lost(self) -> list[str]:
+        """Return what was asked for and is not held, with the reason."""
+        return [
+            f"{address[0]}:{address[1]} ({self._reasons.get(address, 'it was closed')})"
+            for address in self._wanted
+            if address not in self._sockets or not self._sockets[address].is_open()
+        ]
 
 
 def make(_supervisord: object) -> Reservations:

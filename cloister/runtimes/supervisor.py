@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import xmlrpc.client
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from typing import Any
@@ -29,7 +28,7 @@ from cloister.layout import Layout
 from cloister.runtimes.program import Changes, Program, ProgramState, State
 from cloister.runtimes.reservation import NAMESPACE, reserved
 from cloister.runtimes.supervisord import GROUP_SUFFIX, render
-from cloister.runtimes.transport import StuckError, calls
+from cloister.runtimes.transport import StuckError, calls, unless
 
 _START_S = 15.0
 _ANSWER_S = 10.0  # it does nothing but to answer; a frozen one still accepts connections
@@ -106,14 +105,20 @@ class Supervisor:
             takeover.record(self._folder / f"{_SUPERVISOR}{GROUP_SUFFIX}", supervisor.getPID())
 
     def reserve(self) -> None:
-        """Hold the ports as they are to be now, so that no other user can take them."""
-        with self._rpc(NAMESPACE) as ports:
-            try:
-                ports.keep(self._ports)
-            except xmlrpc.client.Fault as error:
-                # A supervisord that an earlier version started holds none until the next `down`.
-                if error.faultCode != Faults.UNKNOWN_METHOD:
-                    raise
+        """Hold the ports as they are to be now, so that no other user can take them.
+
+        A supervisord that an earlier version started does not know of it until the next `down`.
+        """
+        with self._rpc(NAMESPACE) as ports, unless(Faults.UNKNOWN_METHOD):
+            ports.keep(self._ports)
+
+    def lost_ports(self, *, renew: bool = False) -> tuple[str, ...]:
+        """Return the ports that it could not hold, with the reasons; `renew` tries again first."""
+        lost: list[str] = []
+        if self.alive():
+            with self._rpc(NAMESPACE) as ports, unless(Faults.UNKNOWN_METHOD):
+                lost = ports.renew() if renew else ports.lost()
+        return tuple(lost)
 
     def changes(self, programs: tuple[Program, ...]) -> Changes:
         """Return what `apply` would do; the programs that run go on as they are."""
@@ -145,7 +150,7 @@ class Supervisor:
         """Stop programs, after the pages in flight, and forget them."""
         with self._stopping(names) as supervisor:
             for name in sorted(names):
-                with _unless_gone():
+                with unless(*_NOT_THERE):
                     supervisor.stopProcessGroup(name)
                     supervisor.removeProcessGroup(name)
 
@@ -154,7 +159,7 @@ class Supervisor:
         pid = self._pid(name)
         if pid:
             _resume(pid)
-        with self._stopping({name}) as supervisor, _unless_gone():
+        with self._stopping({name}) as supervisor, unless(*_NOT_THERE):
             # Told to stop before it is killed, so that it is not started again for having died.
             supervisor.stopProcess(name, not at_once)
         if at_once and pid:
@@ -191,7 +196,7 @@ class Supervisor:
             pid = supervisor.getPID()
             there = {state.name for state in states}
             for name in [name for name in first if name in there]:
-                with _unless_gone():
+                with unless(*_NOT_THERE):
                     supervisor.stopProcess(name)
             supervisor.stopAllProcesses()
             supervisor.shutdown()
@@ -286,13 +291,3 @@ def _resume(pid: int) -> None:
     """Let a program that is frozen go on, or it would not take note of any other signal."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGCONT)
-
-
-@contextlib.contextmanager
-def _unless_gone() -> Iterator[None]:
-    """Be content when the program does not run, or is not there any more."""
-    try:
-        yield
-    except xmlrpc.client.Fault as error:
-        if error.faultCode not in _NOT_THERE:
-            raise

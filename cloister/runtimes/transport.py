@@ -55,3 +55,13 @@ def calls(path: Path, namespace: str, answer_s: float) -> Iterator[Any]:
             raise DeploymentError(f"no such program: {error.faultString}") from error
         kind = StuckError if error.faultCode == Faults.STILL_RUNNING else DeploymentError
         raise kind(f"the supervisor refused: {error.faultString}") from error
+
+
+@contextlib.contextmanager
+def unless(*faults: int) -> Iterator[None]:
+    """Be content when the supervisor refuses a call for one of these reasons."""
+    try:
+        yield
+    except xmlrpc.client.Fault as error:
+        if error.faultCode not in faults:
+            raise

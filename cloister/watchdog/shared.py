@@ -97,6 +97,7 @@ class SharedPrograms:
     def __init__(self, layout: Layout, journal: Journal, threads: ThreadPoolExecutor) -> None:
         self._layout, self._journal, self._threads = layout, journal, threads
         self._programs = {name: SharedProgram(name) for name in (GATEWAY, EXPORTER)}
+        self._lost: tuple[str, ...] = ()
 
     @property
     def looping(self) -> list[str]:
@@ -110,7 +111,9 @@ class SharedPrograms:
         states: Mapping[str, ProgramState],
         silence_s: float,
     ) -> None:
-        """Look at each, and treat those that are not well."""
+        """Look at each, and treat those that are not well; see that the gateway's port is held."""
+        with log_errors(GATEWAY):
+            self._hold_ports(running)
         # In this order: a command counts what it started before it lets go of its lock, so what
         # it started before the `states` were asked for is seen by one or the other.
         is_in_hand = is_locked(self._layout.lock)
@@ -129,6 +132,13 @@ class SharedPrograms:
                     if why is not None and program.is_due(silence_s):
                         restart = self._threads.submit(self._restart, program, running, why)
                         program.treatment = restart
+
+    def _hold_ports(self, running: Runtime) -> None:
+        lost = running.lost_ports(renew=True)
+        if lost != self._lost:
+            self._lost = lost
+            why = f"{', '.join(lost)} is not held" if lost else "it is held again"
+            self._journal.note("reservation", GATEWAY, why)
 
     def _complaint(
         self, program: SharedProgram, planned: Plan, running: Runtime, state: ProgramState

@@ -1,7 +1,8 @@
 """What another user of the machine tries against a running deployment: a program of its own.
 
 `python3 neighbour.py STATE PORT PIDS` prints what each attempt came to as JSON, `` where it was
-shut. Standard library only: the user has no other one.
+shut; `... PIDS NAME KEY` makes one attempt, with a key, as who may make it. What succeeds changes
+nothing but the processes. Standard library only: the user has no other one.
 """
 
 import ctypes
@@ -18,6 +19,7 @@ from pathlib import Path
 
 STATE, PORT = Path(sys.argv[1]), int(sys.argv[2])
 PIDS = [int(pid) for pid in sys.argv[3].split(",")]
+NAME, KEY = sys.argv[4:] or (None, None)
 LIBC = ctypes.CDLL(None, use_errno=True)
 PTRACE_ATTACH, PIDFD_OPEN, PIDFD_GETFD, VM_READV = 16, 434, 438, 310
 ADDRESSES = ("127.0.0.1", "0.0.0.0")  # noqa: S104  # each could stand in the other's place
@@ -53,19 +55,30 @@ def enter(*names: str) -> str:
     return ""
 
 
+def open_file(name: str, flags: int) -> int:
+    """Open a file, as it is to be opened for something; one that was made by that is removed."""
+    path = STATE / name
+    there = path.exists()
+    file = os.open(path, flags | os.O_CREAT, 0o600)
+    if not there:
+        path.unlink()
+    return file
+
+
 def lock(name: str) -> str:
-    file = os.open(STATE / name, os.O_RDONLY | os.O_CREAT)
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(open_file(name, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
     return f"holds {name}"
 
 
-def write(name: str, text: str = "{}") -> str:
-    (STATE / name).write_text(text)
-    return f"wrote {name}"
+def write(name: str) -> str:
+    open_file(name, os.O_WRONLY)
+    return f"may write {name}"
 
 
 def rename(name: str) -> str:
-    (STATE / name).rename(STATE / f"{name}.away")
+    away = STATE / f"{name}.away"
+    (STATE / name).rename(away)
+    away.rename(STATE / name)
     return f"moved {name} away"
 
 
@@ -88,6 +101,7 @@ def listen(*, only_bind: bool = False) -> str:
 def listen_on_a_socket(name: str) -> str:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(STATE / name))
+        (STATE / name).unlink()
     return f"listens on {name}"
 
 
@@ -153,6 +167,7 @@ def secrets(pid: int) -> str:
 
 
 def ask(headers: dict[str, str]) -> str:
+    headers = {"Authorization": f"Bearer {KEY}"} if KEY else headers
     client = http.client.HTTPConnection("127.0.0.1", PORT, timeout=10)
     client.request("POST", "/v1/chat/completions", "{}", headers)
     answer = client.getresponse()
@@ -185,10 +200,10 @@ ATTEMPTS: dict[str, Callable[[], str]] = {
     "reads the gateway's files": lambda: read("gateway/*", "gateway/body/*", "gateway/proxy/*"),
     "reads the supervisor's files": lambda: read("run/*", "run/http/*/*"),
     "writes a record": lambda: write("deployment.json"),
-    "writes a key": lambda: write("keys.json", "[]"),
-    "writes a pid file": lambda: write("run/tesseract-1.group", '{"pid": 1, "born": 0}'),
-    "writes nginx' pid file": lambda: write("gateway/nginx.pid", "1"),
-    "writes nginx' configuration": lambda: write("gateway/nginx.conf", ""),
+    "writes a key": lambda: write("keys.json"),
+    "writes a pid file": lambda: write("run/tesseract-1.group"),
+    "writes nginx' pid file": lambda: write("gateway/nginx.pid"),
+    "writes nginx' configuration": lambda: write("gateway/nginx.conf"),
     "makes a file in the state folder": lambda: write("planted"),
     "reads variables": each(lambda pid: Path(f"/proc/{pid}/environ").read_text()[:80]),
     "reads memory": each(lambda pid: str(os.open(f"/proc/{pid}/mem", os.O_RDONLY))),
@@ -209,7 +224,7 @@ ATTEMPTS: dict[str, Callable[[], str]] = {
 
 def main() -> None:
     came = {}
-    for name, attempt in ATTEMPTS.items():
+    for name, attempt in ATTEMPTS.items() if NAME is None else [(NAME, ATTEMPTS[NAME])]:
         try:
             came[name] = attempt()
         except OSError:

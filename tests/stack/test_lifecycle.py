@@ -30,8 +30,11 @@ from fleets import Faulty, events, happened, known
 from pages import data_url, encoded, page, request
 
 from cloister import config, deployment, sockets, takeover
+from cloister.endpoint import TcpAddress
 from cloister.layout import Layout
+from cloister.runtimes import GATEWAY
 from cloister.runtimes.program import socket_folder
+from cloister.runtimes.supervisor import Supervisor
 
 
 def read(stack: Stack, text: str = "Page 2345") -> requests.Response:
@@ -209,6 +212,26 @@ def test_only_up_and_down_end_what_a_killed_supervisor_left(fresh: Stack) -> Non
 
 def _assert_gone(process: psutil.Process) -> None:
     assert is_over(process)
+
+
+def test_a_port_that_is_not_held_for_the_gateway_is_told_and_the_watchdog_holds_it(
+    fresh: Stack,
+) -> None:
+    fresh.invoke("up", "--set", "healing.interval_s=1")
+    fresh.invoke("status")
+    taken = TcpAddress("127.0.0.1", fresh.port + 1)
+    supervisor = Supervisor(Layout(fresh.state), 10, (taken,))
+    with closing(socket.create_server((taken.host, taken.port))):
+        supervisor.reserve()
+        (row,) = [
+            one for one in fresh.json("status", code=1)["programs"] if one["name"] == "reservation"
+        ]
+        assert row["state"] == "failed"
+        assert f"{taken} (Address already in use) is not held" in row["detail"]
+        eventually(lambda: happened(fresh, "reservation", GATEWAY, 0))
+    eventually(lambda: fresh.invoke("status"))
+    with pytest.raises(OSError, match="in use"):
+        socket.create_server((taken.host, taken.port))
 
 
 def test_what_is_there_after_it_was_killed_is_named_and_down_did_not_succeed(fresh: Stack) -> None:

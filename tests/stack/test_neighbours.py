@@ -6,6 +6,7 @@ These need root, or `sudo` without a password: docs/testing.md.
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -164,6 +165,38 @@ def test_no_attempt_of_another_user_comes_to_anything(open_wide: Stack, user: in
     assert not (open_wide.state / "planted").exists()
     assert "Page 2345" in read_large_page(open_wide, key)
     assert open_wide.json("status")["healthy"]
+
+
+@contextmanager
+def decoy() -> Iterator[int]:
+    """Give a process of this user, with what looks like a key among its arguments."""
+    command = ["sh", "-c", "read line", "cloister_operator.AAAA"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        try:
+            yield process.pid
+        finally:
+            process.kill()
+
+
+def test_each_attempt_comes_to_something_for_who_may_make_it(open_wide: Stack) -> None:
+    """One that comes to nothing for the owner and for root would be no attempt at all."""
+    key = (open_wide.state / "operator.key").read_text().strip()
+    place = (open_wide.state, open_wide.port)
+    with decoy() as pid:
+        theirs: dict[str, str] = json.loads(neighbours.run(ATTEMPTS, *place, pid))
+    assert [name for name, what in theirs.items() if what] == ["finds keys in arguments"]
+
+    def comes_to_nothing(name: str, user: int) -> bool:
+        with decoy() as pid:
+            printed = neighbours.run(ATTEMPTS, *place, pid, name, key, user=user)
+        return not json.loads(printed)[name]
+
+    # The kernel may leave some to root alone (Yama), and a port to its owner alone.
+    users = (os.geteuid(), 0)
+    shut = [name for name in theirs if all(comes_to_nothing(name, user) for user in users)]
+    assert shut == []
+    assert "Page 2345" in read_large_page(open_wide, {"Authorization": f"Bearer {key}"})
+    open_wide.invoke("status")
 
 
 def test_nothing_of_another_user_can_be_in_the_way_of_a_command(open_wide: Stack) -> None:

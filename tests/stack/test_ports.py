@@ -72,6 +72,27 @@ def test_ports_are_held_until_others_are_to_be() -> None:
     listen(HOST, first + 1).close()
 
 
+def test_a_port_that_is_not_held_is_told_and_held_as_soon_as_it_can_be() -> None:
+    port, held = free_ports(1), Reservations()
+    with listen(HOST, port):
+        held.keep([(HOST, port)])
+        told = [f"{HOST}:{port} (Address already in use)"]
+        assert (held.lost(), held.renew(), held.lost()) == (told, told, told)
+    assert held.renew() == held.lost() == []
+    with pytest.raises(OSError, match="in use"):
+        listen(HOST, port)
+    os.close(
+        held._sockets[HOST, port]._socket.fileno()
+    )  # as a program that closes all its descriptors
+    assert held.lost() == [f"{HOST}:{port} (it was closed)"]
+    with listen(HOST, port):
+        assert held.renew() == told
+    assert held.renew() == []
+    held.keep([])
+    assert held.lost() == []
+    listen(HOST, port).close()
+
+
 @pytest.mark.parametrize("address", [HOST, ANY, ANY_IPV6])
 def test_a_program_of_another_user_is_not_taken_for_the_service(
     address: str, monkeypatch: pytest.MonkeyPatch

@@ -146,6 +146,10 @@ class ModelRuntime:
     def orphans(self) -> tuple[ProgramState, ...]:
         return ()
 
+    def lost_ports(self, *, renew: bool) -> tuple[str, ...]:
+        assert renew
+        return ()
+
     def end_orphans(self) -> None:
         """Nothing is left here."""
 

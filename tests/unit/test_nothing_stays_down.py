@@ -19,7 +19,7 @@ import psutil
 import pytest
 import yaml
 
-from cloister import chat, config, gateway, sockets, unixhttp
+from cloister import chat, config, events, gateway, sockets, unixhttp
 from cloister.config import Settings
 from cloister.deployment import defects, lifecycle, present
 from cloister.deployment.access import Access
@@ -233,6 +233,11 @@ class Fleet:
     def __init__(self) -> None:
         self.done: list[str] = []
         self.state = RUNS
+        self.lost: tuple[str, ...] = ()
+
+    def lost_ports(self, *, renew: bool) -> tuple[str, ...]:
+        assert renew
+        return self.lost
 
     def session(self) -> Any:
         return nullcontext()
@@ -260,6 +265,17 @@ def shared(tmp_path: Path, fleet: Fleet) -> Iterator[Callable[[float], SharedPro
             return program
 
         yield care
+
+
+def test_a_port_that_is_lost_and_held_again_is_noted_once(tmp_path: Path) -> None:
+    fleet = Fleet()
+    fleet.state = replace(RUNS, state="backoff", pid=None)
+    with shared(tmp_path, fleet) as care:
+        for lost in ((), ("a:1 (in use)",), ("a:1 (in use)",), (), ()):
+            fleet.lost = lost
+            care(100)
+    told = [event.why for event in events.read(Layout(tmp_path)) if event.event == "reservation"]
+    assert told == ["a:1 (in use) is not held", "it is held again"]
 
 
 def test_a_gateway_without_a_process_is_started_unless_its_runtime_does_or_a_command_works(
@@ -353,6 +369,7 @@ def test_restart_counts_the_programs_that_it_starts_again(
     done: list[str] = []
     running: Any = SimpleNamespace(
         states=lambda: (replace(RUNS, name=EXPORTER),),
+        orphans=lambda: (),
         place=lambda: Place(tmp_path / "gateway", tmp_path / "logs"),
         check_gateway=lambda _: None,
         halt=lambda name: done.append(f"halt {name} {required(settings).taken}"),

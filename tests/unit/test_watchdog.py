@@ -310,6 +310,7 @@ def test_a_full_disk_keeps_no_sick_replica_from_being_restarted(
         halt=halt,
         start=start,
         tail=lambda *_: "",
+        lost_ports=lambda **_: (),
     )
     kind = replace(RUNTIMES["process"], make=lambda _: cast("Any", running))
     monkeypatch.setitem(RUNTIMES, "process", kind)

@@ -196,6 +196,10 @@ class DockerRuntime:
     def end_orphans(self) -> None:
         """Nothing is left that is in the way of a start; the watchdog's supervisor ends its own."""
 
+    def lost_ports(self, *, renew: bool = False) -> tuple[str, ...]:  # noqa: ARG002
+        """Docker holds the ports that it publishes."""
+        return ()
+
     def session(self) -> requests.Session:
         """Return a session; the replicas' sockets are in folders of this machine."""
         return chat.session(unixhttp.below(self._layout.sockets))
