@@ -29,7 +29,7 @@ from cloister.files import write_atomically
 from cloister.layout import Layout
 from cloister.runtimes.program import Changes, Program, ProgramState, State
 from cloister.runtimes.reservation import NAMESPACE, reserved
-from cloister.runtimes.supervisord import GROUP_SUFFIX, render
+from cloister.runtimes.supervisord import GROUP_SUFFIX, described_stop_s, render
 from cloister.runtimes.transport import Transport
 
 _START_S = 15.0
@@ -58,7 +58,7 @@ _NOT_THERE = {Faults.NOT_RUNNING, Faults.BAD_NAME}
 class Supervisor:
     """The supervisord of one state folder, which holds ports for its programs.
 
-    A program of it stops within `longest_stop_s`.
+    A program of it stops within `longest_stop_s`, or within what the file says that it was told.
     """
 
     def __init__(
@@ -69,7 +69,8 @@ class Supervisor:
         self._logs = layout.logs
         self._configuration = self._folder / "supervisord.conf"
         self._socket = self._folder / "supervisor.sock"
-        self._stop_s = longest_stop_s + _MARGIN_S
+        # Read now: `changes` writes the new times, and what runs until then has the old ones.
+        self._stop_s = max(longest_stop_s, described_stop_s(self._configuration)) + _MARGIN_S
 
     def alive(self) -> bool:
         """Tell whether it answers."""
