@@ -27,7 +27,7 @@ from cloister.files import write_atomically
 from cloister.layout import Layout
 from cloister.runtimes.program import Changes, Program, ProgramState, State
 from cloister.runtimes.reservation import NAMESPACE, reserved
-from cloister.runtimes.supervisord import GROUP_SUFFIX, render
+from cloister.runtimes.supervisord import GROUP_SUFFIX, described_stop_s, render
 from cloister.runtimes.transport import StuckError, calls, unless
 
 _START_S = 15.0
@@ -54,7 +54,10 @@ _NOT_THERE = {Faults.NOT_RUNNING, Faults.BAD_NAME}
 
 
 class Supervisor:
-    """The supervisord of a state folder, whose programs stop within `longest_stop_s`."""
+    """The supervisord of a state folder, which holds ports for its programs.
+
+    A program of it stops within `longest_stop_s`, or within what the file says that it was told.
+    """
 
     def __init__(
         self, layout: Layout, longest_stop_s: float, ports: tuple[TcpAddress, ...] = ()
@@ -64,7 +67,8 @@ class Supervisor:
         self._logs = layout.logs
         self._configuration = self._folder / "supervisord.conf"
         self._socket = self._folder / "supervisor.sock"
-        self._stop_s = longest_stop_s + _MARGIN_S
+        # Read now: `changes` writes the new times, and what runs until then has the old ones.
+        self._stop_s = max(longest_stop_s, described_stop_s(self._configuration)) + _MARGIN_S
 
     def alive(self) -> bool:
         """Tell whether it answers."""

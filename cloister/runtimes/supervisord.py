@@ -1,5 +1,6 @@
 """Programs to supervisord's configuration, as pure text."""
 
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -34,6 +35,12 @@ def render(programs: tuple[Program, ...], *, folder: Path, logs: Path, root: Pat
     for program in programs:
         sections += ["", *_program(program, folder, logs)]
     return "\n".join(sections) + "\n"
+
+
+def described_stop_s(configuration: Path) -> int:
+    """Return the longest time that a program of a configuration may take to stop, 0 for none."""
+    text = configuration.read_text(encoding="utf-8") if configuration.exists() else ""
+    return max(map(int, re.findall(r"(?m)^stopwaitsecs=(\d+)$", text)), default=0)
 
 
 def _program(program: Program, folder: Path, logs: Path) -> list[str]:

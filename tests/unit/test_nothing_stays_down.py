@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import Mock
 
 import psutil
 import pytest
@@ -37,12 +38,14 @@ from cloister.runtimes import (
     GATEWAY,
     RUNTIMES,
     WATCHDOG,
+    Program,
     ProgramState,
     Runtime,
     longest_stop_s,
 )
 from cloister.runtimes.docker import overlay
 from cloister.runtimes.supervisor import Supervisor
+from cloister.runtimes.supervisord import render
 from cloister.watchdog.backoff import Failures
 from cloister.watchdog.shared import SharedProgram, SharedPrograms, longest_silence_s
 from cloister.watchdog.watch import Watch
@@ -169,6 +172,33 @@ def test_a_frozen_supervisor_is_one_that_does_not_answer(
         assert not supervisor.alive()
         assert supervisor.states() == ()
         assert supervisor.orphans() == ()
+
+
+def test_what_runs_has_its_own_time_to_stop_though_new_settings_have_less(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = Layout(tmp_path)
+    layout.run.mkdir()
+    slow = Program("tesseract-1", "engine", ("true",), stop_wait_s=700)
+    quick = replace(slow, stop_wait_s=150)
+    text = render((quick, slow), folder=layout.run, logs=layout.logs, root=ROOT)
+    (layout.run / "supervisord.conf").write_text(text)
+    waits: list[float] = []
+
+    @contextmanager
+    def rpc(_: Supervisor, *__: object, answer_s: float = 0) -> Iterator[Any]:
+        waits.append(answer_s)
+        answers = {"reloadConfig.return_value": [[[], ["tesseract-1"], []]]}
+        yield Mock(**answers, **{"getAllProcessInfo.return_value": []})
+
+    monkeypatch.setattr(Supervisor, "_rpc", rpc)
+    supervisor = Supervisor(layout, 150)
+    assert supervisor.apply((quick,), {"tesseract-1"}) == ("tesseract-1",)
+    assert max(waits) >= 700
+    assert "stopwaitsecs=700" not in (layout.run / "supervisord.conf").read_text()
+    waits.clear()
+    Supervisor(layout, 800).remove({"tesseract-1"})
+    assert max(waits) >= 800
 
 
 @pytest.mark.parametrize(
