@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from cloister.cleaning import on_one_line
 from cloister.errors import OcrError
 from cloister.rendering.drawing import Drawing, Drawn, Part, UnreadableError
 from cloister.rendering.opening import open_document
@@ -24,7 +25,7 @@ _KEPT = ("PYTHONHOME", "LD_LIBRARY_PATH")
 _START_TIMEOUT_S, _LAST_BREATH_S = 60, 5
 # What a worker may say: more is a worker that a document has taken over.
 _LINE_BYTES, _IMAGE_BYTES = 4 << 20, 512 << 20
-_REASON_CHARACTERS, _COMPLAINT_BYTES = 500, 64 << 10
+_COMPLAINT_BYTES = 64 << 10
 _MIMES = {"image/png", "image/jpeg", "image/tiff", "image/webp", "image/bmp", "image/gif"}
 _CHUNK = 1 << 20
 _NUMBERS = {"count", "width", "height", "bytes"}
@@ -217,7 +218,7 @@ class Process:
         content = output.read(_COMPLAINT_BYTES) if output is not None else b""
         lines = content.decode(errors="replace").strip().splitlines()
         self.end()
-        return _printable(lines[-1]) if lines else "it says nothing"
+        return on_one_line(lines[-1]) if lines else "it says nothing"
 
     def _too_slow(self) -> UnreadableError:
         return UnreadableError(f"rendering took longer than {self._limits.page_timeout_s:g} s")
@@ -264,10 +265,6 @@ def _signal(number: int) -> str:
     return known.get(number, str(number))
 
 
-def _printable(text: str) -> str:
-    return "".join(one if one.isprintable() else " " for one in text[:_REASON_CHARACTERS])
-
-
 def _parsed(line: bytes, shape: dict[str, Any]) -> dict[str, Any]:
     """Return what a worker says, once it has the shape of an answer; else raise _BrokenError."""
     try:
@@ -279,7 +276,7 @@ def _parsed(line: bytes, shape: dict[str, Any]) -> dict[str, Any]:
     if answer == {"memory": True}:
         return answer
     if isinstance(reason := answer.get("unreadable"), str):
-        return {"unreadable": _printable(reason)}
+        return {"unreadable": on_one_line(reason)}
     if answer.keys() != shape.keys():
         raise _BrokenError("another answer than was asked for")
     for name, kind in shape.items():
