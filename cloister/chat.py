@@ -1,6 +1,7 @@
 """One page over the OpenAI chat API: the request's body, and what the answer says."""
 
 import base64
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import requests
 
 from cloister import bounded, unixhttp
-from cloister.cleaning import clean, on_one_line, printable
+from cloister.cleaning import clean, on_one_line
 from cloister.endpoint import describe
 from cloister.errors import OcrError
 from cloister.sessions import Session, TcpAdapter
@@ -17,8 +18,8 @@ from cloister.sockdiag import Guard
 
 # What makes a request's text come as it is written, with the count of tokens at its end.
 STREAMED = {"stream": True, "stream_options": {"include_usage": True}}
-# What an answer is that has another form; Python's parser raises RecursionError for a deep one.
-_ODD = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+_ODD = (ValueError, LookupError, TypeError, AttributeError)  # by what has another form
+_SHOWN_BYTES = 800
 
 
 @dataclass(frozen=True)
@@ -138,12 +139,12 @@ def complete(
         raise RefusedError(f"`{describe(url)}` cannot be reached: {reason(error)}", 0) from error
     if not answer.ok:
         raise RefusedError(
-            f"HTTP {answer.status_code}: {message(answer)}",
+            on_one_line(f"HTTP {answer.status_code}: {message(answer)}"),
             answer.status_code,
             retry_after_s(answer),
         )
     try:
-        parsed = answer.json()
+        parsed = values(answer)
         choice, usage = parsed["choices"][0], parsed.get("usage")
         return Reading(
             text=clean(str(choice["message"]["content"] or "")).text,
@@ -156,7 +157,7 @@ def complete(
         )
     except _ODD as error:
         raise RefusedError(
-            f"`{describe(url)}` does not answer like the OpenAI API: {answer.text[:200]!r}",
+            on_one_line(f"`{describe(url)}` does not answer like the OpenAI API: {_text(answer)}"),
             answer.status_code,
         ) from error
 
@@ -168,11 +169,26 @@ def retry_after_s(answer: requests.Response) -> float | None:
 
 
 def message(answer: requests.Response) -> str:
-    """Return what an error of the API says."""
+    """Return what an error of the API says, on one line."""
     try:
-        return printable(str(answer.json()["error"]["message"]))
+        return on_one_line(str(values(answer)["error"]["message"]))
     except _ODD:
-        return printable(answer.text[:200] or answer.reason)
+        return on_one_line(_text(answer) or str(answer.reason))
+
+
+def values(answer: requests.Response) -> Any:
+    """Return the JSON of an answer, in the encoding that JSON has, whatever charset it names.
+
+    Raises ValueError for what is none, or is nested more deeply than Python's parser can follow.
+    """
+    try:
+        return json.loads(answer.content)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _text(answer: requests.Response) -> str:
+    return answer.content[:_SHOWN_BYTES].decode(errors="replace")
 
 
 def reason(error: requests.RequestException) -> str:
@@ -180,4 +196,5 @@ def reason(error: requests.RequestException) -> str:
     if isinstance(error, requests.Timeout):
         return "no answer in time"
     cause = error.args[0] if error.args else error
-    return str(getattr(cause, "reason", cause)).rpartition(": ")[2] or type(error).__name__
+    said = str(getattr(cause, "reason", cause)).rpartition(": ")[2]
+    return on_one_line(said) or type(error).__name__

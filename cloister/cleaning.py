@@ -102,6 +102,10 @@ _LOST = re.compile(
 _UNSEEN = re.compile(rf"[{_HIDDEN}{_INVISIBLE}{_SELECTORS}{_FILLERS}\u034f\u2028\u2029]")
 
 
+LONGEST_MESSAGE = 500
+_LOOKED_AT = 10  # characters for each one that is shown
+
+
 @dataclass(frozen=True)
 class Cleaned:
     """A page's text, and how many characters were removed from it; its length is the text's.
@@ -154,9 +158,13 @@ def printable(text: str) -> str:
     return _without_unseen(lines, "\ufffd")
 
 
-def on_one_line(text: str) -> str:
-    """Return a message as `printable` text on one line."""
-    return " ".join(printable(text).split())
+def on_one_line(text: str, most: int = LONGEST_MESSAGE) -> str:
+    """Return a message as `printable` text on one line of at most so many characters."""
+    looked_at = text[: _LOOKED_AT * most]  # an engine may say megabytes
+    line = " ".join(printable(looked_at).split())
+    if len(line) <= most and len(looked_at) == len(text):
+        return line
+    return f"{printable(line[: most - 1]).rstrip()}…"
 
 
 def printable_json(text: str) -> str:

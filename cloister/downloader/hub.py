@@ -14,6 +14,7 @@ from huggingface_hub.errors import OfflineModeIsEnabled
 from huggingface_hub.hf_api import ModelInfo, RepoFile
 from huggingface_hub.utils import get_session  # type: ignore[attr-defined]
 
+from cloister.cleaning import on_one_line
 from cloister.downloader import session
 from cloister.downloader.asking import (
     TOKEN_HINT,
@@ -149,7 +150,7 @@ def _declared(value: object) -> str | None:
     """Return what a stranger wrote on a card as one short line that is safe to show."""
     values = value if isinstance(value, list) else [value]
     text = ", ".join(str(one) for one in values if one is not None)
-    return "".join(filter(str.isprintable, text))[:_LONGEST] or None
+    return on_one_line(text, _LONGEST) or None
 
 
 def _listed(tree: Iterable[object]) -> list[Remote]:

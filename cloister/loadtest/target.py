@@ -13,6 +13,7 @@ import requests
 
 from cloister import chat, config, deployment, ports
 from cloister.chat import Pass
+from cloister.cleaning import on_one_line
 from cloister.config import API_KEY_VARIABLE, Settings
 from cloister.endpoint import Route
 from cloister.errors import LoadTestError
@@ -109,8 +110,8 @@ def _engine(enter: Pass) -> str:
         try:
             answer = session.get(f"{enter.url}/v1/models", timeout=10)
             answer.raise_for_status()
-            owner = answer.json()["data"][0].get("owned_by")
-        except (ValueError, LookupError, AttributeError) as error:
+            owner = chat.values(answer)["data"][0].get("owned_by")
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise LoadTestError(f"`{enter.url}/v1/models` is not the OpenAI API's") from error
         except requests.HTTPError as error:
             raise LoadTestError(
@@ -122,7 +123,7 @@ def _engine(enter: Pass) -> str:
                 f"no service answers at `{enter.url}`: {chat.reason(error)}",
                 hint="--url http://127.0.0.1:8001",
             ) from error
-    return str(owner or "unknown")
+    return on_one_line(str(owner or "unknown"))
 
 
 def require_metrics(target: Target) -> str | None:

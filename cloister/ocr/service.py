@@ -7,6 +7,7 @@ import requests
 
 from cloister import chat, deployment
 from cloister.chat import Pass
+from cloister.cleaning import on_one_line
 from cloister.config import API_KEY_VARIABLE, Settings
 from cloister.engines import ENGINES
 from cloister.errors import OcrError
@@ -100,7 +101,7 @@ def _owner(enter: Pass) -> str | None:
     """Return who owns the first model, None where that is not told."""
     answer = _get(enter, "/v1/models")
     try:
-        return str(answer.json()["data"][0]["owned_by"])
+        return on_one_line(str(chat.values(answer)["data"][0]["owned_by"]))
     except (ValueError, LookupError, TypeError):
         return None
 

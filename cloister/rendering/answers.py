@@ -3,7 +3,8 @@
 import json
 from typing import Any
 
-_REASON_CHARACTERS = 500
+from cloister.cleaning import on_one_line
+
 _IMAGE_BYTES = 512 << 20
 _MIMES = {"image/png", "image/jpeg", "image/tiff", "image/webp", "image/bmp", "image/gif"}
 _NUMBERS = {"count", "width", "height", "bytes"}
@@ -24,7 +25,7 @@ def parse(line: bytes, shape: dict[str, Any]) -> dict[str, Any]:
     if answer == {"memory": True}:
         return answer
     if isinstance(reason := answer.get("unreadable"), str):
-        return {"unreadable": _printable(reason)}
+        return {"unreadable": on_one_line(reason)}
     if answer.keys() != shape.keys():
         raise BrokenError("another answer than was asked for")
     for name, kind in shape.items():
@@ -44,8 +45,4 @@ def _is_number(value: object) -> bool:
 def last_line(text: str) -> str:
     """Return the last line of what a worker printed, printable and of 500 characters at most."""
     lines = text.strip().splitlines()
-    return _printable(lines[-1]) if lines else ""
-
-
-def _printable(text: str) -> str:
-    return "".join(one if one.isprintable() else " " for one in text[:_REASON_CHARACTERS])
+    return on_one_line(lines[-1]) if lines else ""

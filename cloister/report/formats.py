@@ -2,6 +2,7 @@
 
 import math
 
+from cloister.cleaning import on_one_line
 from cloister.loadtest.result import Estimate
 
 NONE = "-"
@@ -13,8 +14,7 @@ def plain(text: str, most: int = 300) -> str:
     Control characters and those that turn the direction of writing could make a reader see another
     report than the one that was written.
     """
-    shown = "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
-    return shown if len(shown) <= most else f"{shown[: most - 1]}…"
+    return on_one_line(text, most)
 
 
 def number(value: float | None, digits: int | None = None) -> str:

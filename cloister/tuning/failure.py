@@ -2,6 +2,7 @@
 
 import re
 
+from cloister.cleaning import on_one_line
 from cloister.tuning.trial import Failure
 
 # The first that matches a line holds. What memory is short of is told in many words; a kernel that
@@ -55,6 +56,6 @@ def classify(log: str, told: str, *, alive: bool, loaded: bool) -> tuple[Failure
         said = next((line for line in lines if sign.search(line)), None)
         if said is not None:
             oom_later = failure == "OOM at start" and loaded
-            return ("OOM under load" if oom_later else failure), said.strip()[:_LINE]
+            return ("OOM under load" if oom_later else failure), on_one_line(said, _LINE)
     said = next((line.strip() for line in (told, *lines) if line.strip()), "it said nothing")
-    return ("time-out" if alive else "crash"), said.splitlines()[0][:_LINE]
+    return ("time-out" if alive else "crash"), on_one_line(said.splitlines()[0], _LINE)

@@ -13,6 +13,7 @@ import requests
 
 import cloister
 from cloister import chat, config, deployment, gpus, metrics
+from cloister.cleaning import on_one_line
 from cloister.config import Settings
 from cloister.deployment import Plan
 from cloister.engines import ENGINES
@@ -111,8 +112,10 @@ class Server:
         try:
             with deployment.runtime(self.settings).session() as session:
                 answer = session.get(f"{planned.replicas[0].url}/version", timeout=_ASK_S)
-            return str(answer.json()["version"]) if answer.ok else cloister.VERSION
-        except (requests.RequestException, ValueError, LookupError):
+            return (
+                on_one_line(str(chat.values(answer)["version"])) if answer.ok else cloister.VERSION
+            )
+        except (requests.RequestException, ValueError, LookupError, TypeError):
             return cloister.VERSION
 
 

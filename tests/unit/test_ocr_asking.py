@@ -1,5 +1,6 @@
 """What one request comes to, whatever the engine answers."""
 
+import json
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -7,15 +8,17 @@ from typing import Any
 import pytest
 import requests
 from requests.structures import CaseInsensitiveDict
+from requests.utils import get_encoding_from_headers
 
 from cloister import chat
+from cloister.cleaning import LONGEST_MESSAGE
 from cloister.ocr import asking
 from cloister.ocr.asking import Outcome
 
 STOP = b'data: {"choices": [{"delta": {"content": "Page"}, "finish_reason": "stop"}]}\n\n'
 
 
-def answering(*pieces: bytes, status: int = 200, **headers: str) -> Any:
+def answering(*pieces: bytes, status: int = 200, kind: str = "", **headers: str) -> Any:
     """Return a session in which every page is answered so."""
 
     class Response(requests.Response):
@@ -31,13 +34,14 @@ def answering(*pieces: bytes, status: int = 200, **headers: str) -> Any:
 
     answer = Response()
     answer.status_code = status
-    answer.headers = CaseInsensitiveDict(headers)
+    answer.encoding = get_encoding_from_headers(CaseInsensitiveDict({"Content-Type": kind}))
+    answer.headers = CaseInsensitiveDict({"Content-Type": kind, **headers})
     return SimpleNamespace(post=lambda *_, **__: answer)
 
 
-def asked(*pieces: bytes, status: int = 200, **headers: str) -> Outcome:
+def asked(*pieces: bytes, status: int = 200, kind: str = "", **headers: str) -> Outcome:
     return asking.ask(
-        answering(*pieces, status=status, **headers),
+        answering(*pieces, status=status, kind=kind, **headers),
         "http://a",
         b"{}",
         timeout_s=1,
@@ -79,19 +83,14 @@ def test_tokens_that_an_engine_does_not_tell_are_counted_by_us(count: bytes) -> 
 
 @pytest.mark.parametrize("usage", [None, 7, {}, {"completion_tokens": -1}])
 def test_a_whole_answer_needs_no_count(usage: object) -> None:
-    answer = SimpleNamespace(
-        ok=True,
-        headers={},
-        elapsed=SimpleNamespace(total_seconds=lambda: 1.0),
-        json=lambda: {
-            "choices": [{"message": {"content": "Page"}, "finish_reason": "stop"}],
-            "model": "m",
-            "usage": usage,
-        },
-    )
-    session: Any = SimpleNamespace(post=lambda *_, **__: answer)
+    page = {
+        "choices": [{"message": {"content": "Page"}, "finish_reason": "stop"}],
+        "model": "m",
+        "usage": usage,
+    }
+    session = answering(json.dumps(page).encode())
     assert chat.complete(session, "http://a", {}, timeout_s=1) == chat.Reading(
-        "Page", "stop", "m", None, 1.0
+        "Page", "stop", "m", None, 0.0
     )
 
 
@@ -101,3 +100,46 @@ def test_json_that_nests_deeply_is_no_traceback() -> None:
         chat.complete(answering(deep), "http://a", {}, timeout_s=1)
     with pytest.raises(chat.RefusedError, match=r"HTTP 500: \[\["):
         chat.complete(answering(deep, status=500), "http://a", {}, timeout_s=1)
+
+
+ORDERS = "\x1b]0;owned\x07\u202eline one\r\nline two\t\x00\U000e0041" + "x" * 100_000
+SAID = ORDERS.encode()
+JSON = b'{"error": {"message": %s}}' % json.dumps(ORDERS).encode()
+
+
+def assert_is_a_message(text: str | None) -> None:
+    assert text
+    assert len(text) <= LONGEST_MESSAGE
+    assert text.isprintable()
+    assert "one" in text
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "text/plain; charset=idna", "text/x; charset=hex"])
+@pytest.mark.parametrize("body", [SAID, JSON, b'{"error": "line one\x9b"}', b'["line one"]'])
+def test_what_an_engine_says_of_an_error_is_one_line(body: bytes, kind: str) -> None:
+    outcome = asked(body, status=500, kind=kind)
+    assert_is_a_message(outcome.message)
+    fault = outcome.fault()
+    assert fault is not None
+    assert_is_a_message(fault.reason)
+    for status in (200, 500):
+        session = answering(body, status=status, kind=kind)
+        with pytest.raises(chat.RefusedError) as refused:
+            chat.complete(session, "http://a", {}, timeout_s=1)
+        assert_is_a_message(refused.value.message)
+
+
+def test_what_an_engine_says_of_itself_is_one_line() -> None:
+    event = {"model": ORDERS, "choices": [{"delta": {"content": "a"}, "finish_reason": ORDERS}]}
+    outcome = asked(b"data: " + json.dumps(event).encode() + b"\n\n")
+    assert_is_a_message(outcome.engine)
+    assert_is_a_message(outcome.finish_reason)
+    told: Any = {"X-Cloister-Engine": "one " * 9_000, "X-Request-ID": "one\x9b" * 9_000}
+    outcome = asked(STOP, **told)
+    assert_is_a_message(outcome.engine)
+    assert_is_a_message(outcome.request_id)
+
+
+def test_what_a_connection_ended_with_is_one_line() -> None:
+    error = requests.ConnectionError(f"BadStatusLine: {ORDERS}")
+    assert_is_a_message(chat.reason(error))

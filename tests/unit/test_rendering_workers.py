@@ -416,7 +416,9 @@ def test_a_worker_imports_little() -> None:
     ).stdout.split()
     own = {name for name in found if name.startswith("cloister.")}
     assert all(
-        name.startswith(("cloister.rendering", "cloister.errors", "cloister.sandbox"))
+        name.startswith(
+            ("cloister.rendering", "cloister.errors", "cloister.sandbox", "cloister.cleaning")
+        )
         for name in own
     )
     assert not {"pydantic", "requests", "yaml", "numpy", "multiprocessing"} & set(found)

@@ -5,6 +5,7 @@ from typing import Any
 
 from docker.models.containers import Container
 
+from cloister.cleaning import on_one_line
 from cloister.runtimes.program import ProgramState, State
 
 _NEVER = "0001-01-01"
@@ -45,4 +46,4 @@ def _detail(state: dict[str, Any], health: str) -> str:
     if state["Status"] != "running":
         return state.get("Error") or f"{state['Status']}, exit code {state['ExitCode']}"
     checks = (state.get("Health") or {}).get("Log") or []
-    return f"{health}: {checks[-1]['Output'].strip()[:200]}" if checks else state["Status"]
+    return f"{health}: {on_one_line(checks[-1]['Output'], 200)}" if checks else state["Status"]
