@@ -25,17 +25,18 @@ _CHEAP = {GATEWAY: "/-/generation", EXPORTER: "/favicon.ico"}
 
 
 def missing(
-    found: Record, planned: Plan, states: Sequence[ProgramState]
+    found: Record, planned: Plan, states: Sequence[ProgramState], *, is_command_at_work: bool
 ) -> tuple[ProgramState, ...]:
     """Return the programs of a deployment that nobody lists, as stopped; pure.
 
-    A replica that a command has in hand is left out: it may be there in a moment, or be gone.
+    A replica that a command has in hand is left out: it may be there in a moment, or be gone. The
+    record alone does not tell, since it is that of a command that was killed as well.
     """
     listed = {state.name for state in states}
     held = {
         name
         for name in planned.names
-        if found.under_way and found.standings.get(name) in _HELD_BY_A_COMMAND
+        if is_command_at_work and found.standings.get(name) in _HELD_BY_A_COMMAND
     }
     return tuple(
         ProgramState(program.name, "stopped", None, 0, "it does not run; next: invoke up")

@@ -18,6 +18,7 @@ from cloister.deployment.plan import Plan, of
 from cloister.deployment.record import Record
 from cloister.engines import ENGINES
 from cloister.errors import DeploymentError
+from cloister.files import is_locked
 from cloister.gpus import Card
 from cloister.layout import Layout
 from cloister.runtimes import WATCHDOG, ProgramState
@@ -81,9 +82,12 @@ def status(settings: Settings) -> Status:
         return _nothing(resolve(settings))
     planned, running = of(found), runtime(found.settings)
     running.require_own()
+    # Before the states: what a command that ends meanwhile has started is listed by then.
+    at_work = is_locked(Layout(settings.state_dir).lock)
     states = running.states()
     states = (*states, *running.orphans())
-    states = (*states, *defects.missing(found, planned, states))
+    missing = defects.missing(found, planned, states, is_command_at_work=at_work)
+    states = (*states, *missing)
     needs_gpu = ENGINES[planned.engine].needs_gpu
     cards = {card.index: card for card in gpus.cards()} if needs_gpu else {}
     with running.session() as session:
