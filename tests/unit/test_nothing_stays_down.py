@@ -425,8 +425,13 @@ def test_restart_counts_the_programs_that_it_starts_again(
         start=lambda name: done.append(f"start {name}"),
     )
     monkeypatch.setitem(RUNTIMES, "process", replace(RUNTIMES["process"], make=lambda _: running))
-    lifecycle.restart(settings, (EXPORTER,), lambda _: None)
-    assert done == [f"halt {EXPORTER} {{}}", f"start {EXPORTER}"]
+    lifecycle.restart(settings, (EXPORTER,), done.append)
+    assert done == [
+        f"restarting {EXPORTER}",
+        f"waiting for {EXPORTER} to stop, at most 10 s",
+        f"halt {EXPORTER} {{}}",
+        f"start {EXPORTER}",
+    ]
     assert required(settings).taken == {EXPORTER: 1}
 
 
