@@ -26,7 +26,14 @@ from cloister.deployment import access, defects, lifecycle, present
 from cloister.deployment.access import Access
 from cloister.deployment.plan import door, of, plan, programs
 from cloister.deployment.record import Record, Standing, required, write
-from cloister.deployment.status import ProgramStatus, Status, _heard, _is_well, _judge, status
+from cloister.deployment.status import (
+    ProgramStatus,
+    Status,
+    _check,
+    _check_watchdog,
+    _is_healthy,
+    status,
+)
 from cloister.endpoint import UnixSocket
 from cloister.engines import ENGINES
 from cloister.errors import DeploymentError
@@ -263,8 +270,8 @@ def test_status_names_what_a_killed_command_left_missing_though_nobody_heals(
 def test_a_sick_replica_and_a_crash_loop_are_not_well(tmp_path: Path) -> None:
     runs = ProgramStatus("tesseract-1", "running", 1, 1, 1, "", standing="serving")
     sick = replace(runs, standing="sick")
-    assert _is_well(runs)
-    assert not _is_well(sick)
+    assert _is_healthy(runs)
+    assert not _is_healthy(sick)
     ended = replace(runs, name="exporter", state="stopped", standing=None, detail="exit code 0")
     whole = Status(False, True, "url", "tesseract", "model", (runs, sick, ended))  # noqa: FBT003
     assert present.complaints(whole) == [
@@ -277,7 +284,7 @@ def test_a_sick_replica_and_a_crash_loop_are_not_well(tmp_path: Path) -> None:
     write_atomically(Layout(tmp_path).watch, told)
     state = replace(RUNS, name=EXPORTER)
     session: Any = None  # is not used: what ends again and again is not asked
-    assert _judge(settings, kept, of(kept), session, state).state == "backoff"
+    assert _check(settings, kept, of(kept), session, state).state == "backoff"
 
 
 def test_a_watchdog_that_ends_again_and_again_is_told_though_it_is_always_young(
@@ -287,10 +294,10 @@ def test_a_watchdog_that_ends_again_and_again_is_told_though_it_is_always_young(
     kept = Record(settings=settings, cores=2)
     write(kept)
     young = ProgramState(WATCHDOG, "starting", 1, 1, "")
-    assert _heard(settings, kept, young) == young, "the deployment is young, too"
+    assert _check_watchdog(settings, kept, young) == young, "the deployment is young, too"
     past = time.time() - 500
     os.utime(Layout(tmp_path).record, (past, past))
-    assert _heard(settings, kept, young).state == "failed"
+    assert _check_watchdog(settings, kept, young).state == "failed"
 
 
 class Fleet:
@@ -320,7 +327,7 @@ def shared(tmp_path: Path, fleet: Fleet) -> Iterator[Callable[[float], SharedPro
 
         def care(silence_s: float) -> SharedProgram:
             watch.care(planned, cast("Runtime", fleet), {GATEWAY: fleet.state}, silence_s)
-            for future in (program.look, program.treatment):
+            for future in (program.probe, program.repair):
                 if future is not None:
                     future.result()
             return program
@@ -452,15 +459,15 @@ def test_a_program_whose_look_breaks_does_not_leave_the_others_without_care(
 
         def care(states: dict[str, ProgramState]) -> None:
             watch.care(planned, cast("Runtime", fleet), states, 100)
-            if program.look is not None:
-                until(program.look.done)
+            if program.probe is not None:
+                until(program.probe.done)
 
         care({GATEWAY: RUNS})
         care({GATEWAY: RUNS, EXPORTER: ended})
         monkeypatch.setattr(defects, "examine", lambda *_: RUNS)
         care({GATEWAY: RUNS})
-        assert program.look is not None
-        assert program.look.result() == RUNS, "it is looked at again"
+        assert program.probe is not None
+        assert program.probe.result() == RUNS, "it is looked at again"
     assert fleet.done == [f"start {EXPORTER}"]
     assert f"{GATEWAY}: unexpected ZeroDivisionError at " in caplog.text
 
