@@ -1,6 +1,6 @@
 """From what runs to what is recorded, a step at a time; every step can be killed and run again."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -77,10 +77,19 @@ class Convergence:
         """Stop and start one replica, after its pages; it gets new ones when it has read one."""
         # Nothing is asked of Compose, whose files may be wrong by now.
         self._drain((name,), is_gateway_new=False)
+        self.report_stop((name,))
         self.running.halt(name)
         self.running.start(name)
         self.journal.note("started", name)
         self._admit((name,))
+
+    def report_stop(self, names: Collection[str]) -> None:
+        """Report that programs which run are waited for until they have stopped."""
+        there = programs(of(self.before or self.target), None)
+        waits_s = [program.stop_wait_s for program in there if program.name in names]
+        if waits_s:
+            named = ", ".join(sorted(names))
+            self.progress(f"waiting for {named} to stop, at most {max(waits_s)} s")
 
     @property
     def _replicas(self) -> Changes:
@@ -160,6 +169,8 @@ class Convergence:
         todo = (self.changes.added | self.changes.changed) - frozenset(self.planned.names)
         if not todo:
             return ()
+        if self.before and (stopping := todo & self.changes.changed):
+            self.report_stop(stopping)
         started = self.running.apply(self.wanted, todo)
         self.door.edit(lambda now: now.with_taken(started))
         return started
@@ -167,6 +178,7 @@ class Convergence:
     def _bring(self, step: Step) -> tuple[str, ...]:
         if step.action == "replace":
             self._drain(step.names, is_gateway_new=self._is_gateway_new)
+            self.report_stop(step.names)
         started = self.running.apply(self.wanted, frozenset(step.names))
         for name in started:
             self.journal.note("started", name)
@@ -214,6 +226,7 @@ class Convergence:
         self._wait_for_pages(names, is_gateway_new=is_gateway_new)
         if known:
             self.door.edit(self._narrowed)
+        self.report_stop(names)
         self.running.remove(frozenset(names))
         for name in names:
             self.journal.note("stopped", name, "it is not wanted any more")
@@ -224,7 +237,8 @@ class Convergence:
         if not known:
             return
         named, most_s = ", ".join(one.name for one in known), old.settings.gateway.timeout_s
-        self.progress(f"waiting for the pages of {named}, at most {most_s} s")
+        finish = "which finish their pages" if len(known) > 1 else "which finishes its pages"
+        self.progress(f"waiting for {named}, {finish}, at most {most_s} s")
         there = RUNTIMES[old.settings.runtime].make(old.settings)
         if not reading.drained(old, there, known, is_gateway_new=is_gateway_new):
             why = f"{named} had pages after {most_s} s, or did not say how many"

@@ -19,28 +19,29 @@ FULL = "it closes connections without an answer: clients take all of them"
 Reply = Literal["well", "full", "silent"]
 _ALIVE = {"starting", "running"}
 _INITS = {"docker-init", "tini"}
-_HELD_BY_A_COMMAND = {None, "unproven", "draining"}
+_IN_HAND = {None, "unproven", "draining"}
 # Neither asks an engine anything: nginx returns a text, and prometheus_client answers a browser.
 _CHEAP = {GATEWAY: "/-/generation", EXPORTER: "/favicon.ico"}
 
 
 def missing(
-    found: Record, planned: Plan, states: Sequence[ProgramState]
+    recorded: Record, planned: Plan, states: Sequence[ProgramState], *, is_command_at_work: bool
 ) -> tuple[ProgramState, ...]:
     """Return the programs of a deployment that nobody lists, as stopped; pure.
 
-    A replica that a command has in hand is left out: it may be there in a moment, or be gone.
+    A replica that a command has in hand is left out: it may be there in a moment, or be gone. The
+    record alone does not tell, since it is that of a command that was killed as well.
     """
     listed = {state.name for state in states}
-    held = {
+    in_hand = {
         name
         for name in planned.names
-        if found.under_way and found.standings.get(name) in _HELD_BY_A_COMMAND
+        if is_command_at_work and recorded.standings.get(name) in _IN_HAND
     }
     return tuple(
         ProgramState(program.name, "stopped", None, 0, "it does not run; next: invoke up")
         for program in programs(planned, None)
-        if program.name not in listed | held
+        if program.name not in listed | in_hand
     )
 
 

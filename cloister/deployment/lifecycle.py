@@ -152,6 +152,7 @@ def restart(settings: Settings, names: tuple[str, ...], progress: Progress) -> t
         for name in names or known:
             progress(f"restarting {name}")
             if name in BESIDE:
+                change.report_stop((name,))
                 _restart_shared(name, running, door)
             else:
                 change.restart(name)

@@ -18,6 +18,7 @@ from cloister.deployment.plan import Plan, of
 from cloister.deployment.record import Record
 from cloister.engines import ENGINES
 from cloister.errors import DeploymentError
+from cloister.files import is_locked
 from cloister.gpus import Card
 from cloister.layout import Layout
 from cloister.runtimes import WATCHDOG, ProgramState
@@ -76,38 +77,41 @@ def status(settings: Settings) -> Status:
 
     Raises DeploymentError where its containers are somebody else's.
     """
-    found = record.read(settings)
-    if found is None:
-        return _nothing(resolve(settings))
-    planned, running = of(found), runtime(found.settings)
+    recorded = record.read(settings)
+    if recorded is None:
+        return _empty(resolve(settings))
+    planned, running = of(recorded), runtime(recorded.settings)
     running.require_own()
+    # Before the states: what a command that ends meanwhile has started is listed by then.
+    at_work = is_locked(Layout(settings.state_dir).lock)
     states = running.states()
     states = (*states, *running.orphans())
-    states = (*states, *defects.missing(found, planned, states), *defects.unheld(running))
+    missing = defects.missing(recorded, planned, states, is_command_at_work=at_work)
+    states = (*states, *missing, *defects.unheld(running))
     needs_gpu = ENGINES[planned.engine].needs_gpu
     cards = {card.index: card for card in gpus.cards()} if needs_gpu else {}
     with running.session() as session:
-        states = tuple(_judge(settings, found, planned, session, state) for state in states)
-        sight = _Sight(found, planned, session, _watched(settings), cards)
-        programs = tuple(sight.program(state) for state in states)
+        states = tuple(_check(settings, recorded, planned, session, state) for state in states)
+        snapshot = _Snapshot(recorded, planned, session, _watchdog_stats(settings), cards)
+        programs = tuple(snapshot.program(state) for state in states)
     return Status(
         # One that just started counts: the supervisor calls it running only after some seconds.
-        up=bool(programs) and all(map(_is_well, programs)),
+        up=bool(programs) and all(map(_is_healthy, programs)),
         healthy=_healthy(planned),
         url=planned.url,
         engine=planned.engine,
         model=planned.settings.model.name,
         programs=programs,
-        under_way=found.under_way,
+        under_way=recorded.under_way,
     )
 
 
 @dataclass(frozen=True)
-class _Sight:
-    found: Record
+class _Snapshot:
+    recorded: Record
     planned: Plan
     session: requests.Session
-    watched: Mapping[str, Mapping[str, Any]]
+    watchdog_stats: Mapping[str, Mapping[str, Any]]
     cards: Mapping[int, Card]
 
     def program(self, state: ProgramState) -> ProgramStatus:
@@ -123,29 +127,29 @@ class _Sight:
         if state.name not in replicas:
             return common
         replica = replicas[state.name]
-        told = gauges.of(self.session, replica.url)
-        seen = self.watched.get(state.name, {})
+        metrics = gauges.of(self.session, replica.url)
+        stats = self.watchdog_stats.get(state.name, {})
         card = self.cards.get(replica.gpu) if replica.gpu is not None else None
         own = {
-            "standing": self.found.standings.get(state.name),
-            "running": _whole(told.get(gauges.RUNNING)),
-            "waiting": _whole(told.get(gauges.WAITING)),
-            "kv_use": told.get(gauges.KV_USE),
+            "standing": self.recorded.standings.get(state.name),
+            "running": _int(metrics.get(gauges.RUNNING)),
+            "waiting": _int(metrics.get(gauges.WAITING)),
+            "kv_use": metrics.get(gauges.KV_USE),
             "gpu": replica.gpu,
             "gpu_busy_percent": card.busy_percent if card else None,
             **{
-                name: seen.get(name)
+                name: stats.get(name)
                 for name in ("verdict", "restarts", "tokens_per_s", "pages_per_s")
             },
         }
         return ProgramStatus(**{**vars(common), **own})
 
 
-def _is_well(program: ProgramStatus) -> bool:
+def _is_healthy(program: ProgramStatus) -> bool:
     return program.state in {"running", "starting"} and program.standing != "sick"
 
 
-def _nothing(settings: Settings) -> Status:
+def _empty(settings: Settings) -> Status:
     url = gateway.url(settings.gateway)
     return Status(
         up=False,
@@ -157,41 +161,41 @@ def _nothing(settings: Settings) -> Status:
     )
 
 
-def _looping(settings: Settings) -> tuple[str, ...]:
+def _crash_looping(settings: Settings) -> tuple[str, ...]:
     """Return the programs whose process ends again and again, as the watchdog saw last."""
-    told = _last_watched(settings)
-    return tuple(told.get("looping", ()))
+    content = _read_watchdog_file(settings)
+    return tuple(content.get("looping", ()))
 
 
-def _watched(settings: Settings) -> Mapping[str, Mapping[str, Any]]:
+def _watchdog_stats(settings: Settings) -> Mapping[str, Mapping[str, Any]]:
     """Return what the watchdog saw last, nothing when that is long ago."""
-    replicas: Mapping[str, Mapping[str, Any]] = _last_watched(settings).get("replicas", {})
+    replicas: Mapping[str, Mapping[str, Any]] = _read_watchdog_file(settings).get("replicas", {})
     return replicas
 
 
-def _last_watched(settings: Settings) -> Mapping[str, Any]:
+def _read_watchdog_file(settings: Settings) -> Mapping[str, Any]:
     path = Layout(settings.state_dir).watch
     if not path.exists():
         return {}
-    told: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return told if time.time() - told["at"] < _FRESH_S else {}
+    content: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content if time.time() - content["at"] < _FRESH_S else {}
 
 
-def _judge(
+def _check(
     settings: Settings,
-    found: Record,
+    recorded: Record,
     planned: Plan,
     session: requests.Session,
     state: ProgramState,
 ) -> ProgramState:
     """Return the state of a program as it is, whatever its runtime calls it."""
-    if state.name in _looping(settings) and state.state in {"running", "starting"}:
+    if state.name in _crash_looping(settings) and state.state in {"running", "starting"}:
         why = f"its process ends again and again; next: invoke logs --name {state.name}"
         return replace(state, state="backoff", detail=why)
-    return _heard(settings, found, defects.examine(planned, state, session))
+    return _check_watchdog(settings, recorded, defects.examine(planned, state, session))
 
 
-def _heard(settings: Settings, found: Record, state: ProgramState) -> ProgramState:
+def _check_watchdog(settings: Settings, recorded: Record, state: ProgramState) -> ProgramState:
     """Return the state of a program; a watchdog that writes nothing has failed."""
     if state.name != WATCHDOG or state.state not in {"running", "starting"}:
         return state
@@ -199,10 +203,10 @@ def _heard(settings: Settings, found: Record, state: ProgramState) -> ProgramSta
     record_age_s = _age_s(layout.record) if layout.record.exists() else 0.0
     # One that ends again and again is always young, and the deployment is not.
     silent_s = min(_age_s(layout.watch), max(state.since_s, record_age_s))
-    if silent_s < _SILENT_S + 2 * found.settings.healing.interval_s:
+    if silent_s < _SILENT_S + 2 * recorded.settings.healing.interval_s:
         return state
-    said = f"it has written nothing for {silent_s:.0f} s: is the disk full? does it hang?"
-    return replace(state, state="failed", detail=said)
+    detail = f"it has written nothing for {silent_s:.0f} s: is the disk full? does it hang?"
+    return replace(state, state="failed", detail=detail)
 
 
 def _age_s(path: Path) -> float:
@@ -217,5 +221,5 @@ def _healthy(planned: Plan) -> bool:
         return False  # another user listens there, and the gateway's own state says that it cannot
 
 
-def _whole(number: float | None) -> int | None:
+def _int(number: float | None) -> int | None:
     return None if number is None else int(number)

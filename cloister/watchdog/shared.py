@@ -34,8 +34,8 @@ class SharedProgram:
     """A program that is there once; times are of the monotonic clock, in seconds.
 
     `taken` is how often commands had started it when it was last looked at, `pid` its process then,
-    `well_s` when it was last seen to be well, and `look` the question whether it is, which may take
-    as long as the program is silent.
+    `well_s` when it was last seen to be well, and `probe` the question whether it is, which may
+    take as long as the program is silent.
     """
 
     name: str
@@ -43,37 +43,37 @@ class SharedProgram:
     pid: int | None = None
     well_s: float = field(default_factory=time.monotonic)
     failures: Failures = field(default_factory=Failures)
-    look: Future[ProgramState] | None = None
-    treatment: Future[None] | None = None
+    probe: Future[ProgramState] | None = None
+    repair: Future[None] | None = None
 
-    def see(self, state: ProgramState) -> None:
+    def observe(self, state: ProgramState) -> None:
         """Take in its process; another one than before counts as a failure of that one."""
         now = time.monotonic()
         if state.pid is not None and self.pid not in {state.pid, None}:
             self.failures = self.failures.failed(now)
-            self.begin(now)
+            self.restart_clock(now)
         self.pid = state.pid or self.pid
 
-    def look_away(self) -> None:
+    def reset(self) -> None:
         """Forget its process, which a command ends, or has ended, on purpose."""
         self.pid = None
-        self.begin(time.monotonic())
+        self.restart_clock(time.monotonic())
 
-    def begin(self, now_s: float) -> None:
+    def restart_clock(self, now_s: float) -> None:
         """Give its process as much time as a new one."""
-        self.well_s, self.look = now_s, None
+        self.well_s, self.probe = now_s, None
 
-    def answer(self) -> str | None:
+    def unhealthy_reason(self) -> str | None:
         """Return why it is not well, by the last look that ended; None where none of them tells."""
-        if self.look is None or not self.look.done():
+        if self.probe is None or not self.probe.done():
             return None
-        done, self.look = self.look, None
-        seen = done.result()
-        if seen.state == "failed":
-            return seen.detail
+        done, self.probe = self.probe, None
+        observed = done.result()
+        if observed.state == "failed":
+            return observed.detail
         self.well_s = time.monotonic()
         # Full of clients it is not silent, and that it is well is not known.
-        forgive = self.failures.unsure if seen.detail == defects.FULL else self.failures.well
+        forgive = self.failures.unsure if observed.detail == defects.FULL else self.failures.well
         self.failures = forgive(self.well_s)
         return None
 
@@ -83,11 +83,11 @@ class SharedProgram:
         has_had_its_time = self.pid is None or now - self.well_s >= silence_s
         return has_had_its_time and self.failures.over(now)
 
-    def end_treatment(self) -> None:
-        """Watch it again where its treatment has ended; raises as that did."""
-        if self.treatment is not None and self.treatment.done():
-            done, self.treatment = self.treatment, None
-            self.begin(time.monotonic())
+    def finish_repair(self) -> None:
+        """Watch it again where its repair has ended; raises as that did."""
+        if self.repair is not None and self.repair.done():
+            done, self.repair = self.repair, None
+            self.restart_clock(time.monotonic())
             done.result()
 
 
@@ -121,17 +121,17 @@ class SharedPrograms:
         taken = recorded.taken if recorded else {}
         for name, program in self._programs.items():
             with log_errors(name):
-                if program.treatment is not None:
-                    program.end_treatment()
+                if program.repair is not None:
+                    program.finish_repair()
                 elif is_in_hand or program.taken != taken.get(name, 0):
                     program.taken = taken.get(name, 0)
-                    program.look_away()
+                    program.reset()
                 # None: it is not there at all, and only `up` can make it.
                 elif (state := states.get(name)) is not None:
-                    why = self._complaint(program, planned, running, state)
+                    why = self._unhealthy_reason(program, planned, running, state)
                     if why is not None and program.is_due(silence_s):
                         restart = self._threads.submit(self._restart, program, running, why)
-                        program.treatment = restart
+                        program.repair = restart
 
     def _hold_ports(self, running: Runtime) -> None:
         lost = running.lost_ports(renew=True)
@@ -140,17 +140,17 @@ class SharedPrograms:
             why = f"{', '.join(lost)} is not held" if lost else "it is held again"
             self._journal.note("reservation", GATEWAY, why)
 
-    def _complaint(
+    def _unhealthy_reason(
         self, program: SharedProgram, planned: Plan, running: Runtime, state: ProgramState
     ) -> str | None:
-        program.see(state)
+        program.observe(state)
         if state.pid is None:
             program.pid = None
             # One that its runtime starts again in a moment is not the watchdog's.
             return None if state.state == "backoff" else f"it has no process ({state.detail})"
-        why = program.answer()
-        if program.look is None and state.state != "stopped":  # that one is being stopped
-            program.look = self._threads.submit(_look, planned, running, state)
+        why = program.unhealthy_reason()
+        if program.probe is None and state.state != "stopped":  # that one is being stopped
+            program.probe = self._threads.submit(_probe, planned, running, state)
         return why
 
     def _restart(self, program: SharedProgram, running: Runtime, why: str) -> None:
@@ -170,7 +170,7 @@ class SharedPrograms:
             return  # a command is at work, which may be stopping it
 
 
-def _look(planned: Plan, running: Runtime, state: ProgramState) -> ProgramState:
+def _probe(planned: Plan, running: Runtime, state: ProgramState) -> ProgramState:
     """Return the state of a program that has a process, as it is."""
     if state.state == "failed":
         return state  # Docker's health check, or paused

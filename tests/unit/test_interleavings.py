@@ -291,6 +291,19 @@ def test_up_counts_the_shared_programs_that_it_starts() -> None:
         assert {name: record_of(made).taken.get(name) for name in shared} == {**shared, EXPORTER: 2}
 
 
+def test_every_wait_for_a_program_to_stop_is_told_with_its_longest_time() -> None:
+    with world() as made:
+        run(made, "up", 2, 32)
+        told: list[str] = []
+        deployment.up(chosen(made, 1, 40), told.append)
+        page_s = base().gateway.timeout_s
+        stop_s = {program.name: program.stop_wait_s for program in made.there.values()}
+        for name in ("tesseract-1", "tesseract-2"):
+            pages = f"waiting for {name}, which finishes its pages, at most {page_s} s"
+            stop = f"waiting for {name} to stop, at most {stop_s['tesseract-1']} s"
+            assert told.index(pages) < told.index(stop)
+
+
 def test_what_a_command_does_not_touch_keeps_the_image_that_was_recorded() -> None:
     with world() as made:
         run(made, "up", 2, 32)

@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 from unittest.mock import Mock
 
 import psutil
@@ -22,13 +22,21 @@ import yaml
 
 from cloister import chat, config, events, gateway, sockets, unixhttp
 from cloister.config import Settings
-from cloister.deployment import defects, lifecycle, present
+from cloister.deployment import access, defects, lifecycle, present
 from cloister.deployment.access import Access
 from cloister.deployment.plan import door, of, plan, programs
 from cloister.deployment.record import Record, Standing, required, write
-from cloister.deployment.status import ProgramStatus, Status, _heard, _is_well, _judge
+from cloister.deployment.status import (
+    ProgramStatus,
+    Status,
+    _check,
+    _check_watchdog,
+    _is_healthy,
+    status,
+)
 from cloister.endpoint import UnixSocket
 from cloister.engines import ENGINES
+from cloister.errors import DeploymentError
 from cloister.events import Journal
 from cloister.files import exclusive, is_locked, write_atomically
 from cloister.gateway import Place
@@ -202,33 +210,68 @@ def test_what_runs_has_its_own_time_to_stop_though_new_settings_have_less(
 
 
 @pytest.mark.parametrize(
-    ("standing", "under_way", "listed"),
-    [("serving", None, True), ("serving", "up", True), ("unproven", "scale", False)],
+    ("standing", "is_at_work", "listed"),
+    [
+        ("serving", False, True),
+        ("serving", True, True),
+        ("unproven", True, False),
+        ("draining", True, False),
+        ("unproven", False, True),
+    ],
 )
 def test_a_program_that_nobody_lists_is_missing_unless_a_command_has_it_in_hand(
     tmp_path: Path,
     standing: Standing,
-    under_way: str | None,
+    is_at_work: bool,  # noqa: FBT001
     listed: bool,  # noqa: FBT001
 ) -> None:
     kept = Record(
-        settings=load(tmp_path, "replicas=1"),
-        cores=2,
-        standings={"tesseract-1": standing},
-        under_way=under_way,
+        settings=load(tmp_path, "replicas=1"), cores=2, standings={"tesseract-1": standing}
     )
-    found = defects.missing(kept, of(kept), [RUNS])
+    found = defects.missing(kept, of(kept), [RUNS], is_command_at_work=is_at_work)
     assert {state.name for state in found} == {EXPORTER, WATCHDOG} | (
         {"tesseract-1"} if listed else set()
     )
     assert {state.state for state in found} == {"stopped"}
 
 
+def refuse(*_: object) -> NoReturn:
+    raise DeploymentError("nobody is to be asked")
+
+
+@pytest.mark.parametrize("is_at_work", [True, False])
+def test_status_names_what_a_killed_command_left_missing_though_nobody_heals(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_at_work: bool,  # noqa: FBT001
+) -> None:
+    """The record of a command that was killed stays: only its lock tells that it is at work."""
+    settings = load(tmp_path, "replicas=1", "healing.enabled=false")
+    standings: dict[str, Standing] = {"tesseract-1": "unproven"}
+    write(Record(settings=settings, cores=2, standings=standings, under_way="up"))
+    states = (RUNS, replace(RUNS, name=EXPORTER))
+    running: Any = SimpleNamespace(
+        states=lambda: states,
+        orphans=lambda: (),
+        require_own=lambda: None,
+        session=lambda: chat.session(unixhttp.below(tmp_path)),
+    )
+    monkeypatch.setitem(RUNTIMES, "process", replace(RUNTIMES["process"], make=lambda _: running))
+    monkeypatch.setattr(defects, "examine", lambda _, state, __: state)
+    monkeypatch.setattr(access, "of_this_machine", refuse)
+    with exclusive(Layout(tmp_path).lock) if is_at_work else nullcontext():
+        found = status(settings)
+    assert found.up is is_at_work
+    assert present.complaints(found) == (
+        [] if is_at_work else ["tesseract-1: stopped: it does not run; next: invoke up"]
+    )
+
+
 def test_a_sick_replica_and_a_crash_loop_are_not_well(tmp_path: Path) -> None:
     runs = ProgramStatus("tesseract-1", "running", 1, 1, 1, "", standing="serving")
     sick = replace(runs, standing="sick")
-    assert _is_well(runs)
-    assert not _is_well(sick)
+    assert _is_healthy(runs)
+    assert not _is_healthy(sick)
     ended = replace(runs, name="exporter", state="stopped", standing=None, detail="exit code 0")
     whole = Status(False, True, "url", "tesseract", "model", (runs, sick, ended))  # noqa: FBT003
     assert present.complaints(whole) == [
@@ -241,7 +284,7 @@ def test_a_sick_replica_and_a_crash_loop_are_not_well(tmp_path: Path) -> None:
     write_atomically(Layout(tmp_path).watch, told)
     state = replace(RUNS, name=EXPORTER)
     session: Any = None  # is not used: what ends again and again is not asked
-    assert _judge(settings, kept, of(kept), session, state).state == "backoff"
+    assert _check(settings, kept, of(kept), session, state).state == "backoff"
 
 
 def test_a_watchdog_that_ends_again_and_again_is_told_though_it_is_always_young(
@@ -251,10 +294,10 @@ def test_a_watchdog_that_ends_again_and_again_is_told_though_it_is_always_young(
     kept = Record(settings=settings, cores=2)
     write(kept)
     young = ProgramState(WATCHDOG, "starting", 1, 1, "")
-    assert _heard(settings, kept, young) == young, "the deployment is young, too"
+    assert _check_watchdog(settings, kept, young) == young, "the deployment is young, too"
     past = time.time() - 500
     os.utime(Layout(tmp_path).record, (past, past))
-    assert _heard(settings, kept, young).state == "failed"
+    assert _check_watchdog(settings, kept, young).state == "failed"
 
 
 class Fleet:
@@ -289,7 +332,7 @@ def shared(tmp_path: Path, fleet: Fleet) -> Iterator[Callable[[float], SharedPro
 
         def care(silence_s: float) -> SharedProgram:
             watch.care(planned, cast("Runtime", fleet), {GATEWAY: fleet.state}, silence_s)
-            for future in (program.look, program.treatment):
+            for future in (program.probe, program.repair):
                 if future is not None:
                     future.result()
             return program
@@ -406,8 +449,13 @@ def test_restart_counts_the_programs_that_it_starts_again(
         start=lambda name: done.append(f"start {name}"),
     )
     monkeypatch.setitem(RUNTIMES, "process", replace(RUNTIMES["process"], make=lambda _: running))
-    lifecycle.restart(settings, (EXPORTER,), lambda _: None)
-    assert done == [f"halt {EXPORTER} {{}}", f"start {EXPORTER}"]
+    lifecycle.restart(settings, (EXPORTER,), done.append)
+    assert done == [
+        f"restarting {EXPORTER}",
+        f"waiting for {EXPORTER} to stop, at most 10 s",
+        f"halt {EXPORTER} {{}}",
+        f"start {EXPORTER}",
+    ]
     assert required(settings).taken == {EXPORTER: 1}
 
 
@@ -428,15 +476,15 @@ def test_a_program_whose_look_breaks_does_not_leave_the_others_without_care(
 
         def care(states: dict[str, ProgramState]) -> None:
             watch.care(planned, cast("Runtime", fleet), states, 100)
-            if program.look is not None:
-                until(program.look.done)
+            if program.probe is not None:
+                until(program.probe.done)
 
         care({GATEWAY: RUNS})
         care({GATEWAY: RUNS, EXPORTER: ended})
         monkeypatch.setattr(defects, "examine", lambda *_: RUNS)
         care({GATEWAY: RUNS})
-        assert program.look is not None
-        assert program.look.result() == RUNS, "it is looked at again"
+        assert program.probe is not None
+        assert program.probe.result() == RUNS, "it is looked at again"
     assert fleet.done == [f"start {EXPORTER}"]
     assert f"{GATEWAY}: unexpected ZeroDivisionError at " in caplog.text
 

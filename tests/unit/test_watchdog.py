@@ -19,7 +19,7 @@ from cloister import canary, chat, config, sockets
 from cloister.deployment import gauges
 from cloister.deployment.plan import of
 from cloister.deployment.record import Record, Standing, required, write
-from cloister.deployment.status import _heard
+from cloister.deployment.status import _check_watchdog
 from cloister.engines import Patience
 from cloister.gateway import Place
 from cloister.layout import Layout
@@ -342,17 +342,17 @@ def test_a_watchdog_that_writes_nothing_is_not_called_running(tmp_path: Path) ->
     kept = Record(settings=settings, cores=2)
     state = ProgramState(WATCHDOG, "running", 1, 1000, "")
     young, path = replace(state, since_s=5), Layout(tmp_path).watch
-    assert _heard(settings, kept, young) == young, "it has had no time yet"
-    assert _heard(settings, kept, state).state == "failed"
+    assert _check_watchdog(settings, kept, young) == young, "it has had no time yet"
+    assert _check_watchdog(settings, kept, state).state == "failed"
     path.parent.mkdir(parents=True)
     path.touch()
-    assert _heard(settings, kept, state) == state
+    assert _check_watchdog(settings, kept, state) == state
     os.utime(path, (time.time() - 300,) * 2)
-    told = _heard(settings, kept, state)
+    told = _check_watchdog(settings, kept, state)
     assert told.state == "failed"
     assert "it has written nothing for 300 s: is the disk full?" in told.detail
     other = replace(state, name="exporter")
-    assert _heard(settings, kept, other) == other
+    assert _check_watchdog(settings, kept, other) == other
 
 
 def test_a_folder_that_cannot_be_read_is_a_complaint_and_not_the_watchdog_s_end(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cloister.cleaning import on_one_line
 from cloister.engines.tesseract.reader import Refusal
 
 _ROOT = Path(__file__).parents[3]  # where `cloister` is found
@@ -20,7 +21,7 @@ _KEPT = ("PYTHONHOME", "LD_LIBRARY_PATH")
 _START_TIMEOUT_S = 120
 _CHUNK = 1 << 16
 # A page of newspaper has some 50 KB. What says more was taken over by an image.
-_ANSWER_BYTES, _REASON_CHARACTERS = 4 << 20, 500
+_ANSWER_BYTES = 4 << 20
 
 
 class WorkerError(Exception):
@@ -89,7 +90,7 @@ class WorkerProcess:
             ) from error
         report = json.loads(line)  # no image was there yet
         if "failed" in report:
-            raise WorkerError(f"a worker does not start ({_printable(report['failed'])})")
+            raise WorkerError(f"a worker does not start ({on_one_line(report['failed'])})")
         self.missing = report["missing"]
 
     async def read(self, url: str) -> tuple[str, ...] | Refusal:
@@ -161,11 +162,7 @@ def _parsed(content: bytes) -> tuple[str, ...] | Refusal:
         case {"blocks": [*blocks]} if all(isinstance(block, str) for block in blocks):
             return tuple(blocks)
         case {"refused": str(reason)}:
-            return Refusal(_printable(reason))
+            return Refusal(on_one_line(reason))
         case {"failed": str(reason)}:
-            raise WorkerError(_printable(reason))
+            raise WorkerError(on_one_line(reason))
     raise WorkerError("it gave no answer of a known form")
-
-
-def _printable(text: str) -> str:
-    return "".join(one if one.isprintable() else " " for one in text[:_REASON_CHARACTERS])
