@@ -11,6 +11,8 @@ import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from cloister.engines.turns import Turns
+
 # A request of 16 pages has some 100 values, one with a large JSON schema some 2,000.
 MOST_VALUES = 10_000
 MOST_CONTAINERS = 2_000
@@ -193,12 +195,14 @@ class JsonBoundsMiddleware:
     """ASGI middleware: answers 400 for a body outside the bounds, whose app sees a disconnect.
 
     Bodies inside the bounds are parsed one in a round of the event loop, so that a hundred of them
-    at once keep nobody waiting longer than one does, the watchdog's question least of all.
+    at once keep nobody waiting longer than one does, the watchdog's question least of all. While
+    they arrive they are counted in turns, the smallest one so far first.
     """
 
     def __init__(self, app: _App) -> None:
         self._app = app
         self._turn = asyncio.Lock()
+        self._turns = Turns()
 
     async def __call__(
         self, scope: MutableMapping[str, Any], receive: _Receive, send: _Send
@@ -207,7 +211,7 @@ class JsonBoundsMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        body = _Body(receive, self._turn)
+        body = _Body(receive, self._turn, self._turns)
 
         async def pass_on(message: _Message) -> None:
             if not body.refusal:
@@ -226,10 +230,10 @@ class JsonBoundsMiddleware:
 class _Body:
     """The body of one request as the app gets it, and why it is refused, if it is."""
 
-    def __init__(self, receive: _Receive, turn: asyncio.Lock) -> None:
+    def __init__(self, receive: _Receive, turn: asyncio.Lock, turns: Turns) -> None:
         self.refusal = ""
         self._receive = receive
-        self._turn = turn
+        self._turn, self._turns = turn, turns
         self._counter = JsonCounter()
 
     async def receive(self) -> _Message:
@@ -240,8 +244,10 @@ class _Body:
         return {"type": "http.disconnect"} if self.refusal else message
 
     async def _count(self, message: _Message) -> None:
+        await self._turns.wait(self._counter.bytes)
         try:
-            self._counter.feed(message.get("body", b""))
+            with self._turns.spending():
+                self._counter.feed(message.get("body", b""))
         except BodyRefusedError as error:
             self.refusal = str(error)
             return

@@ -52,7 +52,7 @@ def _styled(pages: Sequence[PageText], style: Style) -> list[PageText]:
 
 
 def _cleaned(page: PageText) -> PageText:
-    """Return a page of which nothing is obeyed, wherever its text came from."""
+    """Return a page without what a terminal or viewer obeys, wherever its text came from."""
     shown = replace(page, error=page.error and _shown("\n".join(page.error.splitlines())))
     if page.text is None:
         return shown

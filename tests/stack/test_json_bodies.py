@@ -12,8 +12,10 @@ from pages import data_url, encoded, page, request
 from repetitions import REPETITIONS
 
 _PAGE = request(data_url(encoded(page("Page 2345"))))
-# What a page may take on a busy machine, whatever else is sent.
-_FLOOR_S = 8.0
+# Times the slowest page that was alone, before or after. The costliest body, were it parsed, would
+# take as long as 350 of them (17 s to 0.05 s); with bodies that are refused, 5 times was measured.
+# Whatever else the machine does slows all of them down.
+_MOST_TIMES = 100
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,9 @@ def test_no_body_of_json_keeps_other_pages_waiting_or_has_the_engine_restarted(u
         for name, body in json_bodies.bodies(REPETITIONS.json_bytes):
             assert json_bodies.refusal(up.url, body)[0] == 400, name
         sent(outcome, 1)
-    assert (alone.lost, outcome.lost) == (0, 0), str(outcome)
-    assert outcome.slowest_s <= max(2 * alone.slowest_s, _FLOOR_S)
+    with load(up.url, at_once=1, page=_PAGE) as again:
+        sent(again, 10)
+    assert (alone.lost, outcome.lost, again.lost) == (0, 0, 0), str(outcome)
+    assert outcome.slowest_s <= _MOST_TIMES * max(alone.slowest_s, again.slowest_s)
     assert up.pids() == pids
     assert events(up)[before:] == []

@@ -3,7 +3,8 @@
 import asyncio
 import itertools
 import json
-from collections.abc import MutableMapping
+from collections import Counter
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloister.engines import json_bounds
+from cloister.engines import json_bounds, turns
 from cloister.engines.json_bounds import BodyRefusedError, JsonBoundsMiddleware, JsonCounter
 
 # Marks that mean something outside strings only, half of an escape, and letters of several bytes.
@@ -361,3 +362,92 @@ def test_what_is_no_request_passes() -> None:
         await send({"type": scope["type"]})
 
     assert called(lifespan, [], kind="lifespan") == [{"type": "lifespan"}]
+
+
+class Arrivals:
+    """What is counted of bodies that arrive at once: whose piece, in which round of the loop."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, cost_s: float) -> None:
+        self.counted: list[tuple[bytes, int]] = []
+        self.round, self.now_s = 0, 0.0
+
+        def feed(counter: JsonCounter, piece: bytes) -> None:
+            self.counted.append((piece[:1], self.round))
+            counter.bytes += len(piece)
+            self.now_s += cost_s
+
+        patch.setattr(JsonCounter, "feed", feed)
+        patch.setattr(turns, "perf_counter", lambda: self.now_s)
+        self.middleware = JsonBoundsMiddleware(self._read)
+
+    @staticmethod
+    async def _read(_: Any, receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        del send
+
+    def send(self, name: bytes, pieces: int) -> "asyncio.Task[None]":
+        left = iter(range(pieces - 1, -1, -1))
+
+        async def receive() -> MutableMapping[str, Any]:
+            return {"type": "http.request", "body": name * 1000, "more_body": next(left) > 0}
+
+        async def send(_: Any) -> None:
+            raise AssertionError
+
+        return asyncio.create_task(self.middleware({"type": "http"}, receive, send))
+
+    async def rounds(self, until: Callable[[], bool]) -> None:
+        while not until():
+            self.round += 1
+            await asyncio.sleep(0)
+
+
+def test_a_page_waits_for_no_more_than_a_piece_of_each_round(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    arrivals = Arrivals(monkeypatch, cost_s=1.0)
+
+    async def main() -> None:
+        large = [arrivals.send(b"x", 50) for _ in range(36)]
+        await arrivals.rounds(lambda: len(arrivals.counted) >= 36 * 10)
+        page = arrivals.send(b"p", 8)
+        await arrivals.rounds(page.done)
+        await arrivals.rounds(lambda: all(one.done() for one in large))
+
+    asyncio.run(main())
+    order = b"".join(name for name, _ in arrivals.counted)
+    assert order.count(b"x") == 36 * 50
+    first, last = order.index(b"p"), order.rindex(b"p")
+    assert last - first < 3 * 8
+    in_a_round = Counter(number for _, number in arrivals.counted)
+    assert max(in_a_round.values()) <= 2
+
+
+def test_pieces_that_take_no_time_share_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    arrivals = Arrivals(monkeypatch, cost_s=turns.ROUND_S / 10)
+
+    async def main() -> None:
+        pages = [arrivals.send(b"p", 8) for _ in range(20)]
+        await arrivals.rounds(lambda: all(page.done() for page in pages))
+
+    asyncio.run(main())
+    rounds = {number for _, number in arrivals.counted}
+    assert len(rounds) < 20 * 8 / 4
+
+
+def test_a_client_that_leaves_while_it_waits_takes_no_turn_along(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    arrivals = Arrivals(monkeypatch, cost_s=1.0)
+
+    async def main() -> None:
+        bodies = [arrivals.send(b"x", 50) for _ in range(12)]
+        for number, body in enumerate(bodies):
+            await arrivals.rounds(lambda end=3 * number: len(arrivals.counted) > end)  # type: ignore[misc]
+            body.cancel()
+        page = arrivals.send(b"p", 2)
+        await arrivals.rounds(page.done)
+
+    asyncio.run(main())
+    assert [name for name, _ in arrivals.counted].count(b"p") == 2
