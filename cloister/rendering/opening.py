@@ -5,9 +5,11 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Iterator
-from concurrent.futures import Future, wait
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
+from queue import SimpleQueue
 
 from cloister.errors import OcrError
 from cloister.rendering.drawing import UnreadableError
@@ -62,32 +64,84 @@ def open_document(path: Path) -> int:
 
 
 class Opening:
-    """A document that a thread of its own opens, and closes after `release`.
+    """A document that is opened; `file` gives the descriptor, or raises UnreadableError."""
 
-    On a mount whose server is gone these calls do not return, and no signal wakes who made them:
-    the thread is left behind. `file` gives the descriptor, or raises UnreadableError.
-    """
-
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, thread: "_Thread") -> None:
         self.file: Future[int] = Future()
-        self._is_released = threading.Event()
-        run = threading.Thread(target=self._run, args=(path,), daemon=True, name="document")
-        run.start()
+        self.is_begun = False
+        self._path, self._thread = path, thread
 
     def is_done(self, timeout_s: float) -> bool:
         """Wait for that long at most; return whether it was opened, or could not be."""
-        return bool(wait([self.file], timeout_s).done)
+        with suppress(TimeoutError):
+            self.file.exception(timeout_s)
+            return True
+        return False
 
     def release(self) -> None:
-        """Let go of the file, which may not even be open yet."""
-        self._is_released.set()
+        """Have the file closed, which may not even be open yet."""
+        self._thread.post(self._close)
 
-    def _run(self, path: Path) -> None:
+    def open(self) -> None:
+        """Open it, in a thread that may hang."""
+        self.is_begun = True
         try:
-            file = open_document(path)
+            self.file.set_result(open_document(self._path))
         except Exception as error:  # noqa: BLE001  # raised again by whoever needs the file
             self.file.set_exception(error)
-            return
-        self.file.set_result(file)
-        self._is_released.wait()
-        os.close(file)
+
+    def _close(self) -> None:
+        if self.file.exception() is None:
+            os.close(self.file.result())
+
+
+class Opener:
+    """Opens documents one after the other in a thread, which is left behind where it hangs.
+
+    On a mount whose server is gone neither `open` nor `close` returns, and no signal wakes who
+    called them.
+    """
+
+    def __init__(self) -> None:
+        self._thread = _Thread()
+
+    def begin(self, path: Path, quick_s: float) -> Opening:
+        """Return a document that is open, or after some seconds one that is still being opened."""
+        opening = self._begin(path, quick_s)
+        if opening.is_begun:
+            return opening
+        opening.release()  # the document before hangs when it is closed
+        return self._begin(path, quick_s)
+
+    def end(self) -> None:
+        """End the thread."""
+        self._thread.leave()
+
+    def _begin(self, path: Path, quick_s: float) -> Opening:
+        opening = Opening(path, self._thread)
+        self._thread.post(opening.open)
+        if not opening.is_done(quick_s):
+            self._thread.is_left = True
+            self._thread = _Thread()
+        return opening
+
+
+class _Thread:
+    """Does what is posted; one `is_left` ends after the document that it holds is closed."""
+
+    def __init__(self) -> None:
+        self.is_left = False
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        threading.Thread(target=self._run, daemon=True, name="documents").start()
+
+    def post(self, work: Callable[[], None]) -> None:
+        self._work.put(work)
+        if self.is_left:
+            self.leave()
+
+    def leave(self) -> None:
+        self._work.put(None)
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            work()

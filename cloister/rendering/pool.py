@@ -12,7 +12,7 @@ from typing import Any, Self
 from cloister.errors import OcrError
 from cloister.rendering import protection
 from cloister.rendering.drawing import WHOLE, Drawing, Drawn, Part, UnreadableError
-from cloister.rendering.opening import Opening
+from cloister.rendering.opening import Opener, Opening
 from cloister.rendering.process import CrashedError, Limits, Process
 
 _DEFAULT = Limits()
@@ -104,13 +104,14 @@ class Renderers:
 
     def _serve(self) -> None:
         process: Process | None = None
+        opener = Opener()
         while (job := self._jobs.get()) is not None:
             opening = job.opening
             if opening is None:
                 if not job.future.set_running_or_notify_cancel():
                     continue
-                job.opening = opening = Opening(job.path)
-                if not opening.is_done(_QUICK_S):
+                job.opening = opening = opener.begin(job.path, _QUICK_S)
+                if not opening.is_done(0):
                     self._put_aside(job, opening)
                     continue
             try:
@@ -129,6 +130,7 @@ class Renderers:
             else:
                 opening.release()
                 job.future.set_result(answer)
+        opener.end()
         self._ended(process)
 
     def _put_aside(self, job: _Job, opening: Opening) -> None:

@@ -149,6 +149,28 @@ def test_a_document_that_opens_late_is_drawn(
         assert job.result(60).width == 300
 
 
+def test_a_document_that_hangs_when_it_is_closed_holds_no_other_one(
+    good: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_over, real, hung = threading.Event(), os.close, threading.Event()
+    waiting = ["the first document"]
+
+    def hanging(file: int) -> None:
+        if threading.current_thread().name == "documents" and waiting:
+            waiting.clear()
+            hung.set()
+            is_over.wait()
+        real(file)
+
+    monkeypatch.setattr(os, "close", hanging)
+    with Renderers(1) as renderers:
+        assert renderers.count(good).result(60) == 1
+        assert hung.wait(60)
+        assert renderers.count(good).result(60) == 1
+        assert renderers.draw(good, 1, SMALL).result(60).width == 300
+    is_over.set()
+
+
 def test_nobody_waits_at_the_end_for_what_hangs(good: Path, hung: Path) -> None:
     with Renderers(1, Limits(page_timeout_s=3600)) as renderers:
         hanging: list[Future[Any]] = [renderers.count(hung), renderers.draw(hung, 1, SMALL)]

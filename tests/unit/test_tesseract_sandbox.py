@@ -16,7 +16,13 @@ from typing import Any
 import psutil
 import pytest
 from PIL import Image, ImageDraw
-from test_rendering_sandbox import PROBE, contents, documented, fixture_home  # noqa: F401
+from test_rendering_sandbox import (
+    FILES_AND_PROCESSES,
+    PROBE,
+    contents,
+    documented,
+    fixture_home,  # noqa: F401  # pytest finds it by its name
+)
 from test_rendering_workers import is_gone, until
 
 from cloister.engines.tesseract import bundled_tessdata
@@ -116,6 +122,23 @@ def test_what_a_worker_can_still_do_is_what_the_documentation_lists(
     # The image, a socket for the answer, and /dev/null, the last one for Tesseract's own messages.
     kinds = sorted(one.partition(":")[2] for one in found["facts"]["descriptors"])
     assert kinds == ["10", "14", "2", "2", "2", "2"]
+
+
+def test_namespaces_and_landlock_hold_without_filters(
+    take_over: Callable[[str], None], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = contents(home)
+    take_over("seccomp")
+    monkeypatch.setattr(worker_process, "_parsed", json.loads)
+
+    async def ask(worker: WorkerProcess) -> Any:
+        assert worker.missing["seccomp"] == "left out by the test"
+        return await worker.read(json.dumps(FILES_AND_PROCESSES))
+
+    found = with_worker(ask)
+    assert found["could"] == {}
+    assert len(found["could not"]) == len(FILES_AND_PROCESSES)
+    assert contents(home) == before
 
 
 def test_every_kind_of_image_is_read_in_the_sandbox() -> None:
