@@ -4,14 +4,15 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import pytest
 
 from cloister.errors import OcrError
-from cloister.ocr import background, documents, watching
+from cloister.ocr import background, watching
 from cloister.ocr.documents import walk
 from cloister.ocr.ledger import Ledger
 from cloister.ocr.watching import Watch
@@ -24,6 +25,7 @@ class Mount:
 
     def __init__(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.place, self.server, self.calls = place, threading.Event(), 0
+        self.waiting = 0
         self._lstat = os.lstat
         for name in ("stat", "lstat", "scandir"):
             monkeypatch.setattr(os, name, self._held(getattr(os, name), follows=name != "lstat"))
@@ -32,7 +34,9 @@ class Mount:
         def held(path: Any = ".", *words: Any, **named: Any) -> Any:
             if self._leads_here(path, named.get("follow_symlinks", follows)):
                 self.calls += 1
+                self.waiting += 1
                 self.server.wait()
+                self.waiting -= 1
             return call(path, *words, **named)
 
         return held
@@ -50,16 +54,32 @@ class Mount:
         return is_link and follows and self._leads_here(place.readlink(), follows)
 
 
+def patience(mount: Mount) -> type[SimpleQueue[Any]]:
+    """Return queues whose time is over once one call more waits for the mount, and no sooner."""
+
+    class Answers(SimpleQueue[Any]):
+        def __init__(self) -> None:
+            super().__init__()
+            self._before = mount.waiting
+
+        def get(self, *_: object, **__: object) -> Any:
+            while mount.waiting <= self._before:
+                with suppress(Empty):
+                    return super().get(timeout=0.01)
+            return super().get(block=False)
+
+    return Answers
+
+
 @pytest.fixture
 def mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mount]:
     """A folder of documents, one of whose folders is a mount without a server."""
-    monkeypatch.setattr(documents, "_FOLDER_S", 0.2)
-    monkeypatch.setattr(watching, "_SILENT_S", 0.2)
     for name in ("in/a.pdf", "in/dead/b.pdf", "in/z/b.pdf", "out/c.pdf"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "in" / "link.pdf").symlink_to(tmp_path / "in" / "dead" / "b.pdf")
     made = Mount(tmp_path / "in" / "dead", monkeypatch)
+    monkeypatch.setattr(background, "SimpleQueue", patience(made))
     yield made
     made.server.set()
 
