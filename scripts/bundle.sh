@@ -99,7 +99,7 @@ hash_all() { # seconds
         1) not_signed ;;
         124)
             fail "reading \`$BUNDLE\` did not end within $1 s; nothing of it was used" \
-                "copy it to a disk that reads $((BYTES_A_SECOND / 1000000)) MB/s, and run this again"
+                "copy it to a faster disk, and run this again"
             ;;
         *)
             fail "sha256sum ended with code $code; nothing of \`$BUNDLE\` was used" \

@@ -55,7 +55,7 @@ class _Member(tarfile.TarInfo):
     def _refuse_sparse(self, *_: object) -> NoReturn:
         raise UnfitError("it has a sparse file")
 
-    # tarfile's own names for the three kinds in PAX headers, each of which reads a map of any size.
+    # tarfile's own names for the three kinds in PAX headers; each reads a map of any size.
     _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _refuse_sparse
 
 
@@ -79,7 +79,7 @@ def reading(what: str, source: Path | IO[bytes]) -> Iterator[tarfile.TarFile]:
 
 
 def members(archive: tarfile.TarFile, most: int = MOST_MEMBERS) -> Iterator[tarfile.TarInfo]:
-    """Yield the members, each of which is forgotten after it; raises UnfitError beyond a bound."""
+    """Yield the members, and forget each after it; raises UnfitError beyond a bound."""
     count = size = 0
     while (member := archive.next()) is not None:
         cast("Any", archive).members = []  # it would keep all of them

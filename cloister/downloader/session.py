@@ -79,7 +79,7 @@ class _Bounds:
 
 
 class _Bounded(httpx2.SyncByteStream):
-    """An answer's bytes, of which there are too many when it raises ModelStoreError."""
+    """An answer's bytes; reading too many of them raises ModelStoreError."""
 
     def __init__(self, stream: object) -> None:
         if not isinstance(stream, httpx2.SyncByteStream):

@@ -11,7 +11,7 @@ from cloister.containers import archives
 
 _STATUS = "var/lib/dpkg/status"
 _STATUS_FOLDER = "var/lib/dpkg/status.d/"  # a file a package, where there is no dpkg
-# vLLM's image has some 600 records, of which dpkg's is the largest, of 1 MB.
+# vLLM's image has some 600 records; dpkg's is the largest, of 1 MB.
 _MOST_RECORDS, _MOST_BYTES = 50_000, 256 << 20
 _METADATA = ".dist-info/METADATA"
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"

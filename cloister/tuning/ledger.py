@@ -73,7 +73,7 @@ class Ledger:
         Returns what `resume` would. Killed in between, it leaves an empty mark, which nothing
         uses, and no tuning.
         """
-        content = (begun.model_dump_json(indent=2) + "\n").encode()
+        content = _text(begun)
         statefolder.require_own(begun.base.state_dir)
         write_atomically(_mark(begun.base.state_dir, content), b"", mode=0o600)
         write_atomically(self.folder / _BEGUN, content, mode=0o600)
@@ -104,9 +104,11 @@ class Ledger:
             raise self._no_tuning(str(error).splitlines()[0]) from error
 
     def end(self, begun: Begun) -> None:
-        """Forget in the state folder that it was begun: it has its result, or never gets one."""
-        content = datafiles.read(self.folder / _BEGUN)
-        _mark(begun.base.state_dir, content).unlink(missing_ok=True)
+        """Remove the mark of a tuning that has its result.
+
+        Begun by another version, whose text of it differs, it keeps its mark, which is empty.
+        """
+        _mark(begun.base.state_dir, _text(begun)).unlink(missing_ok=True)
 
     def _no_tuning(self, why: str) -> TuningError:
         return TuningError(
@@ -183,6 +185,10 @@ def _require_closed(path: Path, about: os.stat_result) -> None:
             f"`{shown(path)}` can be changed by {who}, expected by this user alone",
             hint=f"if nobody did: chmod go-w {shown(path)}, or chmod -R go-w for all of the tuning",
         )
+
+
+def _text(begun: Begun) -> bytes:
+    return (begun.model_dump_json(indent=2) + "\n").encode()
 
 
 def _begun(content: bytes) -> Begun:

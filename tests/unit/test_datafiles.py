@@ -105,7 +105,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _resumed(path: Path) -> object:
-    """Resume a tuning of which the state folder has a mark, whatever it says."""
+    """Resume a tuning whose mark the state folder has, whatever it says."""
     state = path.parent.parent / f"state of {path.parent.name}"
     if not path.is_symlink() and path.is_file() and path.stat().st_size < 10 << 20:
         marks = Layout(state).tunings

@@ -155,7 +155,7 @@ def test_a_tuning_that_is_over_leaves_no_mark(begun: Begun, tmp_path: Path) -> N
     kept = Ledger(tmp_path / "out")
     kept.begin(begun)
     assert len(list(marks.iterdir())) == 1
-    kept.end(begun)
+    kept.end(kept.resume(begun.base.state_dir))
     assert not list(marks.iterdir())
 
 
