@@ -253,6 +253,7 @@ def test_status_names_what_a_killed_command_left_missing_though_nobody_heals(
     running: Any = SimpleNamespace(
         states=lambda: states,
         orphans=lambda: (),
+        lost_ports=lambda: (),
         require_own=lambda: None,
         session=lambda: chat.session(unixhttp.below(tmp_path)),
     )

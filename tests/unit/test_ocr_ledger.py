@@ -339,7 +339,7 @@ def test_what_an_engine_says_of_itself_is_kept_in_a_bounded_length(ledger: Ledge
     ledger.asked(entry.id, 1, {"message": long, "tokens": 3})
     ledger.finish(entry.id, replace(result(1, long, long), engine=long), 1)
     (page,) = ledger.pages(entry)
-    assert (page.text, page.engine) == (long, long[:2_000])
+    assert (page.text, page.engine) == (long, long[:499] + "…")
     assert ledger.requests(entry.id, 1) == [{"message": long[:2_000], "tokens": 3}]
     assert ledger.summary().tokens == 3
 

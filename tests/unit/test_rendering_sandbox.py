@@ -182,7 +182,9 @@ def test_what_a_document_has_printed_is_bounded_and_printable(
             rendering_process._line(answers, time.monotonic() + 120)
     os.close(answers)
     said = process._epitaph().message
-    assert said.startswith("rendering crashed (exit code 1; it printed:  ]0;taken over  \ufffd")
+    assert said.startswith(
+        "rendering crashed (exit code 1; it printed: \ufffd]0;taken over\ufffd \ufffd"
+    )
     assert len(said) < 600
     assert said.isprintable()
 
@@ -194,7 +196,7 @@ def test_a_mistake_in_a_worker_is_told_with_its_crash(
     with (home / "document.pdf").open("rb") as document, pytest.raises(UnreadableError) as raised:
         process._ask(document.fileno(), {"do": "fail"}, {"count": int})
     assert str(raised.value) == (
-        "rendering crashed (exit code 1; it printed: ValueError:  [31ma document's words)"
+        "rendering crashed (exit code 1; it printed: ValueError: \ufffd[31ma document's words)"
     )
 
 
@@ -310,7 +312,9 @@ def test_what_a_renderer_that_does_not_start_prints_is_cleaned(
         return start(["/bin/sh", "-c", "printf 'one\\n\\033]0;two\\007' >&2"], **options)
 
     monkeypatch.setattr(subprocess, "Popen", broken)
-    with pytest.raises(OcrError, match=r"^a rendering process does not start \( \]0;two \)$"):
+    with pytest.raises(
+        OcrError, match=r"^a rendering process does not start \(\ufffd\]0;two\ufffd\)$"
+    ):
         protection.find_missing()
     assert capfd.readouterr() == ("", "")
 

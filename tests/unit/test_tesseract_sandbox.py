@@ -258,8 +258,8 @@ def test_what_it_says_is_bounded_and_printable(monkeypatch: pytest.MonkeyPatch) 
     told = json.dumps({"refused": "\x1b[2J" + "x" * 10_000}).encode()
     read = worker_process._parsed(told)
     assert isinstance(read, Refusal)
-    assert read.reason == (" [2J" + "x" * 496)
-    with pytest.raises(WorkerError, match=r"^TypeError:  \[31m$"):
+    assert read.reason == "\ufffd[2J" + "x" * 495 + "…"
+    with pytest.raises(WorkerError, match=r"^TypeError: \ufffd\[31m$"):
         worker_process._parsed(b'{"failed": "TypeError: \\u001b[31m"}')
     monkeypatch.setattr(worker_process, "_ANSWER_BYTES", 10)
     with pytest.raises(WorkerError, match="more than"):
