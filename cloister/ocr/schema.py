@@ -3,7 +3,9 @@
 VERSION = 2
 MOST_FACTS_BYTES = 1 << 20  # of a page or a request; ours have some 300
 # Asked for without reading it: the whole row may be 64 MiB. What is longer comes as its length.
-FACTS = f"iif(octet_length(facts) <= {MOST_FACTS_BYTES}, facts, octet_length(facts))"
+FACTS = (
+    f"CASE WHEN octet_length(facts) <= {MOST_FACTS_BYTES} THEN facts ELSE octet_length(facts) END"
+)
 SCHEMA = """
 CREATE TABLE documents (
     id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, path TEXT NOT NULL, name TEXT NOT NULL,
@@ -29,7 +31,9 @@ CREATE TABLE written (
 CREATE TABLE recipes (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
 CREATE TABLE runs (id INTEGER PRIMARY KEY, begun REAL NOT NULL);
 """
-_FACTS = f"iif(octet_length(facts) > {MOST_FACTS_BYTES}, 'too long', facts)"  # open pages: NULL
+_FACTS = (  # NULL where a page is open
+    f"CASE WHEN octet_length(facts) > {MOST_FACTS_BYTES} THEN 'too long' ELSE facts END"
+)
 # Of all requests of a page. Until an engine's counts were bounded, it could tell anything.
 MOST_TOKENS = 1 << 32
 

@@ -44,7 +44,8 @@ _VALUES += [[], [1, 2], ["a b", "c, d"], "null", "3", "{", "&a", "*", "\t", " x 
 def blocks(draw: st.DrawFn, depth: int, column: int) -> tuple[str, dict[str, Any]]:
     """Return a mapping's text, each line indented, and what it says."""
     names = draw(st.lists(st.sampled_from(_NAMES), max_size=4, unique=True))
-    pad, text, said = " " * column, "", {}
+    pad, text = " " * column, ""
+    said: dict[str, Any] = {}
     for name in names:
         text += draw(st.sampled_from(_BETWEEN)) if depth else ""
         written = draw(st.sampled_from(_QUOTES)).format(name)
