@@ -31,12 +31,12 @@ def require_free(host: str, port: int, *, key: str) -> None:
             ) from error
 
 
-def require_ours(host: str, port: int) -> None:
-    """Raise DeploymentError where only another user's program, root's aside, listens on a port.
+def require_ours(host: str, port: int, state: Path) -> None:
+    """Raise DeploymentError where only a program that `guard` refuses listens on a port.
 
     It would get the page and the key that are meant for the service. `host` is an IP address.
     """
-    sockdiag.require_listener(host, port, frozenset({os.geteuid(), _ROOT}))
+    sockdiag.require_listener(host, port, guard(state).users)
 
 
 def guard(state: Path) -> sockdiag.Guard:

@@ -59,8 +59,12 @@ def closing() -> Iterator[None]:
     """Make or close folders of a state folder; raises DeploymentError for one that cannot be."""
     try:
         yield
-    except OSError as error:
+    except PermissionError as error:
         raise _open(Path(error.filename), str(error.strerror)) from error
+    except OSError as error:
+        raise DeploymentError(
+            f"`{error.filename}` cannot be made or closed: {error.strerror}", hint=_ANOTHER
+        ) from error
 
 
 def _trusted() -> set[int]:

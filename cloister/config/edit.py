@@ -208,11 +208,13 @@ def _replaced(whole: _Text, name: yaml.Node, node: yaml.Node, value: str) -> Ite
 
 def _value_span(text: str, name: yaml.Node, node: yaml.Node) -> tuple[int, int]:
     """Return where a value begins, after the colon, and where its last character ends."""
-    colon = next(
+    colons = [
         token.end_mark.index
         for token in _tokens(text)
         if isinstance(token, yaml.ValueToken) and token.start_mark.index >= name.end_mark.index
-    )
+    ]
+    # Without one, as in `{name}`, no candidate reads as wanted.
+    colon = min(colons, default=len(text))
     # A block of several lines ends, by its mark, where the next thing begins.
     last = max(
         (token.end_mark.index for token in _tokens(text) if _ends_within(token, colon, node)),

@@ -53,7 +53,7 @@ def of_this_machine(settings: Settings) -> Pass:
     """
     gateway = settings.gateway
     to = urlsplit(url(gateway))
-    ports.require_ours(str(to.hostname), gateway.port)
+    ports.require_ours(str(to.hostname), gateway.port, settings.state_dir)
     key = keys.operator(Layout(settings.state_dir)) if gateway.keys else None
     if gateway.keys and key is None:
         raise AccessError("the key of this machine's own commands is missing", hint="invoke up")

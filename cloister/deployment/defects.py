@@ -108,5 +108,5 @@ def ask(planned: Plan, name: str, session: requests.Session) -> Reply:
         session.get(f"{here.url}{_CHEAP[name]}", timeout=ASK_S)
     except requests.RequestException as error:
         is_closed = bool(error.args) and isinstance(error.args[0], ProtocolError)
-        return "full" if is_closed else "silent"
+        return "full" if is_closed and name == GATEWAY else "silent"
     return "well"

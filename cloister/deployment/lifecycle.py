@@ -171,10 +171,15 @@ def _restart_shared(name: str, running: Runtime, door: Doorkeeper) -> None:
 def reload(settings: Settings) -> bool:
     """Let the gateway that is up take new keys and certificates; return False when none is up.
 
-    Raises AccessError or GatewayError, and then the gateway goes on as before.
+    Raises AccessError or GatewayError, and then the gateway goes on as before, and DeploymentError
+    where one runs that its supervisor left: it cannot be told.
     """
     recorded = record.read(settings)
-    if recorded is None or not runtime(recorded.settings).states():
+    if recorded is None:
+        return False
+    running = runtime(recorded.settings)
+    if not running.states():
+        require_supervised(running)
         return False
     Doorkeeper(settings, Journal(Layout(settings.state_dir), "reload")).refresh()
     return True

@@ -82,10 +82,12 @@ def status(settings: Settings) -> Status:
         return _empty(resolve(settings))
     planned, running = of(recorded), runtime(recorded.settings)
     running.require_own()
-    # Before the states: what a command that ends meanwhile has started is listed by then.
-    at_work = is_locked(Layout(settings.state_dir).lock)
+    # Also before the states: what a command that ends meanwhile has started is listed by then.
+    lock = Layout(settings.state_dir).lock
+    at_work = is_locked(lock)
     states = running.states()
     states = (*states, *running.orphans())
+    at_work = at_work or is_locked(lock) or record.read(settings) != recorded
     missing = defects.missing(recorded, planned, states, is_command_at_work=at_work)
     states = (*states, *missing, *defects.unheld(running))
     needs_gpu = ENGINES[planned.engine].needs_gpu

@@ -11,6 +11,7 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 from cloister import bounded
 from cloister.chat import Pass
 from cloister.config import GatewaySettings
+from cloister.errors import DeploymentError
 from cloister.isolation.finding import Finding
 from cloister.runtimes import GATEWAY
 
@@ -119,12 +120,16 @@ def _ask(
     connection.response_class = bounded.Answer
     try:
         connection.connect()
+        if enter.guard is not None:
+            enter.guard.require(connection.sock)
         if enter.fingerprint is not None and _fingerprint(connection) != enter.fingerprint:
             return _NO_ANSWER, b"another certificate than this deployment's"
         body = b"{}" if method == "POST" else None
         connection.request(method, path, body=body, headers=enter.headers)
         answer = connection.getresponse()
         return answer.status, answer.read()
+    except DeploymentError as error:  # another user's program, which gets no key
+        return _NO_ANSWER, error.message.encode()
     except (OSError, http.client.HTTPException) as error:
         return _NO_ANSWER, (str(error) or type(error).__name__).encode()
     finally:

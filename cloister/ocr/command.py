@@ -10,7 +10,7 @@ from typing import cast
 
 from cloister import console
 from cloister.config import OcrSettings, Settings
-from cloister.errors import ConfigError, OcrError
+from cloister.errors import CloisterError, ConfigError, OcrError
 from cloister.folders import Folder, shown
 from cloister.ocr import descriptors, documents, folder, origins, present, run, service, targets
 from cloister.ocr.client import in_order
@@ -155,9 +155,16 @@ def _known(state: Path, place: Folder, ledger: Ledger, only: str | None) -> list
     if only and not known:
         raise OcrError(f"no document's name fits `{only}`")
     if (document := origins.strange(state, place, known)) is not None:
-        told = f"`{shown(place.path)}` names `{shown(document.path)}`"
+        told = (
+            f"`{shown(place.path)}` names `{shown(document.path)}`, which was not given for it here"
+        )
+        if not origins.is_noted(state, place):
+            told = (
+                f"what was given for `{shown(place.path)}` is not recorded here: it was begun by "
+                "an earlier version, with another state folder, or by somebody else"
+            )
         raise OcrError(
-            f"{told}, which was not given for it here",
+            told,
             hint=f"invoke ocr PATH... --out {shlex.quote(str(place.path))}",
         )
     return known
@@ -190,7 +197,7 @@ def _say(event: Event, path: Path | None) -> None:
 def _interruptible(ledger: Ledger) -> Iterator[None]:
     try:
         yield
-    except (KeyboardInterrupt, OcrError):
+    except (KeyboardInterrupt, CloisterError):
         found = ledger.summary()
         console.say(f"{found.read:,} pages are read; the same command goes on with the others")
         raise

@@ -36,8 +36,10 @@ class Document:
     @property
     def root(self) -> Path:
         """The folder that was asked for, which no link may lead out of."""
-        path = self.path.absolute()
-        return path.parents[min(len(self.name.parts), len(path.parents)) - 1]
+        path, parts = self.path.absolute(), self.name.parts
+        if path.parts[-len(parts) :] != parts:
+            parts = parts[:-1]  # of a folder that cannot be looked into, see `below`
+        return path.parents[min(len(parts), len(path.parents)) - 1] if parts else path
 
     def fits(self, pattern: str | None) -> bool:
         """Tell whether its name fits a pattern, such as `2026/*`, if there is one."""

@@ -37,7 +37,9 @@ class Origins:
             return False
         if str(path) in self.files and str(name) == path.name:
             return True
-        return str(document.root) in self.folders and path == document.root / name
+        root = document.root
+        # The second is a folder that could not be looked into.
+        return str(root) in self.folders and path in {root / name, root / name.parent}
 
 
 def note(state: Path, folder: Folder, given: Sequence[str | os.PathLike[str]]) -> None:
@@ -68,10 +70,15 @@ def strange(state: Path, folder: Folder, known: Iterable[Document]) -> Document 
     return next((document for document in known if not origins.has(document)), None)
 
 
+def is_noted(state: Path, folder: Folder) -> bool:
+    """Return whether there is a record of what was given for a run folder."""
+    return _place(state, folder).exists()
+
+
 def _place(state: Path, folder: Folder) -> Path:
     """Return where that is kept: another folder at this path, or another ledger, has another."""
     ledger = folder.find(LEDGER)
-    whose = f"{os.path.realpath(folder.path)}\0{ledger and (ledger.st_dev, ledger.st_ino)}"
+    whose = f"{os.path.realpath(folder.path)}\0{ledger and ledger.st_ino}"
     return Layout(state).readings / hashlib.sha256(os.fsencode(whose)).hexdigest()
 
 

@@ -110,9 +110,15 @@ class Renderers:
             if opening is None:
                 if not job.future.set_running_or_notify_cancel():
                     continue
-                job.opening = opening = opener.begin(job.path, _QUICK_S)
-                if not opening.is_done(0):
-                    self._put_aside(job, opening)
+                try:
+                    job.opening = opening = opener.begin(job.path, _QUICK_S)
+                    if not opening.is_done(0):
+                        self._put_aside(job, opening)
+                        continue
+                except RuntimeError as error:  # no further thread can be started
+                    with self._lock:
+                        self._aside.discard(job)
+                    _give_up(job, OcrError(f"a document cannot be opened: {error}"))
                     continue
             try:
                 file = opening.file.result()

@@ -252,6 +252,8 @@ class Supervisor:
 
     def _tell(self, programs: tuple[Program, ...]) -> None:
         text = render(programs, folder=self._folder, logs=self._logs, root=project_root())
+        if self.alive():  # what runs may have been started with longer times
+            text += f"; stopwaitsecs={described_stop_s(self._configuration)}\n"
         write_atomically(self._configuration, text, mode=0o600)
 
     def _pid(self, name: str) -> int | None:
@@ -287,7 +289,8 @@ class Supervisor:
             with self._rpc(answer_s=self._stop_s) as supervisor:
                 yield supervisor
         except StuckError:
-            self._require_over(names)
+            if self.alive():  # or it is the supervisor that does not answer
+                self._require_over(names)
             raise
 
 

@@ -38,9 +38,16 @@ def render(programs: tuple[Program, ...], *, folder: Path, logs: Path, root: Pat
 
 
 def described_stop_s(configuration: Path) -> int:
-    """Return the longest time that a program of a configuration may take to stop, 0 for none."""
-    text = configuration.read_text(encoding="utf-8") if configuration.exists() else ""
-    return max(map(int, re.findall(r"(?m)^stopwaitsecs=(\d+)$", text)), default=0)
+    """Return the longest time that a program of a configuration may take to stop, 0 for none.
+
+    Programs that were started before it was written have theirs in a comment. One that cannot be
+    read, such as root's, tells nothing.
+    """
+    try:
+        text = configuration.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return 0
+    return max(map(int, re.findall(r"(?m)^(?:; )?stopwaitsecs=(\d{1,9})$", text)), default=0)
 
 
 def _program(program: Program, folder: Path, logs: Path) -> list[str]:

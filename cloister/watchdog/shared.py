@@ -29,6 +29,10 @@ def longest_silence_s(settings: Settings) -> float:
     return max(settings.healing.silence_s or _SILENCE_S, _LOOKS * defects.ASK_S)
 
 
+# Longer than `status` takes to see whether the lock is held.
+_LOCK_S = 0.5
+
+
 @dataclass
 class SharedProgram:
     """A program that is there once; times are of the monotonic clock, in seconds.
@@ -155,7 +159,7 @@ class SharedPrograms:
 
     def _restart(self, program: SharedProgram, running: Runtime, why: str) -> None:
         try:
-            with locked(self._layout.lock, wait_s=0):
+            with locked(self._layout.lock, wait_s=_LOCK_S):
                 program.failures = program.failures.failed(time.monotonic())
                 event = "crash-looping" if program.failures.loops else "failed"
                 self._journal.note(event, program.name, why, failures=program.failures.count)

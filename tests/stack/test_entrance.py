@@ -197,6 +197,47 @@ def test_who_leaves_before_the_answer_gives_the_room_back(replica: Stub) -> None
         eventually(served)
 
 
+def test_a_worker_that_is_killed_keeps_no_room(replica: Stub) -> None:
+    replica.behave("slow", first_ms=60_000)
+    with (
+        gateway([replica.address], keys=(key("a", concurrency=1),), metrics_allow=()) as made,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        cut = threads.submit(ask, made, SECRETS["a"])
+
+        def begun() -> None:
+            assert replica.counts()["in_flight"] == 1
+
+        eventually(begun)
+        assert ask(made, SECRETS["a"]).status_code == 429
+        for worker in made.processes()[1:]:
+            worker.kill()
+        assert isinstance(cut.exception(60), requests.ConnectionError)
+        replica.behave("ok")
+
+        def served() -> None:
+            try:
+                status = ask(made, SECRETS["a"]).status_code
+            except requests.ConnectionError:  # no worker is there yet
+                status = None
+            assert status == 200
+
+        eventually(served)
+
+
+def test_a_stream_counts_until_its_last_event(replica: Stub) -> None:
+    """Clients close at `[DONE]`, and the end of the stream may come later."""
+    replica.behave("ok")
+    body, headers = {"model": "stub", "stream": True}, {"Authorization": f"Bearer {SECRETS['a']}"}
+    with gateway([replica.address], keys=(key("a", concurrency=1),), metrics_allow=()) as made:
+        for _ in range(200):
+            with requests.post(
+                f"{made.url}{PATH}", json=body, headers=headers, timeout=60, stream=True
+            ) as answer:
+                assert answer.status_code == 200, answer.text
+                assert any(line == b"data: [DONE]" for line in answer.iter_lines(chunk_size=1))
+
+
 def test_a_large_body_without_a_key_is_refused_before_it_is_read(door: Gateway) -> None:
     started = time.monotonic()
     body = b"a" * (45 << 20)

@@ -161,7 +161,7 @@ def test_a_listing_of_too_much_is_refused(
 def test_a_card_is_shown_as_one_line(hub: Hub, store: Store) -> None:
     hub.card = {"license": "\x1b[2Jother\nmit", "base_model": [1, "acme/Base"]}
     pin = bring(hub, store)
-    assert (pin.licence, pin.base_model) == ("[2Jothermit", "1, acme/Base")
+    assert (pin.licence, pin.base_model) == ("\ufffd[2Jother mit", "1, acme/Base")
 
 
 @pytest.mark.parametrize("stall", ["hold", "head", "body"])

@@ -8,17 +8,22 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from deployments import free_ports, program
 
 from cloister import chat, ports, sockdiag
+from cloister.config import GatewaySettings
 from cloister.errors import DeploymentError
+from cloister.isolation import routes
 from cloister.runtimes.reservation import Reservations, reserve, reserved
 from cloister.sockdiag import Guard, find_user
 
 HOST, ANY, ANY_IPV6 = "127.0.0.1", "0.0.0.0", "::"  # noqa: S104  # what is tested
+# A state folder of nobody here.
+STATE: Any = SimpleNamespace(stat=lambda: SimpleNamespace(st_uid=1236))
 
 
 def listen(host: str, port: int, *, shares: bool = False) -> socket.socket:
@@ -98,16 +103,16 @@ def test_a_program_of_another_user_is_not_taken_for_the_service(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port = free_ports(1)
-    ports.require_ours(HOST, port)
+    ports.require_ours(HOST, port, STATE)
     with listen(address, port):
-        ports.require_ours(HOST, port)
+        ports.require_ours(HOST, port, STATE)
         monkeypatch.setattr("os.geteuid", lambda: 1234)
         monkeypatch.setattr(ports, "_ROOT", 1235)
         with pytest.raises(DeploymentError, match=f"listens on {HOST}:{port}, not the service's"):
-            ports.require_ours(HOST, port)
+            ports.require_ours(HOST, port, STATE)
         if address == HOST:
-            ports.require_ours("127.0.0.3", port)
-        ports.require_ours(HOST, port + 1)
+            ports.require_ours("127.0.0.3", port, STATE)
+        ports.require_ours(HOST, port + 1, STATE)
 
 
 OURS, STRANGER = Guard(frozenset({os.geteuid()})), Guard(frozenset({1235}))
@@ -197,6 +202,17 @@ def test_a_session_sends_nothing_to_another_users_program() -> None:
             assert got.result().ok
 
 
+def test_a_proof_of_the_seal_sends_no_key_to_another_users_program() -> None:
+    port = free_ports(1)
+    enter = chat.Pass(f"http://{HOST}:{port}", key="secret", guard=STRANGER)
+    with listen(HOST, port) as server:
+        settings = GatewaySettings(port=port)
+        found = routes.other_addresses(settings, enter, [HOST, "127.0.0.2"])
+        assert (found.verdict, found.evidence) == ("unproven", f"no answer on {HOST}")
+        with server.accept()[0] as taken:
+            assert taken.recv(4096) == b""
+
+
 ASK_AS_LOCUST = """
 import sys
 from geventhttpclient import HTTPClient
@@ -229,4 +245,4 @@ def test_a_load_test_sends_nothing_to_another_users_program(user: int | None) ->
 def test_a_kernel_without_ipv6_has_one_list(monkeypatch: pytest.MonkeyPatch) -> None:
     exists = Path.exists
     monkeypatch.setattr(Path, "exists", lambda path: path.name != "tcp6" and exists(path))
-    ports.require_ours(HOST, free_ports(1))
+    ports.require_ours(HOST, free_ports(1), STATE)

@@ -159,6 +159,12 @@ def test_what_is_no_mapping_is_refused(text: str) -> None:
         with_keys(text, "", {"replicas": 3})
 
 
+@pytest.mark.parametrize("text", ["gateway: {certificate}\n", "gateway:\n  ? certificate\n"])
+def test_a_key_without_a_colon_is_left_to_its_owner(text: str) -> None:
+    with pytest.raises(ConfigError, match="without changing something else"):
+        with_keys(text, "gateway", {"certificate": "/a"})
+
+
 def test_a_section_that_is_a_list_is_left_to_its_owner() -> None:
     with pytest.raises(ConfigError, match=r"cannot be given `model\.name: c/d`"):
         with_keys("model: [a]\n", "model", {"name": "c/d"})

@@ -53,7 +53,7 @@ from cloister.runtimes import (
 )
 from cloister.runtimes.docker import overlay
 from cloister.runtimes.supervisor import Supervisor
-from cloister.runtimes.supervisord import render
+from cloister.runtimes.supervisord import described_stop_s, render
 from cloister.watchdog.backoff import Failures
 from cloister.watchdog.shared import SharedProgram, SharedPrograms, longest_silence_s
 from cloister.watchdog.watch import Watch
@@ -122,9 +122,10 @@ def test_a_gateway_without_room_is_no_silent_one(
         if kind != "nobody":
             listening.listen()
         if kind == "closes":
-            threads.submit(take_and_close, listening, times=2)
+            threads.submit(take_and_close, listening, times=3)
         with chat.session(unixhttp.below(tmp_path)) as session:
             assert defects.ask(planned, GATEWAY, session) == expected
+            assert defects.ask(planned, EXPORTER, session) == "silent", "that one is nginx' alone"
             state = defects.examine(planned, replace(RUNS, pid=os.getpid()), session)
             assert (state.state, state.detail) == {
                 "full": ("running", defects.FULL),
@@ -203,10 +204,16 @@ def test_what_runs_has_its_own_time_to_stop_though_new_settings_have_less(
     supervisor = Supervisor(layout, 150)
     assert supervisor.apply((quick,), {"tesseract-1"}) == ("tesseract-1",)
     assert max(waits) >= 700
-    assert "stopwaitsecs=700" not in (layout.run / "supervisord.conf").read_text()
+    assert "\nstopwaitsecs=700" not in (layout.run / "supervisord.conf").read_text()
     waits.clear()
+    Supervisor(layout, 150).remove({"tesseract-1"})  # as if that command was killed
+    assert max(waits) >= 700
     Supervisor(layout, 800).remove({"tesseract-1"})
     assert max(waits) >= 800
+    (layout.run / "supervisord.conf").unlink()
+    assert described_stop_s(layout.run / "supervisord.conf") == 0
+    (layout.run / "supervisord.conf").mkdir()
+    assert described_stop_s(layout.run / "supervisord.conf") == 0, "one that cannot be read"
 
 
 @pytest.mark.parametrize(
@@ -458,6 +465,17 @@ def test_restart_counts_the_programs_that_it_starts_again(
         f"start {EXPORTER}",
     ]
     assert required(settings).taken == {EXPORTER: 1}
+
+
+def test_a_gateway_that_its_supervisor_left_takes_no_new_keys_in_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = load(tmp_path, "replicas=1")
+    write(Record(settings=settings, cores=2))
+    running: Any = SimpleNamespace(states=lambda: (), orphans=lambda: (RUNS,))
+    monkeypatch.setitem(RUNTIMES, "process", replace(RUNTIMES["process"], make=lambda _: running))
+    with pytest.raises(DeploymentError, match="only `up` and `down` may end"):
+        lifecycle.reload(settings)
 
 
 def test_a_program_whose_look_breaks_does_not_leave_the_others_without_care(

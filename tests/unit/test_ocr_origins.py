@@ -92,7 +92,7 @@ def test_a_run_folder_from_somebody_else_is_refused_and_read_with_a_path(
     state: Path, inbox: Path, tmp_path: Path
 ) -> None:
     gathered(tmp_path / "theirs", tmp_path / "out", ["in"])
-    with pytest.raises(OcrError, match="was not given for it here"):
+    with pytest.raises(OcrError, match="is not recorded here"):
         gathered(state, tmp_path / "out")
     assert len(gathered(state, tmp_path / "out", [str(inbox)])) == 2
     assert len(gathered(state, tmp_path / "out")) == 2
@@ -104,7 +104,7 @@ def test_another_ledger_in_the_place_of_ones_own_is_a_strangers(
     gathered(state, tmp_path / "out", [str(inbox)])
     (tmp_path / "out").rename(tmp_path / "mine")
     shutil.copytree(tmp_path / "mine", tmp_path / "out")
-    with pytest.raises(OcrError, match="was not given for it here"):
+    with pytest.raises(OcrError, match="is not recorded here"):
         gathered(state, tmp_path / "out")
 
 

@@ -95,18 +95,28 @@ class WorkerProcess:
 
     async def read(self, url: str) -> tuple[str, ...] | Refusal:
         """Return the Markdown blocks of an image, or why it is refused. Raises WorkerError."""
-        answers, inner = socket.socketpair()
+        try:
+            answers, inner = socket.socketpair()
+        except OSError as error:
+            raise WorkerError(f"no worker can be asked ({error})") from error
         with answers:
             answers.settimeout(0)
+            with inner:
+                self._hand_over(url, inner)
+            done = await _received(answers)
+            with suppress(OSError):  # it is gone, as the next page will see
+                self._control.send(b"end\n")
+            return _parsed(done)
+
+    def _hand_over(self, url: str, answers: socket.socket) -> None:
+        try:
             document = _as_file(url)
             try:
-                socket.send_fds(self._control, [b"page\n"], [document, inner.fileno()])
-            except OSError as error:
-                raise WorkerError(f"a worker is gone ({error})") from error
+                socket.send_fds(self._control, [b"page\n"], [document, answers.fileno()])
             finally:
                 os.close(document)
-                inner.close()
-            return _parsed(await _received(answers))
+        except OSError as error:
+            raise WorkerError(f"a page cannot be handed to a worker ({error})") from error
 
     def end(self) -> None:
         """Kill it, and with it the process of its page."""

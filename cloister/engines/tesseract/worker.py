@@ -116,15 +116,18 @@ def _begin_namespace() -> None:
 
 
 def _serve(control: socket.socket, reading: Reading, missing: dict[str, str]) -> None:
-    """Fork a process for each page; the server sends one after the other."""
+    """Fork a process for each page; the server sends one after the other, and tells their ends."""
     page = 0
     while True:
         line, files, _, _ = socket.recv_fds(control, _LINE_BYTES, 2)
         if page:
-            os.kill(page, signal.SIGKILL)  # it answered, and ended or is about to
+            os.kill(page, signal.SIGKILL)  # it answered, and ended, or its image has taken it over
             os.waitpid(page, 0)
+            page = 0
         if not line:
             return
+        if not files:
+            continue
         document, answers = files
         page = os.fork()
         if page == 0:
