@@ -21,7 +21,8 @@ vllm-cpu:
     only_up: true
   - {setting: --block-size, values: [32, 7], first: 32, moves: [host CPU, decode, prefill]}
 """
-_BRIEF = ("--workload", "quick", "--seconds", "4", "--first", "2", "--starts", "3")
+# A page takes some 20 s where other tests have the processors, and one has to end in the window.
+_BRIEF = ("--workload", "quick", "--seconds", "15", "--first", "2", "--starts", "3")
 
 
 @pytest.mark.usefixtures("vllm_image")

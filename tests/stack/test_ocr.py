@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -163,7 +164,8 @@ def test_a_restarting_engine_costs_no_page(fresh: Stack, tmp_path: Path) -> None
     ) as reading:
         eventually(lambda: fresh.assert_reading(1), within_s=120)
         engine.kill()
-        worker.kill()
+        with suppress(psutil.NoSuchProcess):  # it ends with its engine
+            worker.kill()
         result = json.loads(reading.communicate(timeout=180)[0])
     assert reading.returncode == 0
     pages = [item for document in result["documents"] for item in document["pages"]]
