@@ -81,15 +81,8 @@ class _Connection(urllib3.connection.HTTPConnection):
         return _guarded(super()._new_conn(), self._guard)
 
 
-class _TlsConnection(urllib3.connection.HTTPSConnection):
-    response_class = bounded.Answer
-
-    def __init__(self, *arguments: Any, guard: Guard | None = None, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self._guard = guard
-
-    def _new_conn(self) -> socket.socket:
-        return _guarded(super()._new_conn(), self._guard)
+class _TlsConnection(_Connection, urllib3.connection.HTTPSConnection):
+    pass
 
 
 def _guarded(made: socket.socket, guard: Guard | None) -> socket.socket:
